@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+SYSTEM_PYTHON ?= python3
+# asked for only when a target uses it; before `make setup` it names where the environment will be
+PY = $(shell $(SYSTEM_PYTHON) scripts/setup_host.py --print-python)
+HOST = $(shell $(SYSTEM_PYTHON) scripts/setup_host.py --print-host)
+
+IMAGE ?=
+INSTRUCTION ?=
+SEED ?=
+OUT ?= output/demo
+PORT ?= 8188
+BUDGET ?= 3h
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint bench train-tiny clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## find or fetch ComfyUI and a Python environment, link the pack (again: under a second)
+	@$(SYSTEM_PYTHON) scripts/setup_host.py
+
+demo: setup ## edit the bundled pictures, or IMAGE=my.png INSTRUCTION="remove the cat" [SEED=1] [OUT=folder]
+	@$(PY) -m scripts.demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(INSTRUCTION),--instruction "$(INSTRUCTION)") \
+		$(if $(SEED),--seed $(SEED)) --out "$(OUT)" $(ARGS)
+
+serve: setup ## run ComfyUI with the pack on 127.0.0.1, PORT=8188 (on the CPU when there is no GPU)
+	@cd "$(HOST)" && exec "$(PY)" main.py --listen 127.0.0.1 --port $(PORT) \
+		$$("$(PY)" "$(CURDIR)/scripts/host_lookup.py") $(ARGS)
+
+test: setup ## all tests: the core first, then a real ComfyUI server, then the browser; ARGS="-k name" narrows
+	@$(PY) -m pytest $(wildcard tests/core tests/host tests/browser) $(ARGS)
+
+lint: setup ## ruff over everything
+	@$(PY) -m ruff check . $(ARGS)
+
+bench: setup ## seconds per stage, warm server, and the ratio to the diffusers pipeline
+	@$(PY) -m benchmarks $(ARGS)
+
+train-tiny: setup ## train the embedded default from scratch within a wall-clock BUDGET=3h
+	@$(PY) -m fireedit_core.training --budget "$(BUDGET)" $(ARGS)
+
+clean: ## remove outputs and Python caches (.cache, with ComfyUI and its environment, stays)
+	@rm -rf output .pytest_cache .ruff_cache
+	@find . -path ./.cache -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bundle on disk: a diffusers folder with `model_index.json` and one safetensors subfolder per component (design D1)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+
+from ..diffusion.hvca import HVCA
+from ..diffusion.tati import TATI
+from ..diffusion.visual_attention import VisualCrossAttention
+from ..regions.deformable_detr import DeformableDetrRegionDetector
+from ..regions.yolo import YoloRegionDetector
+from ..vlm import EditQFormer, GroundingHead, ImgTokens, RegionEncoder, VisionAdapter
+
+logger = logging.getLogger("fireedit")
+
+INDEX = "model_index.json"
+LORA = "language_model_lora"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+# What a bundle may name. Nothing else is imported, so a stranger's model_index.json cannot run code.
+OWN_CLASSES = {
+    c.__name__: c
+    for c in (
+        DeformableDetrRegionDetector, EditQFormer, GroundingHead, HVCA, ImgTokens, RegionEncoder, TATI, VisionAdapter,
+        VisualCrossAttention, YoloRegionDetector,
+    )
+}  # fmt: skip
+DIFFUSERS_CLASSES = (
+    "AutoencoderDC", "AutoencoderKL", "AutoencoderTiny", "UNet2DConditionModel", "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "HeunDiscreteScheduler", "LCMScheduler",
+)  # fmt: skip
+TRANSFORMERS_CLASSES = (
+    "CLIPVisionModel", "Dinov2Model", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "PreTrainedTokenizerFast",
+    "LlamaTokenizerFast", "LlamaTokenizer", "TokenizersBackend",
+)  # fmt: skip
+
+COMPONENTS = (
+    "vae", "unet", "scheduler", "tokenizer", "language_model", "dinov2", "clip_vision", "detector", "region_encoder",
+    "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention",
+)  # fmt: skip
+OPTIONS = {
+    "native_size": 512,
+    "source_latent_scaled": False,
+    "text_guidance": 7.5,
+    "image_guidance": 1.5,
+    "steps": 20,
+}
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be loaded; the message says what is wrong with which file and what mends it."""
+
+
+def read_index(folder: Path | str) -> dict[str, Any]:
+    """The parsed `model_index.json` of a bundle folder.
+
+    Raises:
+        BundleError: if the folder or the file is missing, or is no FireEdit bundle.
+    """
+    folder = Path(folder)
+    path = folder / INDEX
+    if not folder.is_dir():
+        raise BundleError(f"no FireEdit bundle at {folder}: the folder does not exist.")
+    if not path.is_file():
+        raise BundleError(f"{folder} is no FireEdit bundle: it has no {INDEX}.")
+    try:
+        index = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} is not readable JSON ({error}); copy the bundle again.") from error
+    if not isinstance(index, dict) or index.get("_class_name") != "FireEditPipeline":
+        raise BundleError(f"{folder} holds a {index.get('_class_name', 'file')!r}, not a FireEditPipeline.")
+    missing = [name for name in COMPONENTS if name not in index]
+    if missing:
+        raise BundleError(f"{path} lists no {', '.join(missing)}; the bundle is incomplete.")
+    return index
+
+
+def bundle_options(index: dict[str, Any]) -> dict[str, Any]:
+    """The bundle's own numbers: native picture size, guidance scales, steps and how the source latent is scaled."""
+    return {key: index.get(key, default) for key, default in OPTIONS.items()}
+
+
+def load_component(folder: Path | str, name: str, dtype: torch.dtype = torch.float32, index: dict | None = None) -> Any:
+    """Load one component of a bundle on the CPU.
+
+    Args:
+        folder: the bundle. name: one of `COMPONENTS`. dtype: floating point type of its weights.
+
+    Raises:
+        BundleError: for a class that bundles may not name, a missing, truncated or pickled weight file.
+    """
+    folder = Path(folder)
+    index = index or read_index(folder)
+    library, class_name = index[name][:2]
+    kind = _resolve(library, class_name, name, folder)
+    path = folder / name
+    if not path.is_dir():
+        raise BundleError(f"the bundle {folder.name} has no folder {name}/; copy the bundle again.")
+    if hasattr(kind, "load_config") and issubclass(kind, diffusers.SchedulerMixin):
+        return kind.from_pretrained(str(path))
+    if issubclass(kind, transformers.PreTrainedTokenizerBase):
+        return kind.from_pretrained(str(path), local_files_only=True)
+    _check_weights(path)
+    try:
+        options = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False}
+        if issubclass(kind, transformers.PreTrainedModel):
+            options.pop("low_cpu_mem_usage")
+        model = kind.from_pretrained(str(path), torch_dtype=dtype, **options)
+    except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+        raise BundleError(f"{path} could not be loaded as {class_name}: {error}") from error
+    if name == "language_model" and (folder / LORA).is_dir():
+        from peft import PeftModel
+
+        _check_weights(folder / LORA)
+        model = PeftModel.from_pretrained(model, str(folder / LORA)).to(dtype)
+    return model.eval().requires_grad_(False)
+
+
+def load_components(folder: Path | str, dtype: torch.dtype = torch.float32, names=COMPONENTS) -> dict[str, Any]:
+    """Several components of a bundle by name; see `load_component`."""
+    index = read_index(folder)
+    return {name: load_component(folder, name, dtype, index) for name in names}
+
+
+def save_bundle(
+    folder: Path | str, components: dict[str, Any], options: dict[str, Any], dtype: torch.dtype | None = torch.float16
+) -> None:
+    """Write a bundle: every component with its own `save_pretrained`, LoRA in PEFT's format, then the index.
+
+    Args:
+        components: all of `COMPONENTS`. options: values for the keys of `OPTIONS`.
+        dtype: floating point type on disk; the given modules keep theirs. None keeps it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    index: dict[str, Any] = {"_class_name": "FireEditPipeline", "_diffusers_version": diffusers.__version__}
+    for name in COMPONENTS:
+        component = components[name]
+        if name == "language_model" and hasattr(component, "peft_config"):
+            adapters = copy.deepcopy(component).to(dtype) if dtype else component
+            adapters.save_pretrained(str(folder / LORA), safe_serialization=True)
+            component = adapters.unload() if dtype else copy.deepcopy(component).unload()
+        if isinstance(component, torch.nn.Module) and dtype is not None:
+            component = copy.deepcopy(component).to(dtype)
+        component.save_pretrained(str(folder / name))
+        index[name] = [_library_of(type(component)), type(component).__name__]
+    (folder / INDEX).write_text(json.dumps(index | {key: options.get(key, OPTIONS[key]) for key in OPTIONS}, indent=2) + "\n")
+
+
+def _library_of(kind: type) -> str:
+    root = kind.__module__.split(".")[0]
+    return root if root in ("diffusers", "transformers") else "fireedit_core"
+
+
+def _resolve(library: str, class_name: str, name: str, folder: Path) -> type:
+    allowed = {
+        "fireedit_core": OWN_CLASSES,
+        "diffusers": {c: diffusers for c in DIFFUSERS_CLASSES},
+        "transformers": {c: transformers for c in TRANSFORMERS_CLASSES},
+    }.get(library, {})
+    if class_name not in allowed:
+        raise BundleError(
+            f"{folder / INDEX} wants {library}.{class_name} for {name}; FireEdit loads only {sorted(allowed) or 'its own classes'}."
+        )
+    found = allowed[class_name]
+    kind = found if isinstance(found, type) else getattr(found, class_name, None)
+    if kind is None:
+        raise BundleError(f"this {library} has no {class_name} (for {name}); update {library}.")
+    return kind
+
+
+def _check_weights(path: Path) -> None:
+    """Refuse pickles and broken safetensors with a message that names the file."""
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        pickles = [f.name for f in path.iterdir() if f.suffix in _PICKLES]
+        if pickles:
+            raise BundleError(
+                f"{path / pickles[0]} is a pickle, which can run code when it is loaded; FireEdit loads only safetensors. Convert "
+                f"it: model.save_pretrained(folder, safe_serialization=True) in the library that made it."
+            )
+        raise BundleError(f"{path} has no *.safetensors; copy the bundle again.")
+    for file in weights:
+        try:
+            with safe_open(str(file), "pt") as handle:
+                handle.keys()
+        except (SafetensorError, OSError, ValueError) as error:
+            raise BundleError(f"{file} is truncated or no safetensors file ({error}); copy it again.") from error

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sprites for the synthetic world: fetched from npm, verified, cached outside git, rendered at the sizes asked for.
+
+Artwork: Microsoft Fluent Emoji (MIT) as packed by ``@lobehub/fluent-emoji-3d`` (MIT); names: ``unicode-emoji-json``
+(MIT).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+log = logging.getLogger("fireedit")
+
+# Alpha below the first bound is dropped and above the second made full, so that "touched" is exactly alpha > 0.
+ALPHA_FLOOR, ALPHA_CEIL = 24, 250
+
+
+@dataclass(frozen=True)
+class Package:
+    """A pinned npm package: ``integrity`` is the registry's own ``dist.integrity`` (sha512, base64)."""
+
+    name: str
+    version: str
+    integrity: str
+
+    @property
+    def spec(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def slug(self) -> str:
+        return self.spec.replace("@", "_").replace("/", "_").strip("_")
+
+
+FLUENT = Package(
+    "@lobehub/fluent-emoji-3d",
+    "1.1.0",
+    "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
+)
+NAMES = Package(
+    "unicode-emoji-json",
+    "0.9.0",
+    "sha512-HdrQW/7SdbXUsTd8uTATv7LvQJkCSgbAgRCDCtOhQ6xn3EAx+xZHQtRniOXWJK3ywIqPegkNhP4U4EbuFsiQng==",
+)
+
+
+class SpriteError(RuntimeError):
+    """Sprites could not be fetched, verified or found; the text says what mends it."""
+
+
+def sprite_folder() -> Path:
+    """``$FIREEDIT_CACHE/sprites``, or ``<repository>/.cache/sprites`` where the variable is not set."""
+    root = os.environ.get("FIREEDIT_CACHE")
+    return (Path(root) if root else Path(__file__).resolve().parents[2] / ".cache") / "sprites"
+
+
+def check_integrity(archive: Path, package: Package) -> None:
+    """Compare the sha512 of ``archive`` with the pinned one. Raises SpriteError where they differ."""
+    found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if found != package.integrity:
+        raise SpriteError(
+            f"{archive} is not {package.spec}: expected integrity {package.integrity}, came {found}. "
+            "Delete the file and fetch again; if it stays different, do not use it."
+        )
+
+
+def extract(archive: Path, folder: Path) -> int:
+    """Unpack the regular files of an npm tarball into ``folder`` without its ``package/`` root; returns how many.
+
+    Raises SpriteError, and writes nothing more, for a link, a device or a path that would leave ``folder``.
+    """
+    count = 0
+    root = folder.resolve()
+    with tarfile.open(archive, "r:gz") as tar:
+        for member in tar:
+            if member.isdir():
+                continue
+            parts = PurePosixPath(member.name).parts[1:]
+            path = root.joinpath(*parts) if parts else root
+            unsafe = not member.isfile() or not parts or ".." in parts or "\\" in member.name or ":" in member.name
+            if unsafe or member.name.startswith("/") or root not in path.resolve().parents:
+                raise SpriteError(
+                    f"{archive.name} holds the unsafe entry {member.name!r}; expected plain files in package/."
+                )
+            stream = tar.extractfile(member)
+            if stream is None:
+                raise SpriteError(f"{archive.name}: {member.name!r} cannot be read; delete the file and fetch again.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(stream.read())
+            count += 1
+    return count
+
+
+def _pack(package: Package, folder: Path, cache: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SpriteError(
+            f"npm was not found, and {package.spec} is not in {cache}. Install Node.js (it brings npm), or run "
+            f"'npm pack {package.spec}' elsewhere and put the .tgz file into {cache}."
+        )
+    command = [npm, "pack", package.spec, "--ignore-scripts", "--silent"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    archives = list(folder.glob("*.tgz"))
+    if done.returncode != 0 or len(archives) != 1:
+        raise SpriteError(
+            f"'npm pack {package.spec}' gave no archive (exit {done.returncode}): {done.stderr.strip()[-500:]}. "
+            "Check the connection to the npm registry and try again."
+        )
+    return archives[0]
+
+
+def ensure_package(package: Package, folder: Path | None = None) -> Path:
+    """The folder with the unpacked files of ``package``; fetched, verified and unpacked first where it is absent."""
+    folder = Path(folder) if folder is not None else sprite_folder()
+    ready = folder / package.slug
+    if ready.is_dir():
+        return ready
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as room:
+        # An archive that somebody put there by hand (no npm on this machine) is as good, if its hash is right.
+        local = folder / f"{package.name.lstrip('@').replace('/', '-')}-{package.version}.tgz"
+        archive = local if local.is_file() else _pack(package, Path(room), folder)
+        check_integrity(archive, package)
+        fresh = Path(room) / "files"
+        log.info("unpacked %d files of %s", extract(archive, fresh), package.spec)
+        try:
+            fresh.replace(ready)  # one rename: a reader never sees half a package
+        except OSError:
+            if not ready.is_dir():  # else another process was faster, which is fine
+                raise
+    return ready
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A sprite at one size, cropped to its alpha: premultiplied colour, 255 - alpha, footprint, full cover."""
+
+    colour: np.ndarray  # (h, w, 3) uint8, premultiplied
+    rest: np.ndarray  # (h, w, 1) uint8 = 255 - alpha
+    footprint: np.ndarray  # (h, w) bool = alpha > 0
+    opaque: np.ndarray  # (h, w) bool = alpha == 255
+
+    @property
+    def height(self) -> int:
+        return self.footprint.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.footprint.shape[1]
+
+    def paste(self, image: np.ndarray, x: int, y: int) -> None:
+        """Composite in place on ``image`` (H, W, 3) uint8 with the top left corner at (x, y); must lie inside."""
+        part = image[y : y + self.height, x : x + self.width]
+        mixed = part * self.rest.astype(np.uint16)
+        mixed += 127
+        mixed //= 255
+        mixed += self.colour
+        part[...] = mixed
+
+
+def luminance(rgb: np.ndarray) -> np.ndarray:
+    """Rec. 601 luma of (..., 3) values, same range as the input, float32."""
+    return rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def tint(rgba: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Recolour a sprite and keep its shading: luminance, stretched to its own range, runs dark - colour - light.
+
+    ``rgba``: (h, w, 4) uint8, not premultiplied. Returns the same shape; alpha is untouched. Depends on nothing else,
+    so a recoloured object looks the same whatever colour it had before.
+    """
+    luma = luminance(rgba[..., :3]) / 255.0
+    inside = luma[rgba[..., 3] > 127]
+    low, mid, high = np.percentile(inside, (3, 50, 97))
+    if high - low < 0.35:  # a flat sprite keeps soft shading instead of amplified noise
+        low, high = mid - 0.175, mid + 0.175
+    level = np.clip((luma - low) / (high - low), 0.0, 1.0)
+    centre = np.clip((mid - low) / (high - low), 0.25, 0.75)
+    level = level ** (np.log(0.5) / np.log(centre))  # the median becomes 0.5, which is the palette colour itself
+    base = np.asarray(colour, np.float32)
+    dark, light = base * 0.3, base + (255.0 - base) * 0.6
+    level = level[..., None]
+    mixed = np.where(level < 0.5, dark + (base - dark) * (2 * level), base + (light - base) * (2 * level - 1))
+    return np.concatenate([np.round(mixed).astype(np.uint8), rgba[..., 3:]], axis=-1)
+
+
+class Sprites:
+    """The chosen classes as pictures.
+
+    ``classes`` maps noun -> emoji name of unicode-emoji-json; ``palette`` maps colour name -> RGB 0..255.
+    ``detail`` bounds the longer side of the kept originals; renderings cannot be sharper than that.
+    ``get(noun, colour, size)`` is cached in memory (some 100 MB in all for the default world).
+    """
+
+    def __init__(
+        self,
+        classes: Mapping[str, str],
+        palette: Mapping[str, tuple[int, int, int]],
+        folder: Path | None = None,
+        detail: int = 256,
+    ) -> None:
+        art, names = ensure_package(FLUENT, folder), ensure_package(NAMES, folder)
+        table = json.loads((names / "data-by-emoji.json").read_text(encoding="utf-8"))
+        by_name = {entry["name"]: emoji for emoji, entry in table.items()}
+        self.palette = dict(palette)
+        self._native: dict[str, np.ndarray] = {}
+        for noun, emoji_name in classes.items():
+            if emoji_name not in by_name:
+                raise SpriteError(f"class {noun!r}: {NAMES.spec} has no emoji {emoji_name!r}; correct World.classes.")
+            path = art / "assets" / ("-".join(f"{ord(c):04x}" for c in by_name[emoji_name]) + ".webp")
+            if not path.is_file():
+                raise SpriteError(f"class {noun!r}: {FLUENT.spec} has no {path.name} ({emoji_name!r}); choose another.")
+            with Image.open(path) as picture:
+                native = Image.fromarray(_crop(np.asarray(picture.convert("RGBA"))))
+            native.thumbnail((detail, detail), Image.Resampling.BOX)
+            self._native[noun] = np.asarray(native)
+        self._bases: dict[tuple[str, str], Image.Image] = {}
+        self._rendered: dict[tuple[str, str, int], Rendered] = {}
+        self._change: dict[tuple[str, str], float] = {}
+
+    @classmethod
+    def for_world(cls, world, folder: Path | None = None) -> Sprites:  # noqa: ANN001 (World; avoids an import circle)
+        """All train and held-out classes of a World."""
+        detail = min(256, 2 * max(world.all_sizes()))  # twice what is drawn is enough
+        return cls({**world.classes, **world.heldout}, world.palette, folder, detail)
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        return tuple(self._native)
+
+    def rgba(self, noun: str, colour: str = "") -> np.ndarray:
+        """(h, w, 4) uint8, not premultiplied, cropped to its alpha, at most ``detail`` px."""
+        native = self._native[noun]
+        return tint(native, self.palette[colour]) if colour else native
+
+    def change(self, noun: str, colour: str) -> float:
+        """Mean absolute difference (0..255) of the native and the tinted sprite: how visible that recolouring is."""
+        key = (noun, colour)
+        if key not in self._change:
+            native, tinted = self._native[noun], self.rgba(noun, colour)
+            inside = native[..., 3] > 127
+            self._change[key] = float(np.abs(native[inside, :3].astype(np.int16) - tinted[inside, :3]).mean())
+        return self._change[key]
+
+    def get(self, noun: str, colour: str, size: int) -> Rendered:
+        """The sprite with ``size`` px as its longer side; ``colour`` is a palette name, "" for native."""
+        key = (noun, colour, size)
+        found = self._rendered.get(key)
+        if found is None:
+            found = self._rendered[key] = self._render(noun, colour, size)
+        return found
+
+    def warm(self, sizes: Iterable[int], nouns: Iterable[str] | None = None) -> None:
+        """Render every colour of the nouns at these sizes now (a few seconds), so that forked workers share them."""
+        sizes = list(sizes)
+        for noun in nouns if nouns is not None else self.nouns:
+            for colour in ("", *self.palette):
+                for size in sizes:
+                    self.get(noun, colour, size)
+
+    def _render(self, noun: str, colour: str, size: int) -> Rendered:
+        base = self._bases.get((noun, colour))
+        if base is None:
+            base = self._bases[noun, colour] = Image.fromarray(self.rgba(noun, colour), "RGBA").convert("RGBa")
+        scale = size / max(base.size)
+        shape = (max(1, round(base.width * scale)), max(1, round(base.height * scale)))
+        pixels = base.resize(shape, Image.Resampling.HAMMING).tobytes()
+        small = np.frombuffer(pixels, np.uint8).reshape(shape[1], shape[0], 4)
+        alpha = small[..., 3].astype(np.int32)
+        clean = np.where(alpha < ALPHA_FLOOR, 0, np.where(alpha >= ALPHA_CEIL, 255, alpha))
+        colours = (small[..., :3] * clean[..., None] + alpha[..., None] // 2) // np.maximum(alpha, 1)[..., None]
+        colours = np.minimum(colours, clean[..., None])
+        whole = _crop(np.concatenate([colours, clean[..., None]], axis=-1).astype(np.uint8))
+        alpha = whole[..., 3]
+        return Rendered(
+            np.ascontiguousarray(whole[..., :3]), np.ascontiguousarray(255 - whole[..., 3:]), alpha > 0, alpha == 255
+        )
+
+
+def _crop(rgba: np.ndarray) -> np.ndarray:
+    """Cut to the box of what is visible (alpha at or above the floor)."""
+    seen = rgba[..., 3] >= ALPHA_FLOOR
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    if not rows.size:
+        raise SpriteError("a sprite is wholly transparent; choose another emoji for its class.")
+    return rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

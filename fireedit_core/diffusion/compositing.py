@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sizes in and out, and the guarantee that nothing moves outside the edit (design D8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WorkingSize:
+    """How a picture of `size` is brought to the size that the model works at.
+
+    Attributes:
+        size: (height, width) of the picture. inner: the same after resizing. padded: after padding to whole latent cells.
+    """
+
+    size: tuple[int, int]
+    inner: tuple[int, int]
+    padded: tuple[int, int]
+
+    @classmethod
+    def plan(cls, size: tuple[int, int], working_size: int = 0, multiple: int = 8) -> WorkingSize:
+        """Long side `working_size` pixels where the picture is larger or smaller than that; 0 keeps the picture's own.
+
+        Args:
+            multiple: pixels per latent cell. Resized sides become whole multiples of it; otherwise the picture is padded.
+        """
+        height, width = size
+        inner = (height, width)
+        if working_size and max(size) != working_size:
+            scale = working_size / max(size)
+            inner = tuple(max(multiple, round(side * scale / multiple) * multiple) for side in size)
+        padded = tuple(-(-side // multiple) * multiple for side in inner)
+        return cls((height, width), inner, padded)
+
+    def shrink(self, images: Tensor) -> Tensor:
+        """Pictures (B, C, H, W) in 0..1 at the padded working size; edges are repeated into the padding."""
+        if images.shape[-2:] != self.inner:
+            images = F.interpolate(images, self.inner, mode="bicubic", antialias=True).clamp(0, 1)
+        pad = (0, self.padded[1] - self.inner[1], 0, self.padded[0] - self.inner[0])
+        return F.pad(images, pad, mode="replicate") if any(pad) else images
+
+    def restore(self, edited: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+        """The edit (B, C, *padded) at the picture's own size (B, C, H, W).
+
+        Where the sizes differ, only the change is enlarged outside the mask, so that the source keeps its detail there.
+
+        Args:
+            source: (B, C, H, W). mask: (B, H, W) soft mask of the edit.
+        """
+        edited = edited[..., : self.inner[0], : self.inner[1]]
+        if self.inner == self.size:
+            return edited
+        enlarge = lambda x: F.interpolate(x, self.size, mode="bicubic", antialias=True)  # noqa: E731
+        small = F.interpolate(source, self.inner, mode="bicubic", antialias=True).clamp(0, 1)
+        mask = mask[:, None]
+        return (mask * enlarge(edited) + (1 - mask) * (source + enlarge(edited - small))).clamp(0, 1)
+
+
+def edit_mask(soft: Tensor, threshold: float = 0.5, grow: int = 3, feather: int = 4) -> Tensor:
+    """A compositing mask from a soft grounding mask: exactly 1 on the edit, exactly 0 beyond grow + feather pixels.
+
+    Args:
+        soft: (B, H, W) in 0..1. threshold: what counts as edited.
+        grow: pixels added around the edit at full strength. feather: width in pixels of the ramp after that.
+    """
+    hard = (soft > threshold).float()[:, None]
+    dilate = lambda x, r: F.max_pool2d(x, 2 * r + 1, 1, r) if r else x  # noqa: E731
+    core = dilate(hard, grow)
+    if not feather:
+        return core[:, 0]
+    ramp = F.avg_pool2d(F.pad(dilate(core, feather // 2), (feather // 2,) * 4, mode="replicate"), 2 * (feather // 2) + 1, 1)
+    # the average of a half-feather dilation is 0 beyond one feather; the core itself stays at 1
+    return torch.maximum(core, ramp)[:, 0]
+
+
+def composite(source: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
+    """`edited` inside the mask, `source` outside, blended on the ramp; where the mask is 0 the bits are the source's.
+
+    Shapes: source and edited (B, C, H, W), mask (B, H, W) in 0..1.
+    """
+    mask = mask[:, None].to(source)
+    mixed = source + mask * (edited - source)
+    return torch.where(mask == 0, source, mixed)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Mean absolute change on 0..1 inside and outside the edit, and the share of pixels that counts as inside."""
+
+    inside: float
+    outside: float
+    area: float
+
+
+def measure_change(source: Tensor, edited: Tensor, mask: Tensor) -> Change:
+    """Measured change of pictures (B, C, H, W) in 0..1; pixels with mask (B, H, W) > 0 are inside."""
+    difference = (edited.float() - source.float()).abs().mean(1)
+    inside = (mask > 0).to(difference)
+    outside = 1 - inside
+    mean = lambda weight: float((difference * weight).sum() / weight.sum().clamp(min=1))  # noqa: E731
+    return Change(mean(inside), mean(outside), float(inside.mean()))

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`FireEditPipeline`, the reference implementation in diffusers: editing without a host.
+
+    pipe = FireEditPipeline.from_pretrained("models/fireedit-tiny")
+    out = pipe(image, "remove the apple", generator=torch.Generator().manual_seed(0))
+    out.images[0].save("edit.png")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor, nn
+
+from ..checkpoints.bundle import COMPONENTS, OPTIONS, bundle_options, load_components, read_index, save_bundle
+from ..editor import EditConditions, FireEditor, repeat_tokens
+from ..regions.record import Regions
+from ..vlm import RegionAwareVLM
+from .compositing import WorkingSize, composite, edit_mask
+from .guidance import combine, needed_branches
+from .visual_attention import attach_visual_attention
+
+
+@dataclass
+class FireEditOutput(BaseOutput):
+    """Result of an edit of B pictures.
+
+    Attributes:
+        images: PIL pictures (or a tensor (B, 3, H, W) in 0..1 for output_type "pt", the latents for "latent").
+        mask: (B, H, W) soft mask in 0..1 of where the edit was expected.
+        regions: detected regions with the probability of being meant as score, best first.
+    """
+
+    images: Any
+    mask: Tensor
+    regions: list[Regions]
+
+
+def make_editor(components: dict[str, Any]) -> FireEditor:
+    """A `FireEditor` over the loaded components of a bundle."""
+    c = components
+    vlm = RegionAwareVLM(c["language_model"], c["tokenizer"], c["adapter"], c["region_encoder"], c["img_tokens"])
+    return FireEditor(
+        c["dinov2"], c["clip_vision"], c["detector"], vlm, c["grounding"], c["qformer"], c["tati"], c["hvca"]
+    ).eval()
+
+
+class FireEditPipeline(DiffusionPipeline):
+    """Instruction-based editing with region tokens, TATI and HVCA (arXiv 2503.19839).
+
+    The components are those of a bundle (`fireedit_core.checkpoints.bundle.COMPONENTS`); the options say how the UNet was
+    trained: `native_size` (long side in pixels), `source_latent_scaled`, and default guidance scales and steps.
+    """
+
+    def __init__(
+        self, vae, unet, scheduler, tokenizer, language_model, dinov2, clip_vision, detector, region_encoder, adapter, img_tokens,
+        grounding, qformer, tati, hvca, visual_attention, native_size: int = OPTIONS["native_size"],
+        source_latent_scaled: bool = OPTIONS["source_latent_scaled"], text_guidance: float = OPTIONS["text_guidance"],
+        image_guidance: float = OPTIONS["image_guidance"], steps: int = OPTIONS["steps"],
+    ):  # fmt: skip
+        super().__init__()
+        given = locals()
+        self.register_modules(**{name: given[name] for name in COMPONENTS})
+        self.register_to_config(**{name: given[name] for name in OPTIONS})
+        self.editor = make_editor({name: given[name] for name in COMPONENTS})
+        attach_visual_attention(unet, visual_attention)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32, **_) -> FireEditPipeline:
+        """Load a bundle folder. Only local safetensors are read; see `load_component` for the errors."""
+        return cls(**load_components(folder, torch_dtype), **bundle_options(read_index(folder)))
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = torch.float16, **_) -> None:
+        """Write the bundle to a folder, in half precision by default."""
+        save_bundle(folder, {n: getattr(self, n) for n in COMPONENTS}, {n: self.config[n] for n in OPTIONS}, dtype)
+
+    # --- latents -----------------------------------------------------------------------------------------------------
+
+    def encode_source(self, images: Tensor) -> Tensor:
+        """Source latents (B, C, H/8, W/8) of pictures (B, 3, H, W) in 0..1, scaled as the bundle says."""
+        latent = encode_latents(self.vae, images)
+        return latent * latent_scale(self.vae) if self.config.source_latent_scaled else latent
+
+    # --- the edit ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | list[Image.Image] | Tensor,
+        instruction: str | list[str],
+        *,
+        num_inference_steps: int | None = None,
+        text_guidance: float | None = None,
+        image_guidance: float | None = None,
+        tati_strength: float = 1.0,
+        hvca_strength: float = 1.0,
+        regions: list[Regions] | None = None,
+        working_size: int | None = None,
+        keep_outside: str = "off",
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+    ) -> FireEditOutput:
+        """Edit pictures by an instruction.
+
+        Args:
+            image: one picture, several of equal size, or a tensor (B, 3, H, W) in 0..1.
+            instruction: one for all pictures, or one each (one picture may take several).
+            num_inference_steps, text_guidance, image_guidance: None takes the bundle's own.
+            regions: use these instead of detecting, one `Regions` per picture.
+            working_size: long side in pixels that the model works at; None is the bundle's native size, 0 the picture's own.
+            keep_outside: "off", or "exact" for source pixels bit for bit outside the feathered edit mask.
+            latents: unit noise (B, C, h, w) to start from instead of drawing it from `generator`.
+
+        Raises:
+            ValueError: for empty instructions, pictures of unequal sizes or an unknown `keep_outside`.
+        """
+        if keep_outside not in ("off", "exact"):
+            raise ValueError(f"keep_outside must be 'off' or 'exact', got {keep_outside!r}")
+        source = pictures_to_tensor(image).to(self.device)
+        instructions = [instruction] if isinstance(instruction, str) else list(instruction)
+        if len(instructions) > 1 and source.shape[0] == 1:
+            source = source.expand(len(instructions), -1, -1, -1)
+        size = (int(source.shape[-2]), int(source.shape[-1]))
+        once = source[:1] if len(instructions) > 1 and source.stride(0) == 0 else source
+        found = regions if regions is not None else self.editor.detect(once)
+        tokens = self.editor.tokenize(once, found)
+        if len(tokens) != source.shape[0]:
+            tokens = repeat_tokens(tokens, source.shape[0])
+        conditions = self.editor.condition(tokens, instructions)
+        plan = WorkingSize.plan(size, self.config.native_size if working_size is None else working_size)
+        source_latent = self.encode_source(plan.shrink(source))
+        result = self.denoise(
+            conditions, source_latent, num_inference_steps or self.config.steps,
+            self.config.text_guidance if text_guidance is None else text_guidance,
+            self.config.image_guidance if image_guidance is None else image_guidance,
+            tati_strength, hvca_strength, generator, latents,
+        )  # fmt: skip
+        if output_type == "latent":
+            return FireEditOutput(images=result, mask=conditions.mask, regions=conditions.regions)
+        edited = plan.restore(decode_latents(self.vae, result), source, edit_mask(conditions.mask))
+        if keep_outside == "exact":
+            edited = composite(source, edited, edit_mask(conditions.mask))
+        images = edited if output_type == "pt" else tensor_to_pictures(edited)
+        return FireEditOutput(images=images, mask=conditions.mask, regions=conditions.regions)
+
+    def denoise(
+        self, conditions: EditConditions, source_latent: Tensor, steps: int, text_guidance: float, image_guidance: float,
+        tati_strength: float = 1.0, hvca_strength: float = 1.0, generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Sample edited latents (B, C, h, w) in the autoencoder's own scale.
+
+        Every branch that the guidance scales need runs in one batch per step; K and V of the visual attention are
+        projected once.
+        """
+        unet, scheduler, c = self.unet, self.scheduler, conditions
+        count = source_latent.shape[0]
+        dtype = unet.dtype
+        null = c.null_embedding.to(dtype).expand_as(c.edit_embedding)
+        zero = torch.zeros_like
+        branches = {
+            "positive": (c.edit_embedding.to(dtype), c.visual, source_latent, 1.0),
+            "image_only": (null, c.visual_image_only, source_latent, 0.0),
+            "negative": (null, zero(c.visual), zero(source_latent), 0.0),
+        }
+        names = needed_branches(text_guidance, image_guidance)
+        context, visual, source = (torch.cat([branches[n][i] for n in names]) for i in range(3))
+        gate = torch.tensor([branches[n][3] for n in names], device=source.device).repeat_interleave(count)
+        visual_kv = self.visual_attention.keys_values(visual) if hvca_strength else None
+
+        scheduler.set_timesteps(steps, device=source.device)
+        shape = (count, unet.config.out_channels, *source_latent.shape[-2:])
+        if latents is None:
+            latents = torch.randn(shape, generator=generator, dtype=torch.float32).to(source)
+        x = latents.to(source) * scheduler.init_noise_sigma
+        for t in self.progress_bar(scheduler.timesteps):
+            model_input = scheduler.scale_model_input(x, t).repeat(len(names), 1, 1, 1)
+            times = t.expand(model_input.shape[0])
+            out = unet(
+                torch.cat([model_input, source], dim=1).to(dtype), times,
+                self.tati.inject(context, times, gate, tati_strength),
+                cross_attention_kwargs={"visual_kv": visual_kv, "visual_strength": hvca_strength},
+            ).sample  # fmt: skip
+            predictions = dict(zip(names, out.float().chunk(len(names)), strict=True))
+            x = scheduler.step(combine(predictions, text_guidance, image_guidance), t, x, return_dict=False)[0]
+        return x / latent_scale(self.vae)
+
+
+def latent_scale(vae: nn.Module) -> float:
+    """Factor between the autoencoder's latents and those that the UNet denoises."""
+    return float(vae.config.scaling_factor)
+
+
+def encode_latents(vae: nn.Module, images: Tensor) -> Tensor:
+    """Unscaled latents of pictures (B, 3, H, W) in 0..1: the posterior mode, or the code of a deterministic autoencoder."""
+    out = vae.encode(images.to(vae.dtype) * 2 - 1)
+    if hasattr(out, "latent_dist"):
+        return out.latent_dist.mode()
+    return out.latent if hasattr(out, "latent") else out.latents
+
+
+def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in 0..1 of unscaled latents."""
+    return ((vae.decode(latents.to(vae.dtype)).sample.float() + 1) / 2).clamp(0, 1)
+
+
+def pictures_to_tensor(image: Image.Image | list[Image.Image] | Tensor) -> Tensor:
+    """Pictures as a float tensor (B, 3, H, W) in 0..1; a tensor is checked and passed through."""
+    if isinstance(image, Tensor):
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise ValueError(f"pictures must have shape (B, 3, H, W), got {tuple(image.shape)}")
+        return image.float()
+    pictures = image if isinstance(image, list) else [image]
+    if len({p.size for p in pictures}) > 1:
+        raise ValueError(f"pictures of one batch must have one size, got {sorted({p.size for p in pictures})}")
+    arrays = [np.asarray(p.convert("RGB"), dtype=np.float32) / 255 for p in pictures]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+
+
+def tensor_to_pictures(images: Tensor) -> list[Image.Image]:
+    """PIL pictures of a tensor (B, 3, H, W) in 0..1."""
+    arrays = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(a) for a in arrays]

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The three steps before sampling: detect regions, tokenize them, condition on an instruction.
+
+`FireEditor` is what the pipeline, the trainer and the ComfyUI nodes share. Each step takes and returns a value that can be
+looked at, saved and reused: the same picture needs one detection and one tokenization for any number of instructions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .diffusion.hvca import HVCA
+from .diffusion.tati import TATI
+from .regions.record import Regions
+from .vlm import EditQFormer, GroundingHead, RegionAwareVLM, VisionFeatures, encode_vision
+
+logger = logging.getLogger("fireedit")
+
+
+@dataclass
+class RegionTokens:
+    """A batch of B pictures as the VLM sees it. Independent of the instruction and of the diffusion timestep.
+
+    Attributes:
+        regions: one `Regions` per picture, as given (may be empty).
+        mask: (B, n) bool, True where a region token stands; an empty picture has one token for the whole image.
+        region_tokens: (B, n, D). image_tokens: (B, m, D), row-major over `token_grid`.
+        features: hidden states of both vision towers, for HVCA.
+        image_size: (height, width) in pixels of the pictures.
+    """
+
+    regions: list[Regions]
+    mask: Tensor
+    region_tokens: Tensor
+    image_tokens: Tensor
+    features: VisionFeatures
+    token_grid: tuple[int, int]
+    image_size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+
+@dataclass
+class EditConditions:
+    """Everything that sampling needs, for B pictures. e and v do not depend on the timestep.
+
+    Attributes:
+        edit_embedding: e, (B, 77, D). null_embedding: (1, 77, D), takes its place where the text is dropped.
+        visual: v of the positive branch, (B, 16, D). visual_image_only: v of the branch without text. Zero where the
+            image is dropped.
+        mask: (B, H, W) soft mask in 0..1 of where the edit will land.
+        regions: the regions of each picture with the probability of being meant as score, best first. Where no region
+            is meant (a change of background), all scores are small.
+    """
+
+    edit_embedding: Tensor
+    null_embedding: Tensor
+    visual: Tensor
+    visual_image_only: Tensor
+    mask: Tensor
+    regions: list[Regions]
+
+
+class FireEditor(nn.Module):
+    """The trained modules of FireEdit outside the UNet and the autoencoder.
+
+    `vision`, `language` and `injection` name the groups that are needed together, so that a host can load one group,
+    use it and let it go.
+    """
+
+    def __init__(
+        self, dinov2: nn.Module, clip_vision: nn.Module, detector: nn.Module, vlm: RegionAwareVLM, grounding: GroundingHead,
+        qformer: EditQFormer, tati: TATI, hvca: HVCA,
+    ):  # fmt: skip
+        super().__init__()
+        self.detector = detector
+        self.vision = nn.ModuleDict(
+            {"dinov2": dinov2, "clip_vision": clip_vision, "adapter": vlm.adapter, "region_encoder": vlm.region_encoder}
+        )
+        self.vlm = vlm
+        self.language = nn.ModuleDict(
+            {"language_model": vlm.language_model, "img_tokens": vlm.img_tokens, "grounding": grounding, "qformer": qformer, "hvca": hvca}
+        )
+        self.tati = tati
+
+    # --- the steps ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def detect(
+        self, images: Tensor, score_threshold: float = 0.15, iou_threshold: float = 0.6, max_regions: int = 100,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Regions]:  # fmt: skip
+        """Class-agnostic regions of pictures (B, 3, H, W) in 0..1, best first; picture by picture, `progress(done)`."""
+        device = _device_of(self.detector)
+        out = []
+        for index in range(images.shape[0]):
+            picture = images[index : index + 1].to(device)
+            out += self.detector.detect(picture, score_threshold, iou_threshold, max_regions)
+            if progress is not None:
+                progress(index + 1)
+        return out
+
+    def tokenize(self, images: Tensor, regions: list[Regions]) -> RegionTokens:
+        """Region tokens P, image tokens mu(x) and vision features of pictures (B, 3, H, W) in 0..1.
+
+        Raises:
+            ValueError: if the number of regions differs from the number of pictures, or they belong to another size.
+        """
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        if len(regions) != images.shape[0]:
+            raise ValueError(f"{images.shape[0]} pictures need as many sets of regions, got {len(regions)}")
+        for one in regions:
+            one.check_image(size)
+        device = _device_of(self.vision)
+        boxes, mask = pad_boxes(regions, device)
+        features = encode_vision(self.vision["dinov2"], self.vision["clip_vision"], images.to(device))
+        grid = features.dino_grid
+        tokens = self.vision["region_encoder"](features.dino, grid, boxes, mask)
+        image_tokens = self.vision["adapter"](features.dino[-1], grid)
+        return RegionTokens(regions, mask, tokens, image_tokens, features, (grid[0] // 2, grid[1] // 2), size)
+
+    def condition(self, tokens: RegionTokens, instructions: list[str]) -> EditConditions:
+        """Read the instructions over the tokens: edit embedding, visual tokens and grounding.
+
+        Args:
+            instructions: one per picture, or a single one for all.
+
+        Raises:
+            ValueError: for an empty instruction, or a number that does not fit.
+        """
+        instructions = check_instructions(instructions, len(tokens))
+        device = _device_of(self.language)
+        ids, text_mask = self.vlm.encode_text(instructions, device)
+        move = lambda x: x.to(device)  # noqa: E731
+        mask = move(tokens.mask)
+        states = self.vlm(ids, text_mask, move(tokens.image_tokens), move(tokens.region_tokens), mask)
+        grounding = self.language["grounding"](states.img, states.regions, mask, states.image, tokens.token_grid)
+        embedding = self.language["qformer"](states.img)
+        null = self.tati.null_embedding.to(embedding)
+        memory = self.language["hvca"].visual_memory(tokens.features.to(device))
+        visual = self.language["hvca"](embedding, memory)
+        image_only = self.language["hvca"](null.expand_as(embedding), memory)
+        scores = grounding.region_scores()
+        found = []
+        for row, regions in zip(scores, tokens.regions, strict=True):
+            found.append(regions.with_scores(row[: len(regions)].detach().float().cpu()).sorted_by_score())
+        return EditConditions(embedding, null, visual, image_only, grounding.mask(tokens.image_size), found)
+
+    def unknown_words(self, instruction: str) -> list[str]:
+        """Words of the instruction that the bundle's tokenizer does not know at all (each becomes its unknown token)."""
+        tokenizer = self.vlm.tokenizer
+        if tokenizer.unk_token_id is None:
+            return []
+        words = instruction.lower().split()
+        return [w for w in words if tokenizer.unk_token_id in tokenizer(w, add_special_tokens=False)["input_ids"]]
+
+
+def check_instructions(instructions: list[str], pictures: int) -> list[str]:
+    """One non-empty instruction per picture; a single one serves all. Raises ValueError otherwise."""
+    if len(instructions) == 1:
+        instructions = instructions * pictures
+    if len(instructions) != pictures:
+        raise ValueError(f"{pictures} pictures need one instruction or {pictures}, got {len(instructions)}")
+    if any(not text.strip() for text in instructions):
+        raise ValueError("the instruction is empty: write what to change, for example 'remove the apple'")
+    return instructions
+
+
+def pad_boxes(regions: list[Regions], device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
+    """Normalised cxcywh boxes (B, n, 4) and mask (B, n); a picture without regions gets one box of the whole image."""
+    rows = [(r if len(r) else Regions.whole_image(r.image_size)).normalised() for r in regions]
+    width = max(len(row) for row in rows)
+    boxes = torch.stack([F.pad(row.float(), (0, 0, 0, width - len(row))) for row in rows])
+    mask = torch.tensor([[i < len(row) for i in range(width)] for row in rows])
+    return boxes.to(device), mask.to(device)
+
+
+def repeat_tokens(tokens: RegionTokens, times: int) -> RegionTokens:
+    """The same picture `times` times, for one picture with several instructions. Needs a batch of one."""
+    if len(tokens) != 1:
+        raise ValueError(f"only a single picture can be repeated, got {len(tokens)}")
+    wide = lambda x: x.expand(times, *x.shape[1:])  # noqa: E731
+    features = replace(
+        tokens.features, dino=tuple(map(wide, tokens.features.dino)), clip=tuple(map(wide, tokens.features.clip))
+    )
+    return replace(
+        tokens, regions=tokens.regions * times, mask=wide(tokens.mask), region_tokens=wide(tokens.region_tokens),
+        image_tokens=wide(tokens.image_tokens), features=features,
+    )  # fmt: skip
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one interface that every region detector of the pack fulfils (design D9)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from torch import Tensor
+
+from .record import Regions
+
+OBJECT_LABEL = "object"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+class RegionDetector(ModelMixin, ConfigMixin):
+    """Proposes regions of pictures of any size. A backend implements `predict_boxes` only.
+
+    The detector runs on the device and in the dtype that its owner gave it; it never moves itself.
+    """
+
+    def predict_boxes(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw proposals: images (B, 3, H, W) 0..1 -> boxes (B, N, 4) xyxy in pixels of H, W; scores (B, N) 0..1."""
+        raise NotImplementedError(f"{type(self).__name__} must implement predict_boxes.")
+
+    @torch.no_grad()
+    def detect(
+        self,
+        images: Tensor,
+        score_threshold: float = 0.15,
+        iou_threshold: float = 0.6,
+        max_regions: int = 100,
+    ) -> list[Regions]:
+        """Detect regions, class-agnostic. Thresholds as in Groma (groma.py): score > 0.15, NMS IoU 0.6, at most 100.
+
+        Args:
+            images: (B, 3, H, W) RGB, 0..1, any H and W.
+            score_threshold: keep regions whose score is above this.
+            iou_threshold: of two regions that overlap more than this, only the better stays.
+            max_regions: at most this many per picture.
+
+        Returns:
+            One `Regions` per picture, best score first (the order is never random), in pixels of the given picture.
+            It may be empty. Boxes and scores are float32 on the CPU.
+
+        Raises:
+            ValueError: if `images` has another shape.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(
+                f"{type(self).__name__}.detect expects RGB pictures as float (B, 3, H, W) in 0..1, "
+                f"got {tuple(images.shape)} of {images.dtype}."
+            )
+        size = (images.shape[2], images.shape[3])
+        if images.shape[0] == 0:
+            return []
+        was_training = self.training
+        self.eval()
+        try:
+            boxes, scores = self.predict_boxes(images.to(self.device, self.dtype).clamp(0, 1))
+        finally:
+            self.train(was_training)
+        boxes, scores = boxes.float().cpu(), scores.float().cpu()
+        return [
+            select_regions(box, score, size, score_threshold, iou_threshold, max_regions)
+            for box, score in zip(boxes, scores, strict=True)
+        ]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """As in diffusers, but from safetensors only: nothing is ever unpickled (design D1)."""
+        folder = Path(pretrained_model_name_or_path)
+        if kwargs.get("subfolder"):
+            folder = folder / kwargs["subfolder"]
+        if folder.is_dir() and not any(folder.glob("*.safetensors")):
+            pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+            if pickles:
+                raise ValueError(
+                    f"{folder} holds its weights as {pickles[0]}, a pickle, which can run code and is refused. Convert "
+                    "it where you trust it: load the state dict with torch.load(..., weights_only=True) and write it "
+                    "with safetensors.torch.save_file as diffusion_pytorch_model.safetensors."
+                )
+            raise ValueError(f"{folder} has no .safetensors file; expected diffusion_pytorch_model.safetensors.")
+        kwargs["use_safetensors"] = True
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+
+def load_region_detector(folder: str | Path, **kwargs) -> RegionDetector:
+    """Load the detector in `folder` (config.json + safetensors), whichever family its config names.
+
+    Raises:
+        ValueError: if there is no config.json, or its `_class_name` is not a detector of this pack.
+        ImportError: if the family needs a package that is not installed; the message names it.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a detector folder: config.json is missing.")
+    name = json.loads(path.read_text(encoding="utf-8")).get("_class_name")
+    if name == "YoloRegionDetector":
+        from .yolo import YoloRegionDetector as family
+    elif name == "DeformableDetrRegionDetector":
+        from .deformable_detr import DeformableDetrRegionDetector as family
+    else:
+        raise ValueError(
+            f"{path}: expected _class_name YoloRegionDetector or DeformableDetrRegionDetector, got {name!r}."
+        )
+    return family.from_pretrained(folder, **kwargs)
+
+
+def select_regions(
+    boxes: Tensor,
+    scores: Tensor,
+    size: tuple[int, int],
+    score_threshold: float,
+    iou_threshold: float,
+    max_regions: int,
+) -> Regions:
+    """Score filter, clip to the picture, class-agnostic NMS, best `max_regions`, best first.
+
+    boxes (N, 4) xyxy in pixels of `size` = (height, width), scores (N,).
+    """
+    keep = (scores > score_threshold) & torch.isfinite(boxes).all(dim=1)
+    boxes, scores = boxes[keep], scores[keep]
+    height, width = size
+    boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+    keep = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
+    boxes, scores = boxes[keep], scores[keep]
+    keep = non_maximum_suppression(boxes, scores, iou_threshold)[:max_regions]
+    return Regions(boxes[keep], scores[keep], (OBJECT_LABEL,) * len(keep), size)
+
+
+def non_maximum_suppression(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Indices of the kept boxes, best score first. boxes (N, 4) xyxy, scores (N,). Class-agnostic."""
+    if boxes.shape[0] == 0:
+        return torch.zeros(0, dtype=torch.long, device=boxes.device)
+    try:
+        from torchvision.ops import nms
+    except (ImportError, RuntimeError):  # RuntimeError: a torchvision built for another torch
+        return _greedy_nms(boxes, scores, iou_threshold)
+    # Sorting first (stable) makes ties deterministic; nms itself sorts without that promise.
+    order = torch.argsort(scores, descending=True, stable=True)
+    kept = nms(boxes[order].float(), torch.linspace(1, 0, len(order), device=boxes.device), iou_threshold)
+    return order[kept]
+
+
+def _greedy_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    order = torch.argsort(scores, descending=True, stable=True)
+    overlap = box_iou(boxes[order], boxes[order]) > iou_threshold
+    alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
+    for i in range(len(order)):
+        if alive[i]:
+            alive[i + 1 :] &= ~overlap[i, i + 1 :]
+    return order[alive]
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Pairwise intersection over union of xyxy boxes (N, 4) and (M, 4) -> (N, M)."""
+    area_a = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(dim=1)
+    area_b = (b[:, 2:] - b[:, :2]).clamp(min=0).prod(dim=1)
+    top_left = torch.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (bottom_right - top_left).clamp(min=0).prod(dim=2)
+    return shared / (area_a[:, None] + area_b[None] - shared).clamp(min=1e-9)
+
+
+def letterbox(images: Tensor, side: int, fill: float = 0.5) -> Tensor:
+    """Fit pictures (B, 3, H, W) into the middle of a square (B, 3, side, side) without changing their aspect."""
+    height, width, left, top = _fit((images.shape[-2], images.shape[-1]), side)
+    if (height, width) != tuple(images.shape[-2:]):
+        resized = F.interpolate(
+            images.float(), size=(height, width), mode="bilinear", align_corners=False, antialias=True
+        )
+        images = resized.to(images.dtype)
+    return F.pad(images, (left, side - width - left, top, side - height - top), value=fill)
+
+
+def letterbox_boxes(boxes: Tensor, size: tuple[int, int], side: int) -> Tensor:
+    """Boxes (..., 4) xyxy in pixels of a picture of `size` = (height, width) -> the square of `letterbox`."""
+    height, width, left, top = _fit(size, side)
+    return boxes * boxes.new_tensor([width / size[1], height / size[0]] * 2) + boxes.new_tensor([left, top, left, top])
+
+
+def undo_letterbox(boxes: Tensor, size: tuple[int, int], side: int) -> Tensor:
+    """Boxes (..., 4) xyxy in the square of `letterbox` -> pixels of the picture of `size` = (height, width)."""
+    height, width, left, top = _fit(size, side)
+    ratio = boxes.new_tensor([size[1] / width, size[0] / height] * 2)
+    return (boxes - boxes.new_tensor([left, top, left, top])) * ratio
+
+
+def _fit(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+    """Height, width, left and top of a picture of `size` = (height, width) inside a square of `side`."""
+    scale = side / max(size)
+    height, width = (max(round(length * scale), 1) for length in size)
+    return height, width, (side - width) // 2, (side - height) // 2

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+
+from fireedit_core.regions import dialects
+from fireedit_core.regions.record import Regions
+
+SIZE = (40, 60)
+
+
+def make(masks: bool = False) -> Regions:
+    boxes = torch.tensor([[10.0, 5.0, 30.0, 25.0], [40.0, 20.0, 58.0, 39.0]])
+    area = None
+    if masks:
+        area = torch.zeros(2, *SIZE)
+        area[0, 8:20, 12:28] = area[1, 25:30, 45:50] = 1
+    return Regions(boxes, torch.tensor([0.9, 0.6]), ("cat", "dog"), SIZE, area)
+
+
+def same(a: Regions, b: Regions) -> bool:
+    return torch.equal(a.boxes, b.boxes) and torch.allclose(a.scores, b.scores) and a.labels == b.labels
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.7])
+@pytest.mark.parametrize("masks", [False, True])
+def test_segs_round_trip(masks, factor):
+    image = torch.rand(1, *SIZE, 3)
+    (height, width), segs = value = dialects.to_segs(make(masks), image, factor)
+    assert (height, width) == SIZE and segs[0].label == "cat" and segs[0].bbox == (10, 5, 30, 25)
+    x1, y1, x2, y2 = segs[0].crop_region
+    assert segs[0].cropped_mask.shape == (y2 - y1, x2 - x1) and segs[0].cropped_mask.dtype == np.float32
+    assert np.array_equal(segs[0].cropped_image, image[:, y1:y2, x1:x2].numpy())
+    back = dialects.from_segs(value)
+    assert same(back, make())
+    expected = make(True).masks[0] if masks else dialects.to_mask(make().select([0]))
+    assert torch.equal(back.masks[0], expected)
+
+
+def test_segs_of_other_packs():
+    other = namedtuple("Seg", "cropped_image cropped_mask confidence crop_region bbox label")
+    box, score = np.array([10, 5, 30, 25]), np.array([0.7], np.float32)
+    first = other(None, torch.ones(1, 20, 20), score, box.tolist(), box, "x")
+    second = (None, None, None, [-5, -5, 10, 10], None, None)  # a plain tuple, partly outside, with a crop region only
+    regions = dialects.from_segs(((40, 60), [first, second]), image_size=(80, 60))
+    assert regions.labels == ("object", "x") and regions.image_size == (80, 60)
+    assert regions.boxes[1].tolist() == [10, 10, 30, 50]  # width and height scaled by their own ratios
+    assert regions.masks[1].sum() > 700
+    assert len(dialects.from_segs(((40, 60), []))) == 0
+    with pytest.raises(ValueError, match="SEGS must be"):
+        dialects.from_segs([1, 2, 3])
+
+
+@pytest.mark.parametrize("layout", ["xywh", "xyxy"])
+def test_bbox_round_trip(layout):
+    boxes = dialects.to_bboxes(make(), layout)
+    assert boxes[0] == ((10, 5, 20, 20) if layout == "xywh" else (10, 5, 30, 25))
+    assert torch.equal(dialects.from_bboxes(boxes, SIZE, layout).boxes, make().boxes)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (10, 5, 20, 20),
+        [(10, 5, 20, 20)],
+        [[[10, 5, 20, 20]]],
+        torch.tensor([[[10, 5, 20, 20]]]),
+        [np.array([10, 5, 20, 20])],
+        tuple(torch.tensor([10, 5, 20, 20])),
+        {"bboxes": [[10, 5, 20, 20]], "labels": ["object"]},
+        [{"x": 10, "y": 5, "width": 20, "height": 20}],
+    ],
+)
+def test_bbox_in_any_nesting(value):
+    assert dialects.from_bboxes(value, SIZE, "xywh").boxes.tolist() == [[10, 5, 30, 25]]
+
+
+def test_bbox_errors():
+    assert len(dialects.from_bboxes([], SIZE, "xywh")) == len(dialects.from_bboxes([[]], SIZE, "xyxy")) == 0
+    for value, layout, message in [
+        ([(1, 2, 3)], "xywh", "four numbers"),
+        ([(10, 10, 5, 5)], "xyxy", "choose layout xywh"),
+        ([(1, 1, 5, 5)], "yxyx", "layout must be"),
+        ([{"x": 1}], "xywh", "needs the keys"),
+        ("1,2,3,4", "xywh", "expected boxes"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            dialects.from_bboxes(value, SIZE, layout)
+
+
+def test_bounding_box_dicts_per_picture():
+    dicts = dialects.to_bounding_boxes(make())
+    assert dicts[0] == {"x": 10, "y": 5, "width": 20, "height": 20, "label": "cat", "score": pytest.approx(0.9)}
+    for value, count in [(dicts, 1), ([dicts, dicts], 2), (dicts[0], 1), ([[], dicts], 2), ([], 1)]:
+        assert len(dialects.from_bounding_boxes(value, SIZE)) == count
+    assert same(dialects.from_bounding_boxes([[], dicts], SIZE)[1], make())
+    nested = {"x": 1, "y": 1, "width": 4, "height": 4, "metadata": {"label": "tree", "score": 0.25}}
+    (regions,) = dialects.from_bounding_boxes(nested, SIZE)
+    assert regions.labels == ("tree",) and regions.scores.tolist() == [0.25]
+
+
+@pytest.mark.parametrize("feather", [0, 1, 2, 5, 8])
+def test_mask_feather_fades_outwards_only(feather):
+    hard, soft = dialects.to_mask(make()), dialects.to_mask(make(), feather)
+    assert torch.equal(soft[hard == 1], torch.ones(int(hard.sum())))
+    assert soft[10, 9 - feather] == 0 and soft[10, 9] == (0 if feather == 0 else soft[10, 9])
+    row = soft[10, :11]
+    assert (row[1:] >= row[:-1]).all() and (feather == 0 or 0 < row[9] <= 1)
+    assert dialects.to_mask(Regions.empty(SIZE), feather).sum() == 0
+
+
+@pytest.mark.parametrize("scipy", [True, False])
+def test_mask_to_regions(scipy, monkeypatch):
+    if not scipy:
+        monkeypatch.setattr(dialects, "_components", dialects._spread)
+    mask = torch.zeros(2, 20, 20)
+    mask[0, 2:5, 2:5] = mask[0, 5:12, 5:9] = 1.0  # touch at a corner: one part
+    mask[0, 15, 15] = 1.0  # too small
+    mask[0, 0:2, 10:20] = 0.7
+    blank, first = dialects.from_mask(mask[1])[0], dialects.from_mask(mask)[0]
+    assert len(blank) == 0 and blank.image_size == (20, 20)
+    assert first.boxes.tolist() == [[2, 2, 9, 12], [10, 0, 20, 2]]  # largest first
+    assert torch.equal(dialects.to_mask(first), (first.masks.sum(0) > 0).float())
+    with pytest.raises(ValueError, match="MASK"):
+        dialects.from_mask(torch.zeros(4))
+
+
+def test_json():
+    (back,) = dialects.from_json(dialects.to_json(make(True)))
+    assert same(back, make()) and torch.equal(back.masks, make(True).masks)
+    assert len(dialects.from_json(dialects.to_json([make(), Regions.empty(SIZE)]))) == 2
+    assert dialects.from_json("[[1, 2, 3, 4]]", SIZE)[0].boxes.tolist() == [[1, 2, 3, 4]]
+    for text in ("{", "[[1, 2, 3, 4]]", '{"a": 1}'):
+        with pytest.raises(ValueError, match="JSON"):
+            dialects.from_json(text)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import json
+
+import pytest
+import torch
+
+from fireedit_core.regions.record import Regions
+
+
+def make(masks: bool = False) -> Regions:
+    boxes = torch.tensor([[2.0, 4.0, 12.0, 24.0], [10.0, 10.0, 40.0, 20.0], [0.0, 0.0, 5.0, 5.0]])
+    area = None
+    if masks:
+        area = torch.zeros(3, 30, 50)
+        area[0, 4:24, 2:12] = area[1, 10:20, 10:40] = area[2, :5, :5] = 1
+    return Regions(boxes, torch.tensor([0.5, 0.9, 0.5]), ("cat", "dog", "bird"), (30, 50), area)
+
+
+def test_order_is_by_score_and_stable():
+    assert make().sorted_by_score().labels == ("dog", "cat", "bird")
+    assert make().top(2).labels == ("dog", "cat")
+    assert make().select([2, 0]).labels == ("bird", "cat")
+    assert make().select(torch.tensor([False, True, False])).labels == ("dog",)
+
+
+def test_empty_and_whole_image():
+    empty = Regions.empty((7, 9))
+    assert len(empty) == 0 and empty.normalised().shape == (0, 4) and len(empty.sorted_by_score()) == 0
+    whole = Regions.whole_image((7, 9))
+    assert whole.boxes.tolist() == [[0, 0, 9, 7]] and whole.labels == ("image",) and whole.scores.tolist() == [1.0]
+    assert torch.allclose(whole.normalised(), torch.tensor([[0.5, 0.5, 1.0, 1.0]]))
+
+
+def test_scaling_uses_each_axis_own_ratio():
+    scaled = make(masks=True).scaled_to((60, 25))
+    assert scaled.boxes[0].tolist() == [1, 8, 6, 48]
+    assert scaled.masks.shape == (3, 60, 25)
+    back = scaled.scaled_to((30, 50))
+    assert torch.allclose(back.boxes, make().boxes) and torch.allclose(back.normalised(), make().normalised())
+
+
+def test_clipped_drops_what_lies_outside():
+    boxes = torch.tensor([[-5.0, -5.0, 5.0, 5.0], [60.0, 0.0, 70.0, 5.0]])
+    regions = Regions(boxes, torch.ones(2), ("a", "b"), (30, 50))
+    assert regions.clipped().boxes.tolist() == [[0, 0, 5, 5]]
+
+
+def test_dict_round_trip_through_json():
+    first = make(masks=True)
+    second = Regions.from_dict(json.loads(json.dumps(first.to_dict())))
+    assert torch.equal(first.boxes, second.boxes) and torch.equal(first.scores, second.scores)
+    assert first.labels == second.labels and first.image_size == second.image_size
+    assert torch.equal(first.masks, second.masks)
+    assert len(Regions.from_dict(Regions.empty((4, 4)).to_dict())) == 0
+    assert Regions.from_dict({"image_size": [9, 9], "boxes": [[0, 0, 3, 3]]}).labels == ("object",)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"boxes": torch.zeros(2, 5)}, r"\(n, 4\)"),
+        ({"scores": torch.zeros(2)}, "scores of shape"),
+        ({"labels": ("a",)}, "3 labels"),
+        ({"masks": torch.zeros(3, 4, 4)}, "masks must have shape"),
+        ({"image_size": (0, 4)}, "positive"),
+        ({"boxes": torch.tensor([[5.0, 5.0, 1.0, 1.0]] * 3)}, "xywh"),
+        ({"boxes": torch.full((3, 4), float("nan"))}, "finite"),
+    ],
+)
+def test_wrong_input_is_explained(changes, message):
+    good = {"boxes": torch.zeros(3, 4), "scores": torch.zeros(3), "labels": ("a", "b", "c"), "image_size": (30, 50)}
+    with pytest.raises(ValueError, match=message):
+        Regions(**{**good, **changes})
+
+
+def test_check_image_names_both_sizes():
+    make().check_image((30, 50))
+    with pytest.raises(ValueError, match="height 30 and width 50.*height 50 and width 30"):
+        make().check_image((50, 30))
+    with pytest.raises(ValueError, match="out of range"):
+        make().select([3])
+    with pytest.raises(ValueError, match="image_size"):
+        Regions.from_dict({"boxes": []})
