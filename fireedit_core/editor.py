@@ -86,7 +86,13 @@ class FireEditor(nn.Module):
         )
         self.vlm = vlm
         self.language = nn.ModuleDict(
-            {"language_model": vlm.language_model, "img_tokens": vlm.img_tokens, "grounding": grounding, "qformer": qformer, "hvca": hvca}
+            {
+                "language_model": vlm.language_model,
+                "img_tokens": vlm.img_tokens,
+                "grounding": grounding,
+                "qformer": qformer,
+                "hvca": hvca,
+            }
         )
         self.tati = tati
 

@@ -154,7 +154,9 @@ def save_bundle(
             component = copy.deepcopy(component).to(dtype)
         component.save_pretrained(str(folder / name))
         index[name] = [_library_of(type(component)), type(component).__name__]
-    (folder / INDEX).write_text(json.dumps(index | {key: options.get(key, OPTIONS[key]) for key in OPTIONS}, indent=2) + "\n")
+    (folder / INDEX).write_text(
+        json.dumps(index | {key: options.get(key, OPTIONS[key]) for key in OPTIONS}, indent=2) + "\n"
+    )
 
 
 def _library_of(kind: type) -> str:

@@ -73,7 +73,9 @@ def edit_mask(soft: Tensor, threshold: float = 0.5, grow: int = 3, feather: int 
     core = dilate(hard, grow)
     if not feather:
         return core[:, 0]
-    ramp = F.avg_pool2d(F.pad(dilate(core, feather // 2), (feather // 2,) * 4, mode="replicate"), 2 * (feather // 2) + 1, 1)
+    ramp = F.avg_pool2d(
+        F.pad(dilate(core, feather // 2), (feather // 2,) * 4, mode="replicate"), 2 * (feather // 2) + 1, 1
+    )
     # the average of a half-feather dilation is 0 beyond one feather; the core itself stays at 1
     return torch.maximum(core, ramp)[:, 0]
 

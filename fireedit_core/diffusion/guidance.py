@@ -6,7 +6,9 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def dual_guidance(positive: Tensor, image_only: Tensor, negative: Tensor, text_scale: float, image_scale: float) -> Tensor:
+def dual_guidance(
+    positive: Tensor, image_only: Tensor, negative: Tensor, text_scale: float, image_scale: float
+) -> Tensor:
     """negative + s_I (image_only - negative) + s_T (positive - image_only), for predictions of equal shape."""
     return negative + image_scale * (image_only - negative) + text_scale * (positive - image_only)
 

@@ -64,7 +64,9 @@ class HVCA(ModelMixin, ConfigMixin):
 
     def visual_memory(self, features: VisionFeatures) -> Tensor:
         """All chosen levels of both towers as one sequence (B, tokens, hidden_size)."""
-        levels = [features.dino[i] for i in self.config.dino_levels] + [features.clip[i] for i in self.config.clip_levels]
+        levels = [features.dino[i] for i in self.config.dino_levels] + [
+            features.clip[i] for i in self.config.clip_levels
+        ]
         dtype = self.queries.dtype
         parts = [
             projection(x.to(dtype)) + embedding

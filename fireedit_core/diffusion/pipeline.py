@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`FireEditPipeline`, the reference implementation in diffusers: editing without a host.
 
-    pipe = FireEditPipeline.from_pretrained("models/fireedit-tiny")
-    out = pipe(image, "remove the apple", generator=torch.Generator().manual_seed(0))
-    out.images[0].save("edit.png")
+pipe = FireEditPipeline.from_pretrained("models/fireedit-tiny")
+out = pipe(image, "remove the apple", generator=torch.Generator().manual_seed(0))
+out.images[0].save("edit.png")
 """
 
 from __future__ import annotations

@@ -79,7 +79,9 @@ def look_of(batch: SceneBatch) -> Tensor:
     from torchvision.ops import roi_align  # deferred, see region_encoder
 
     size = batch.target.shape[-1]
-    boxes = torch.cat([torch.arange(len(batch.target))[:, None].to(batch.labels.edit_box), batch.labels.edit_box * size], dim=1)
+    boxes = torch.cat(
+        [torch.arange(len(batch.target))[:, None].to(batch.labels.edit_box), batch.labels.edit_box * size], dim=1
+    )
     return roi_align(batch.target, boxes, LOOK_CELLS, sampling_ratio=2, aligned=True)
 
 
@@ -107,11 +109,16 @@ class AlignmentModel(nn.Module):
         self.parts = nn.ModuleDict({name: c[name] for name in ALIGNED})
         self.tokenizer = c["tokenizer"]
         self.heads = AuxiliaryHeads(
-            world, c["img_tokens"].config.hidden_size, c["qformer"].config.hidden_size, c["clip_vision"].config.hidden_size
+            world,
+            c["img_tokens"].config.hidden_size,
+            c["qformer"].config.hidden_size,
+            c["clip_vision"].config.hidden_size,
         )
         hvca: HVCA = c["hvca"]
         self.clip_level = hvca.config.clip_levels[-1]
-        self.vlm = RegionAwareVLM(c["language_model"], c["tokenizer"], c["adapter"], c["region_encoder"], c["img_tokens"])
+        self.vlm = RegionAwareVLM(
+            c["language_model"], c["tokenizer"], c["adapter"], c["region_encoder"], c["img_tokens"]
+        )
 
     def forward(self, batch: SceneBatch) -> tuple[Tensor, dict]:
         parts = self.parts
@@ -130,7 +137,13 @@ class AlignmentModel(nn.Module):
         language = self.vlm.language_loss(states)
         presence = self.heads.presence_loss(features.clip[self.clip_level], batch)
         loss = region + ground + 0.5 * says + 0.1 * language + presence
-        return loss, {**seen, **pointed, "says": says.detach(), "presence": presence.detach(), "language": language.detach()}
+        return loss, {
+            **seen,
+            **pointed,
+            "says": says.detach(),
+            "presence": presence.detach(),
+            "language": language.detach(),
+        }
 
 
 def train_alignment(components: dict[str, Any], world: World, folder: Path | str, config: StageConfig) -> None:

@@ -17,7 +17,9 @@ from .loop import StageConfig, TrainingStage, to_tensor
 logger = logging.getLogger("fireedit")
 
 
-def make_autoencoder(latent_channels: int = 16, widths: tuple[int, ...] = (32, 32, 128, 128), layers: tuple[int, ...] = (0, 1, 2, 1)) -> AutoencoderDC:
+def make_autoencoder(
+    latent_channels: int = 16, widths: tuple[int, ...] = (32, 32, 128, 128), layers: tuple[int, ...] = (0, 1, 2, 1)
+) -> AutoencoderDC:
     """A small deep-compression autoencoder with factor 8.
 
     Its first layer folds 2x2 pixels into channels, so nothing runs at full resolution: on two CPU cores it encodes five
@@ -80,7 +82,10 @@ def train_autoencoder(folder: Path | str, config: StageConfig, crop: int = 64) -
         latent = stage.raw.encode(pictures).latent
         change = (out - pictures).abs().mean() / 2
         logger.info(
-            "autoencoder: %.2f dB on 64 validation scenes, mean absolute error %.4f, latent std %.3f", psnr.mean(), change, latent.std()
+            "autoencoder: %.2f dB on 64 validation scenes, mean absolute error %.4f, latent std %.3f",
+            psnr.mean(),
+            change,
+            latent.std(),
         )
         save_pairs(stage.folder / "sheet.png", pictures[:8], out[:8])
 

@@ -96,7 +96,11 @@ class TrainingStage:
         optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.trainable = trainable
-        self.ema = EMAModel(trainable, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75) if config.ema_decay else None
+        self.ema = (
+            EMAModel(trainable, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+            if config.ema_decay
+            else None
+        )
         if self.ema is not None:
             self.accelerator.register_for_checkpointing(self.ema)
             self.ema.to(self.accelerator.device)
@@ -204,7 +208,13 @@ class TrainingStage:
 
     def _save_and_show(self) -> None:
         self.save()
-        logger.info("%s: step %d, %.1f min, %s", self.name, self.progress.step, self.progress.seconds / 60, self.progress.metrics)
+        logger.info(
+            "%s: step %d, %.1f min, %s",
+            self.name,
+            self.progress.step,
+            self.progress.seconds / 60,
+            self.progress.metrics,
+        )
         if self.on_save is not None and self.accelerator.is_main_process:
             self.raw.eval()
             with torch.no_grad(), self.ema_weights():

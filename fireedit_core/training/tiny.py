@@ -116,7 +116,11 @@ def tiny_components(words: Sequence[str], config: TinyConfig | None = None, seed
     )
     identity_init_(unet)
     scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="sample", timestep_spacing="trailing"
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="sample",
+        timestep_spacing="trailing",
     )
     img_tokens = ImgTokens(c.img_tokens, c.hidden_size, max_text_tokens=32)
     img_tokens.init_from_mean(language_model.get_input_embeddings().weight)

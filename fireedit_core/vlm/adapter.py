@@ -32,7 +32,9 @@ class VisionAdapter(ModelMixin, ConfigMixin):
         """
         height, width = grid
         if height % 2 or width % 2 or patches.shape[1] != height * width:
-            raise ValueError(f"VisionAdapter needs an even patch grid that matches its tokens, got {grid} and {tuple(patches.shape)}")
+            raise ValueError(
+                f"VisionAdapter needs an even patch grid that matches its tokens, got {grid} and {tuple(patches.shape)}"
+            )
         cells = patches.view(patches.shape[0], height, width, -1)
         merged = torch.cat([cells[:, r::2, c::2] for r, c in ((0, 0), (1, 0), (0, 1), (1, 1))], dim=-1)
         return self.bridge(merged.flatten(1, 2))

@@ -59,7 +59,12 @@ class GroundingHead(ModelMixin, ConfigMixin):
         )
 
     def forward(
-        self, img_states: Tensor, region_states: Tensor, region_mask: Tensor, image_states: Tensor, grid: tuple[int, int]
+        self,
+        img_states: Tensor,
+        region_states: Tensor,
+        region_mask: Tensor,
+        image_states: Tensor,
+        grid: tuple[int, int],
     ) -> Grounding:
         """Ground a batch.
 

@@ -43,7 +43,12 @@ class RegionAwareVLM(nn.Module):
     """
 
     def __init__(
-        self, language_model: nn.Module, tokenizer, adapter: VisionAdapter, region_encoder: RegionEncoder, img_tokens: ImgTokens
+        self,
+        language_model: nn.Module,
+        tokenizer,
+        adapter: VisionAdapter,
+        region_encoder: RegionEncoder,
+        img_tokens: ImgTokens,
     ):
         super().__init__()
         self.language_model = language_model
