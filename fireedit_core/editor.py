@@ -8,6 +8,7 @@ looked at, saved and reused: the same picture needs one detection and one tokeni
 from __future__ import annotations
 
 import logging
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -164,7 +165,7 @@ class FireEditor(nn.Module):
         tokenizer = self.vlm.tokenizer
         if tokenizer.unk_token_id is None:
             return []
-        words = instruction.lower().split()
+        words = [w for w in (x.strip(string.punctuation) for x in instruction.lower().split()) if w]
         return [w for w in words if tokenizer.unk_token_id in tokenizer(w, add_special_tokens=False)["input_ids"]]
 
 

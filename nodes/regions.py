@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from comfy_api.v0_0_2 import io, ui
 
-from .host.bundles import bundle_folders, detector_patcher
+from .host.detectors import bundle_folders, detector_patcher
 
 logger = logging.getLogger("fireedit")
 

@@ -52,6 +52,8 @@ class RegionAwareVLM(nn.Module):
     ):
         super().__init__()
         self.language_model = language_model
+        if tokenizer.pad_token is None:  # Llama's own; padding is masked, so any token will do
+            tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
         self.tokenizer = tokenizer
         self.adapter = adapter
         self.region_encoder = region_encoder

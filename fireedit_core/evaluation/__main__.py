@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``python -m fireedit_core.evaluation scenes | sheet | sweep | demo-pictures | card``; each explains itself with --help."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from transformers.utils import logging as transformers_logging
+
+from ..checkpoints.bundle import BundleError
+from ..data import EDIT_TYPES, SPLITS, SpriteError
+from . import card, pictures
+from . import scenes as runs
+from . import sweep as sweeps
+from .scenes import Scenes, Settings
+
+log = logging.getLogger("fireedit")
+
+BUNDLE = "models/fireedit-tiny"
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    main = argparse.ArgumentParser(prog="python -m fireedit_core.evaluation", description=__doc__)
+    commands = main.add_subparsers(dest="command", required=True)
+
+    scenes = commands.add_parser("scenes", help="edit held-out scenes and print the measured table")
+    _scene_options(scenes, 500, "heldout")
+    _sampling_options(scenes)
+    scenes.add_argument("--out", type=Path, help="folder for result.json and result.md")
+    scenes.add_argument("--name", default="result", help="name of the files in --out")
+    scenes.add_argument("--markdown", action="store_true", help="print Markdown tables")
+
+    sheet = commands.add_parser("sheet", help="source | edit | target of the first scenes, not chosen")
+    _scene_options(sheet, 64, "heldout")
+    _sampling_options(sheet)
+    sheet.add_argument("--out", type=Path, required=True, help="PNG to write")
+    sheet.add_argument("--columns", type=int, default=4)
+    sheet.add_argument("--zoom", type=int, default=1)
+
+    sweep = commands.add_parser("sweep", help="steps x guidance on validation scenes, to choose the defaults")
+    _scene_options(sweep, 48, "validation")
+    sweep.add_argument("--steps", type=int, nargs="+", default=[4, 8, 20])
+    sweep.add_argument("--text-guidance", type=float, nargs="+", default=[1.0, 1.5, 2.5])
+    sweep.add_argument("--image-guidance", type=float, nargs="+", default=[1.0, 1.5])
+    sweep.add_argument("--out", type=Path, help="JSON to write")
+    sweep.add_argument("--markdown", action="store_true", help="print Markdown tables")
+
+    demo = commands.add_parser("demo-pictures", help="write the demo's pictures: the first held-out scene of each type")
+    demo.add_argument("kinds", nargs="+", choices=EDIT_TYPES, help="the mastered edit types")
+    demo.add_argument("--split", choices=SPLITS, default="heldout")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--out", type=Path, default=Path("workflows/input"))
+
+    cards = commands.add_parser("card", help="write the bundle's README.md from results")
+    cards.add_argument("--bundle", default=BUNDLE)
+    cards.add_argument("--result", type=Path, nargs="+", required=True, help="result.json files of `scenes`")
+    cards.add_argument("--training", type=Path, help="training record; default: training.json in the bundle")
+    return main
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(k.strip() for k in text.split(",") if k.strip())
+    unknown = [k for k in kinds if k not in EDIT_TYPES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown edit types {unknown}; choose from {','.join(EDIT_TYPES)}")
+    return kinds
+
+
+def _scene_options(command: argparse.ArgumentParser, count: int, split: str) -> None:
+    command.add_argument("--bundle", default=BUNDLE)
+    command.add_argument("--count", type=int, default=count, help=f"scenes 0..N-1 of the mixture (default {count})")
+    command.add_argument("--each", type=int, default=0, help="instead: N scenes of every edit type")
+    command.add_argument("--kinds", type=_kinds, default=(), help="only these edit types, separated by commas")
+    command.add_argument("--split", choices=SPLITS, default=split)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--batch", type=int, default=16, help="pictures per call")
+    command.add_argument("--device", help="cpu, cuda, ...; default: an accelerator when there is one")
+
+
+def _sampling_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--steps", type=int, help="default: the bundle's")
+    command.add_argument("--text-guidance", type=float, help="default: the bundle's")
+    command.add_argument("--image-guidance", type=float, help="default: the bundle's")
+    command.add_argument("--tati-strength", type=float, default=1.0, help="0 leaves TATI out")
+    command.add_argument("--hvca-strength", type=float, default=1.0, help="0 leaves HVCA out")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    o = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    transformers_logging.disable_progress_bar()  # one bar per loaded part would bury ours
+    try:
+        return _run(o, arguments)
+    except (BundleError, SpriteError, ValueError, OSError) as error:
+        log.error("%s", error)
+        return 1
+
+
+def _run(o: argparse.Namespace, arguments: list[str]) -> int:
+    if o.command == "card":
+        log.info("wrote %s", card.write_card(o.bundle, o.result, o.training))
+        return 0
+    if o.command == "demo-pictures":
+        for record in pictures.write_demo_pictures(o.out, o.kinds, o.split, o.seed):
+            log.info("%(image)s: scene %(seed_index)d, %(instruction)r", record)
+        return 0
+    scenes = Scenes(o.count, o.split, o.seed, o.kinds, o.each)
+    pipe = runs.load_pipeline(o.bundle, o.device)
+    if o.command == "sweep":
+        rows = sweeps.sweep(pipe, scenes, o.steps, o.text_guidance, o.image_guidance, o.batch)
+        log.info("%d scenes of %s\n\n%s", len(scenes), o.split, sweeps.sweep_report(rows, o.markdown))
+        if o.out:
+            o.out.parent.mkdir(parents=True, exist_ok=True)
+            o.out.write_text(json.dumps(rows, indent=1) + "\n")
+        return 0
+    settings = Settings(o.steps, o.text_guidance, o.image_guidance, o.tati_strength, o.hvca_strength)
+    if o.command == "sheet":
+        picture = pictures.sheet(pipe, scenes, settings, o.batch, o.columns, o.zoom)
+        o.out.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(o.out)
+        log.info("wrote %s", o.out)
+        return 0
+    result = runs.evaluate(pipe, scenes, settings, o.batch)
+    result["command"] = card.command_line(arguments)
+    result["bundle"] = {"name": Path(o.bundle).name, "fingerprint": runs.bundle_fingerprint(o.bundle)}
+    log.info("%s", runs.report(result, o.markdown))
+    if o.out:
+        log.info("\nwrote %s", runs.save_result(result, o.out, o.name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors that an artist reads: they name the node, what came, and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class FireEditNodeError(ValueError):
+    """A node cannot work with what it was given. The message starts with the node's display name."""
+
+    def __init__(self, node: str, message: str):
+        super().__init__(f"{node}: {message}")
+
+
+@contextmanager
+def named(node: str, mend: str = "") -> Iterator[None]:
+    """Give a ValueError of the core the node's name, and `mend` where the core cannot know what mends it."""
+    try:
+        yield
+    except FireEditNodeError:
+        raise
+    except ValueError as error:
+        raise FireEditNodeError(node, f"{error} {mend}".strip()) from error

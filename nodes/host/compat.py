@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every difference between hosts, one name each, with the version it came in. Nodes import the node API from here.
+
+Lowest host: ComfyUI 0.3.75. `comfy_api.v0_0_2` is the version that a core maintainer advises (`latest` moves); on 0.3.75
+it exports lowercase `io` and `ui`, not `IO`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import comfy.model_sampling
+from comfy_api.v0_0_2 import ComfyExtension, io, ui
+
+__all__ = ["CATEGORY", "ComfyExtension", "io", "middle_block", "schema", "ui", "x0_sampling"]
+
+CATEGORY = "FireEdit"
+
+_SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
+
+
+def schema(**fields: Any) -> io.Schema:
+    """`io.Schema` without the fields that this host does not know, e.g. `search_aliases` (host 0.11.0, 2026-01)."""
+    return io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
+
+
+def middle_block(block: tuple[str, int]) -> tuple[str, int]:
+    """One name for the middle block: 0.3.75 calls it ("middle", 0); packs and older hosts also write ("middle", 1)."""
+    return ("middle", 0) if block[0] == "middle" else block
+
+
+def x0_sampling(model_config: Any) -> Any:
+    """Model sampling for a UNet that predicts the clean latent. 0.3.75 has the parts, but no `ModelType` for them."""
+
+    class FireEditX0(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.X0):
+        pass
+
+    return FireEditX0(model_config)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The FIREEDIT value: a bundle's modules in groups that the host loads, offloads and accounts for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as management
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from fireedit_core.checkpoints.bundle import COMPONENTS, bundle_options, load_component, read_index
+from fireedit_core.diffusion.pipeline import make_editor
+from fireedit_core.diffusion.visual_attention import VisualCrossAttention
+from fireedit_core.editor import FireEditor, RegionTokens
+
+from . import unet, vae
+
+logger = logging.getLogger("fireedit")
+
+
+class FireEditModels:
+    """What travels on a FIREEDIT wire.
+
+    Attributes:
+        name: the bundle's name. options: its numbers, see `fireedit_core.checkpoints.bundle.OPTIONS`.
+        editor: detect, tokenize, condition. visual_attention: the layers beside the UNet's cross attentions.
+        vision, language, detector, injection: host ModelPatchers, one per group that is needed together.
+    """
+
+    def __init__(self, name: str, editor: FireEditor, visual_attention: VisualCrossAttention, options: dict[str, Any]):
+        self.name = name
+        self.editor = editor
+        self.visual_attention = visual_attention
+        self.options = options
+        self.vision = _patcher(editor.vision)
+        self.language = _patcher(editor.language)
+        # a holder, because the host writes `device` on the module, which is read-only on diffusers models
+        self.detector = _patcher(nn.ModuleDict({"detector": editor.detector}))
+        self.injection = _patcher(nn.ModuleDict({"tati": editor.tati, "visual_attention": visual_attention}))
+
+    def __deepcopy__(self, memo: dict) -> FireEditModels:
+        return self  # hosts before 2026-02 (#12382) deep-copy what hangs on a MODEL
+
+    def __repr__(self) -> str:
+        return f"FireEditModels({self.name!r})"
+
+
+def load(folder: Path, name: str) -> tuple[FireEditModels, ModelPatcher, vae.BundleVAE]:
+    """FIREEDIT, MODEL and VAE of a bundle folder.
+
+    Raises:
+        BundleError: from the core, naming the file that is missing or broken.
+    """
+    index = read_index(folder)
+    options = bundle_options(index)
+    dtype = module_dtype()
+    parts = {c: load_component(folder, c, dtype, index) for c in COMPONENTS if c not in ("unet", "vae")}
+    autoencoder = load_component(folder, "vae", torch.float32, index)
+    host_vae = vae.BundleVAE(autoencoder)
+    source = load_component(folder, "unet", unet.weight_dtype(), index)
+    model = unet.build(source, parts["scheduler"], host_vae.latent_format, bool(options["source_latent_scaled"]))
+    logger.info("loaded the bundle %s from %s (%s)", name, folder, str(dtype).removeprefix("torch."))
+    return FireEditModels(name, make_editor(parts), parts["visual_attention"], options), model, host_vae
+
+
+def use(*patchers: ModelPatcher, memory: int = 0) -> None:
+    """Have the host bring these groups to the device; `memory` is a guess at what the computation needs, in bytes."""
+    management.load_models_gpu(list(patchers), memory_required=memory)
+
+
+def module_dtype() -> torch.dtype:
+    """Type of the editor's weights: float32 on a CPU, else what the device is good at."""
+    device = management.get_torch_device()
+    if management.should_use_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if management.should_use_fp16(device) else torch.float32
+
+
+def to_intermediate(tokens: RegionTokens) -> RegionTokens:
+    """Region tokens on the device where the host keeps values between nodes, so that they hold no VRAM."""
+    device = management.intermediate_device()
+    move = lambda x: x.to(device)  # noqa: E731
+    tokens.mask, tokens.region_tokens, tokens.image_tokens = map(
+        move, (tokens.mask, tokens.region_tokens, tokens.image_tokens)
+    )
+    tokens.features = tokens.features.to(device)
+    return tokens
+
+
+def intermediate(x: Tensor) -> Tensor:
+    """A float32 copy of a tensor where the host keeps values between nodes."""
+    return x.to(device=management.intermediate_device(), dtype=torch.float32)
+
+
+def check_interrupted() -> None:
+    """Stop here if the user cancelled."""
+    management.throw_exception_if_processing_interrupted()
+
+
+def _patcher(module: nn.Module) -> ModelPatcher:
+    offload = management.unet_offload_device()
+    module.to(offload)
+    return ModelPatcher(module, load_device=management.get_torch_device(), offload_device=offload)

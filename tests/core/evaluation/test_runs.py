@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runs around the metrics: which scenes, which noise, the command line, the card."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from fireedit_core.data import WORLD
+from fireedit_core.evaluation import card, pictures, scenes, sweep
+from fireedit_core.evaluation.__main__ import main
+from fireedit_core.evaluation.scenes import Scenes, Settings, batches, evaluate, scene_noise
+from fireedit_core.regions import Regions
+
+
+class Painter:
+    """Stands for a pipeline: returns a fixed picture per scene, or the source; its autoencoder is the identity."""
+
+    class Vae:
+        dtype = torch.float32
+        encode = staticmethod(lambda x: SimpleNamespace(latent=x))
+        decode = staticmethod(lambda x: SimpleNamespace(sample=x))
+
+    config = {"steps": 7, "text_guidance": 2.0, "image_guidance": 1.25}
+
+    def __init__(self):
+        self.vae, self.device, self.calls = self.Vae(), torch.device("cpu"), []
+        self.unet = SimpleNamespace(config=SimpleNamespace(out_channels=4))
+        self.config = type("Config", (dict,), {"native_size": 128})(self.config)
+        self.editor = SimpleNamespace(detect=lambda x: [Regions.empty((128, 128))] * len(x))
+
+    def __call__(self, image, instructions, **options):
+        self.calls.append(options)
+        return SimpleNamespace(images=image, regions=[Regions.empty((128, 128))] * len(instructions))
+
+
+def test_scenes_are_the_generators_own_and_batches_keep_their_order():
+    items = list(Scenes(count=5, seed=2).draw())
+    assert [i for i, _ in items] == [0, 1, 2, 3, 4] and all("heldout-2" in s.id for _, s in items)
+    assert [len(b) for b in batches(iter(items), 2)] == [2, 2, 1]
+    only = list(Scenes(each=2, kinds=("add", "remove")).draw())
+    assert [s.edit_type for _, s in only] == ["add", "add", "remove", "remove"]
+    assert len(Scenes(each=2, kinds=("add", "remove"))) == 4 and len(Scenes(each=3)) == 18
+    with pytest.raises(ValueError, match="unknown edit types"):
+        Scenes(kinds=("melt",))
+
+
+def test_noise_depends_on_the_scene_alone():
+    pipe = Painter()
+    both = scene_noise(pipe, (128, 128), 0, [3, 4])
+    assert both.shape == (2, 4, 16, 16)
+    assert torch.equal(both[1:], scene_noise(pipe, (128, 128), 0, [4]))
+    assert not torch.equal(both[1:], scene_noise(pipe, (128, 128), 1, [4]))
+
+
+def test_evaluate_an_editor_that_does_nothing(tmp_path):
+    pipe = Painter()
+    result = evaluate(pipe, Scenes(count=6), batch=4, progress=lambda items, total: items)
+    json.dumps(result)
+    assert [c["num_inference_steps"] for c in pipe.calls] == [7, 7] and pipe.calls[0]["keep_outside"] == "off"
+    edit, same, floor = (result["tables"][k]["overall"] for k in ("edit", "identity", "autoencoder"))
+    assert edit["n"] == 6 and edit["relative_error"]["mean"] == pytest.approx(1, abs=1e-5)
+    assert same["relative_error"]["mean"] == pytest.approx(1) and same["success"]["mean"] == 0
+    assert floor["relative_error"]["mean"] == pytest.approx(0, abs=1e-9) and floor["success"]["mean"] == 1
+    assert result["config"]["steps"] == 7 and result["config"]["text_guidance"] == 2.0 and not result["mastered"]
+    scenes.report(result)
+
+
+def test_sweep_covers_the_grid():
+    rows = sweep.sweep(Painter(), Scenes(count=3, split="validation"), [1, 2], [1.0], [1.0, 1.5])
+    assert [tuple(r["settings"].values()) for r in rows] == [(1, 1.0, 1.0), (1, 1.0, 1.5), (2, 1.0, 1.0), (2, 1.0, 1.5)]
+    assert len(sweep.sweep_report(rows).splitlines()) == 5 + 3 + 5
+
+
+def test_sheet_shows_every_scene():
+    picture = pictures.sheet(Painter(), Scenes(count=3), Settings(steps=1), columns=2)
+    assert picture.size == (2 * (3 * 128 + 14), 2 * (128 + 24))
+
+
+def test_demo_pictures_are_the_lowest_index_of_their_type(tmp_path):
+    records = pictures.write_demo_pictures(tmp_path, ["background", "remove"])
+    assert [r["edit_type"] for r in records] == ["remove", "background"]
+    assert json.loads((tmp_path / "examples.json").read_text()) == records
+    kinds = [s.edit_type for _, s in Scenes(count=records[1]["seed_index"] + 1).draw()]
+    assert kinds.index("background") == records[1]["seed_index"] and kinds.index("remove") == records[0]["seed_index"]
+    assert (tmp_path / "remove.png").is_file()
+    with pytest.raises(ValueError, match="edit types"):
+        pictures.write_demo_pictures(tmp_path, ["melt"])
+
+
+def test_the_card_names_what_is_not_mastered_and_refuses_other_weights(tmp_path):
+    bundle = tmp_path / "some-bundle"
+    (bundle / "unet").mkdir(parents=True)
+    (bundle / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    index = {"_class_name": "FireEditPipeline", **{name: ["x", "Y"] for name in card.COMPONENTS}}
+    (bundle / "model_index.json").write_text(json.dumps(index))
+    (bundle / "training.json").write_text(json.dumps({"hardware": "two cores", "stages": [{"name": "a", "steps": 3}]}))
+    result = evaluate(Painter(), Scenes(each=300, kinds=("remove",)), batch=64, baselines=False, progress=lambda items, total: items)
+    result |= {"command": "the command", "bundle": {"fingerprint": scenes.bundle_fingerprint(bundle)}}
+    path = scenes.save_result(result, tmp_path)
+    text = card.write_card(bundle, [path]).read_text()
+    assert "- not mastered: remove" in text and "- mastered: none" in text and "the command" in text
+    assert "| a | 3 |" in text and "two cores" in text and WORLD.fingerprint() in text
+    (bundle / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"others")
+    with pytest.raises(ValueError, match="measure again"):
+        card.write_card(bundle, [path])
+
+
+def test_the_command_line_explains_what_is_missing(tmp_path, caplog):
+    assert main(["scenes", "--bundle", str(tmp_path / "none")]) == 1
+    assert "does not exist" in caplog.text
+    with pytest.raises(SystemExit):
+        main(["scenes", "--kinds", "melt"])
+
+
+def test_arrays_round_trip():
+    picture = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
+    assert np.allclose(scenes.to_arrays(scenes.to_tensor(list(picture))) * 255, picture, atol=1e-4)
