@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 
-import torch
 from torch import Tensor
 
 from .errors import FireEditNodeError
@@ -57,7 +56,3 @@ def batch_text(count: int) -> str:
     """'1 picture', '3 pictures'."""
     return f"{count} picture" + ("" if count == 1 else "s")
 
-
-def seeded_generator(seed: int) -> torch.Generator:
-    """A CPU generator, so that results do not depend on the device."""
-    return torch.Generator().manual_seed(seed)

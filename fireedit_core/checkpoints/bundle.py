@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..diffusion.visual_attention import VisualCrossAttention
 from ..regions.deformable_detr import DeformableDetrRegionDetector
 from ..regions.yolo import YoloRegionDetector
 from ..vlm import EditQFormer, GroundingHead, ImgTokens, RegionEncoder, VisionAdapter
+from .portable import make_portable, portable_name
 
 logger = logging.getLogger("fireedit")
 
@@ -41,7 +43,7 @@ DIFFUSERS_CLASSES = (
 )  # fmt: skip
 TRANSFORMERS_CLASSES = (
     "CLIPVisionModel", "Dinov2Model", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "PreTrainedTokenizerFast",
-    "LlamaTokenizerFast", "LlamaTokenizer", "TokenizersBackend",
+    "LlamaTokenizerFast", "LlamaTokenizer",
 )  # fmt: skip
 
 COMPONENTS = (
@@ -77,8 +79,9 @@ def read_index(folder: Path | str) -> dict[str, Any]:
         index = json.loads(path.read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BundleError(f"{path} is not readable JSON ({error}); copy the bundle again.") from error
-    if not isinstance(index, dict) or index.get("_class_name") != "FireEditPipeline":
-        raise BundleError(f"{folder} holds a {index.get('_class_name', 'file')!r}, not a FireEditPipeline.")
+    found = index.get("_class_name") if isinstance(index, dict) else index
+    if found != "FireEditPipeline":
+        raise BundleError(f"{folder} holds a {found!r}, not a FireEditPipeline.")
     missing = [name for name in COMPONENTS if name not in index]
     if missing:
         raise BundleError(f"{path} lists no {', '.join(missing)}; the bundle is incomplete.")
@@ -101,23 +104,32 @@ def load_component(folder: Path | str, name: str, dtype: torch.dtype = torch.flo
     """
     folder = Path(folder)
     index = index or read_index(folder)
-    library, class_name = index[name][:2]
-    kind = _resolve(library, class_name, name, folder)
+    kind = _resolve(index[name], name, folder)
+    class_name = kind.__name__
     path = folder / name
     if not path.is_dir():
         raise BundleError(f"the bundle {folder.name} has no folder {name}/; copy the bundle again.")
-    if hasattr(kind, "load_config") and issubclass(kind, diffusers.SchedulerMixin):
-        return kind.from_pretrained(str(path))
-    if issubclass(kind, transformers.PreTrainedTokenizerBase):
-        return kind.from_pretrained(str(path), local_files_only=True)
+    if issubclass(kind, (diffusers.SchedulerMixin, transformers.PreTrainedTokenizerBase)):
+        try:
+            return kind.from_pretrained(str(path), local_files_only=True)
+        # a broken tokenizer.json ends in whatever the Rust side raises
+        except Exception as error:
+            raise BundleError(f"{path} could not be loaded as {class_name}: {error}") from error
     _check_weights(path)
+    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    if issubclass(kind, transformers.PreTrainedModel):
+        options["dtype"] = dtype
+    else:
+        options |= {"torch_dtype": dtype, "low_cpu_mem_usage": False}
     try:
-        options = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False}
-        if issubclass(kind, transformers.PreTrainedModel):
-            options.pop("low_cpu_mem_usage")
-        model = kind.from_pretrained(str(path), torch_dtype=dtype, **options)
-    except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+        model, loaded = kind.from_pretrained(str(path), **options)
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path} could not be loaded as {class_name}: {error}") from error
+    # the libraries only warn and leave what is missing random, which would edit into noise
+    if missing := sorted(loaded["missing_keys"]):
+        raise BundleError(
+            f"{path} has no weights for {len(missing)} parameters of {class_name}, the first is {missing[0]}; copy the bundle again."
+        )
     if name == "language_model" and (folder / LORA).is_dir():
         from peft import PeftModel
 
@@ -143,20 +155,29 @@ def save_bundle(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / LORA).is_dir():  # of an older bundle in the same folder
+        shutil.rmtree(folder / LORA)
     index: dict[str, Any] = {"_class_name": "FireEditPipeline", "_diffusers_version": diffusers.__version__}
     for name in COMPONENTS:
         component = components[name]
         if name == "language_model" and hasattr(component, "peft_config"):
-            adapters = copy.deepcopy(component).to(dtype) if dtype else component
-            adapters.save_pretrained(str(folder / LORA), safe_serialization=True)
+            adapters = _cast(component, dtype) if dtype else component
+            # without save_embedding_layers=False peft asks the hub for the base model's vocabulary
+            adapters.save_pretrained(str(folder / LORA), safe_serialization=True, save_embedding_layers=False)
             component = adapters.unload() if dtype else copy.deepcopy(component).unload()
         if isinstance(component, torch.nn.Module) and dtype is not None:
-            component = copy.deepcopy(component).to(dtype)
+            component = _cast(component, dtype)
         component.save_pretrained(str(folder / name))
-        index[name] = [_library_of(type(component)), type(component).__name__]
+        make_portable(folder / name)
+        index[name] = [_library_of(type(component)), portable_name(type(component).__name__)]
     (folder / INDEX).write_text(
         json.dumps(index | {key: options.get(key, OPTIONS[key]) for key in OPTIONS}, indent=2) + "\n"
     )
+
+
+def _cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    # not module.to(): diffusers' own warns about layers to keep in float32 where there are none
+    return torch.nn.Module.to(copy.deepcopy(module), dtype)
 
 
 def _library_of(kind: type) -> str:
@@ -164,7 +185,10 @@ def _library_of(kind: type) -> str:
     return root if root in ("diffusers", "transformers") else "fireedit_core"
 
 
-def _resolve(library: str, class_name: str, name: str, folder: Path) -> type:
+def _resolve(entry: Any, name: str, folder: Path) -> type:
+    if not isinstance(entry, list) or len(entry) < 2 or not all(isinstance(x, str) for x in entry[:2]):
+        raise BundleError(f"{folder / INDEX} must name [library, class] for {name}, got {entry!r}.")
+    library, class_name = entry[0], portable_name(entry[1])
     allowed = {
         "fireedit_core": OWN_CLASSES,
         "diffusers": {c: diffusers for c in DIFFUSERS_CLASSES},

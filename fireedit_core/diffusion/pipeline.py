@@ -8,6 +8,7 @@ out.images[0].save("edit.png")
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,9 @@ class FireEditPipeline(DiffusionPipeline):
         shape = (count, unet.config.out_channels, *source_latent.shape[-2:])
         if latents is None:
             latents = torch.randn(shape, generator=generator, dtype=torch.float32).to(source)
-        x = latents.to(source) * scheduler.init_noise_sigma
+        x = latents.to(source) * noise_scale(scheduler)
+        # ancestral schedulers draw noise in every step, which must come from the caller's generator too
+        extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
         for t in self.progress_bar(scheduler.timesteps):
             model_input = scheduler.scale_model_input(x, t).repeat(len(names), 1, 1, 1)
             times = t.expand(model_input.shape[0])
@@ -190,8 +193,18 @@ class FireEditPipeline(DiffusionPipeline):
                 cross_attention_kwargs={"visual_kv": visual_kv, "visual_strength": hvca_strength},
             ).sample  # fmt: skip
             predictions = dict(zip(names, out.float().chunk(len(names)), strict=True))
-            x = scheduler.step(combine(predictions, text_guidance, image_guidance), t, x, return_dict=False)[0]
+            x = scheduler.step(combine(predictions, text_guidance, image_guidance), t, x, return_dict=False, **extra)[0]
         return x / latent_scale(self.vae)
+
+
+def noise_scale(scheduler: Any) -> float:
+    """What unit noise is multiplied with at the start of a full run: sqrt(sigma^2 + 1) for schedulers that work in sigmas.
+
+    diffusers does the same for leading spacing but leaves out the 1 for trailing; ComfyUI never does, and both sides start
+    from the same latents here (design D2).
+    """
+    start = float(scheduler.init_noise_sigma)
+    return (float(scheduler.sigmas.max()) ** 2 + 1) ** 0.5 if start > 1 and hasattr(scheduler, "sigmas") else start
 
 
 def latent_scale(vae: nn.Module) -> float:
@@ -201,7 +214,11 @@ def latent_scale(vae: nn.Module) -> float:
 
 def encode_latents(vae: nn.Module, images: Tensor) -> Tensor:
     """Unscaled latents of pictures (B, 3, H, W) in 0..1: the posterior mode, or the code of a deterministic autoencoder."""
-    out = vae.encode(images.to(vae.dtype) * 2 - 1)
+    return latent_mode(vae.encode(images.to(vae.dtype) * 2 - 1))
+
+
+def latent_mode(out: Any) -> Tensor:
+    """The latents in what a diffusers autoencoder's `encode` returns, without drawing from a posterior."""
     if hasattr(out, "latent_dist"):
         return out.latent_dist.mode()
     return out.latent if hasattr(out, "latent") else out.latents

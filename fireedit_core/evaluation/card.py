@@ -116,8 +116,9 @@ def _measured(results: Sequence[Mapping[str, Any]]) -> str:
         parts.append(f"```\n{result.get('command', 'python -m fireedit_core.evaluation scenes')}\n```\n\n{report(result, markdown=True)}")
     parts.append(
         "`identity` is the source itself as output; `autoencoder` is the exact target through the autoencoder: the floor of "
-        "every error here. Grounding counts the top-scored region (IoU 0.5 with the object that is meant; `twins`: another "
-        "object shares its noun; `no region`: a background edit prefers none). Nothing was composited."
+        "every error here, and the most that strict success can reach. A strict success is `inside right` (relative error "
+        "below 0.10) and `bystanders intact`. Grounding counts the top-scored region (IoU 0.5 with the object that is meant; "
+        "`twins`: another object shares its noun; `no region`: a background edit prefers none). Nothing was composited."
     )
     return "\n\n".join(parts)
 

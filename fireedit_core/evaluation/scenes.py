@@ -25,6 +25,7 @@ import transformers
 from torch import Tensor
 from tqdm import tqdm
 
+from ..checkpoints.bundle import COMPONENTS, LORA
 from ..data import EDIT_TYPES, WORLD, EditSample, SceneGenerator, Sprites, World
 from ..diffusion.compositing import WorkingSize
 from ..diffusion.pipeline import FireEditPipeline, decode_latents, encode_latents
@@ -226,7 +227,8 @@ def bundle_fingerprint(bundle: str | Path) -> str:
     """Twelve hex digits over all weights and configs of a bundle: ties a result to what was measured."""
     digest = hashlib.sha256()
     folder = Path(bundle)
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.parent != folder):
+    files = (p for part in (*COMPONENTS, LORA) for p in (folder / part).glob("*"))
+    for path in sorted(p for p in files if p.suffix in (".safetensors", ".json")):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data import EDIT_TYPES
-from .metrics import GROUNDING_GROUPS, EditScore
+from .metrics import GROUNDING_GROUPS, SUCCESS_ERROR, EditScore
 
 # Fixed before anything was measured, as the thresholds in metrics.py.
 MASTERED_SUCCESS = 0.5  # a type is mastered when more than this share of its held-out scenes succeed strictly
@@ -61,6 +61,7 @@ def summarise(scores: Sequence[EditScore]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "n": len(scores),
         "success": estimate([s.success for s in scores]),
+        "inside_right": estimate([s.relative_error < SUCCESS_ERROR for s in scores]),  # one half of a success
         "relative_error": estimate(errors) | {"median": float(np.median(errors)) if errors else None},
         "outside_change": estimate([s.outside_change for s in scores]),
         "bystanders_intact": estimate([s.bystanders_intact for s in scores]),
@@ -118,10 +119,10 @@ def goals(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
-HEAD = ("edit type", "n", "strict success", "relative error", "median", "outside change", "bystanders intact",
+HEAD = ("edit type", "n", "strict success", "inside right", "bystanders intact", "relative error", "median", "outside change",
         "grounding single", "grounding twins", "no region")  # fmt: skip
-BASE_HEAD = ("edit type", "identity: success", "rel. error", "autoencoder of the target: success", "rel. error",
-             "outside change")  # fmt: skip
+BASE_HEAD = ("edit type", "identity: success", "rel. error", "autoencoder of the target: success", "inside right",
+             "bystanders intact", "rel. error", "outside change")  # fmt: skip
 
 
 def edit_rows(result: Mapping[str, Any]) -> list[list[str]]:
@@ -131,8 +132,8 @@ def edit_rows(result: Mapping[str, Any]) -> list[list[str]]:
         g = row["grounding"]
         error = row["relative_error"]
         out.append([
-            name, str(row["n"]), share(row["success"]), number(error), _plain(error["median"]), number(row["outside_change"], 4),
-            share(row["bystanders_intact"], interval=False), *(share(g[k]) for k in GROUNDING_GROUPS),
+            name, str(row["n"]), share(row["success"]), share(row["inside_right"], False), share(row["bystanders_intact"], False),
+            number(error), _plain(error["median"]), number(row["outside_change"], 4), *(share(g[k]) for k in GROUNDING_GROUPS),
         ])  # fmt: skip
     return out
 
@@ -143,7 +144,8 @@ def baseline_rows(result: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             name, share(same[name]["success"], False), number(same[name]["relative_error"], interval=False),
-            share(floor[name]["success"], False), number(floor[name]["relative_error"]),
+            *(share(floor[name][key], False) for key in ("success", "inside_right", "bystanders_intact")),
+            number(floor[name]["relative_error"]),
             number(floor[name]["outside_change"], 4, False),
         ]
         for name in floor

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
+from PIL import Image
 from torch import Tensor
 
 from .detector import RegionDetector, letterbox, undo_letterbox
@@ -178,7 +179,7 @@ def _quiet_import():
     """What ultralytics reads at import is set for the import only; what it changes for others is put back.
 
     It would otherwise write a settings file into the user's profile, look for a network, set OMP_NUM_THREADS for every
-    later process and replace torch.save.
+    later process, and replace torch.save and PIL.Image.open (whose replacement raises where pi_heif is absent).
     """
     wanted = {
         "YOLO_CONFIG_DIR": os.environ.get("YOLO_CONFIG_DIR") or os.path.join(tempfile.gettempdir(), "fireedit-yolo"),
@@ -188,7 +189,7 @@ def _quiet_import():
     }
     watched = (*wanted, "OMP_NUM_THREADS", "NUMEXPR_MAX_THREADS", "TORCH_CPP_LOG_LEVEL", "TF_CPP_MIN_LOG_LEVEL")
     before = {name: os.environ.get(name) for name in watched}
-    torch_save = torch.save
+    torch_save, image_open = torch.save, Image.open
     os.environ.update(wanted)
     try:
         yield
@@ -196,7 +197,7 @@ def _quiet_import():
         if settings is not None:
             dict.update(settings, sync=False)  # in memory only: no file is written
     finally:
-        torch.save = torch_save
+        torch.save, Image.open = torch_save, image_open
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -152,8 +152,7 @@ def train_alignment(components: dict[str, Any], world: World, folder: Path | str
     model = AlignmentModel(components, world)
 
     def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
-        first = step * config.batch
-        batch = move(collate([generator.sample(first + i) for i in range(config.batch)], world), device)
+        batch = move(collate([generator.sample(i) for i in stage.indices(step)], world), device)
         return stage.model(batch)
 
     stage = TrainingStage("alignment", folder, model, config, loss_fn, lambda s: evaluate_alignment(model, world))

@@ -63,7 +63,7 @@ def train_autoencoder(folder: Path | str, config: StageConfig, crop: int = 64) -
     model = make_autoencoder().to(memory_format=torch.channels_last)
 
     def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
-        samples = [generator.sample(step * config.batch + i) for i in range(config.batch)]
+        samples = [generator.sample(i) for i in stage.indices(step)]
         pictures = to_tensor(s.target if i % 2 else s.source for i, s in enumerate(samples))
         top, left = (int(v) for v in torch.randint(0, pictures.shape[-1] - crop + 1, (2,)))
         pictures = pictures[..., top : top + crop, left : left + crop].to(device) * 2 - 1

@@ -114,6 +114,9 @@ class TrainingStage:
         return self.folder / "state"
 
     def _resume(self) -> None:
+        old = self._state.with_name("state.old")
+        if not self._state.exists() and old.exists():
+            old.rename(self._state)  # the last run was killed between the two renames of `save`
         record = self._state / "progress.json"
         if not record.is_file():
             return
@@ -132,14 +135,19 @@ class TrainingStage:
             return
         (temporary / "progress.json").write_text(json.dumps(asdict(self.progress)))
         old = self._state.with_name("state.old")
-        for path in (old,):
-            if path.exists():
-                _remove(path)
+        if old.exists():
+            _remove(old)
         if self._state.exists():
             self._state.rename(old)
         temporary.rename(self._state)
         if old.exists():
             _remove(old)
+
+    def indices(self, step: int) -> range:
+        """Numbers of the samples of this process at `step`; no two processes or steps share one."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        first = (step * world + rank) * self.config.batch
+        return range(first, first + self.config.batch)
 
     def ema_weights(self):
         """Context manager: the averaged weights stand in the model inside the block."""
@@ -171,7 +179,7 @@ class TrainingStage:
         self.model.train()
         while not self._over():
             begin = time.monotonic()
-            set_seed((c.seed * 1_000_003 + p.step) * 64 + self.accelerator.process_index)
+            set_seed(((c.seed * 1_000_003 + p.step) * 64 + self.accelerator.process_index) % 2**32)
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate()
             with self.accelerator.autocast():

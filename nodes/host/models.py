@@ -36,11 +36,10 @@ class FireEditModels:
         self.editor = editor
         self.visual_attention = visual_attention
         self.options = options
-        self.vision = _patcher(editor.vision)
-        self.language = _patcher(editor.language)
-        # a holder, because the host writes `device` on the module, which is read-only on diffusers models
-        self.detector = _patcher(nn.ModuleDict({"detector": editor.detector}))
-        self.injection = _patcher(nn.ModuleDict({"tati": editor.tati, "visual_attention": visual_attention}))
+        self.vision = _patcher("FireEditVision", editor.vision)
+        self.language = _patcher("FireEditLanguage", editor.language)
+        self.detector = _patcher("FireEditDetector", editor.detector)
+        self.injection = _patcher("FireEditInjection", editor.tati, visual_attention)
 
     def __deepcopy__(self, memo: dict) -> FireEditModels:
         return self  # hosts before 2026-02 (#12382) deep-copy what hangs on a MODEL
@@ -101,7 +100,10 @@ def check_interrupted() -> None:
     management.throw_exception_if_processing_interrupted()
 
 
-def _patcher(module: nn.Module) -> ModelPatcher:
+def _patcher(name: str, *modules: nn.Module) -> ModelPatcher:
+    # A holder of its own: the host writes `device` on the module, which is read-only on diffusers models, and names its
+    # class in the log.
+    holder = type(name, (nn.ModuleList,), {})(modules)
     offload = management.unet_offload_device()
-    module.to(offload)
-    return ModelPatcher(module, load_device=management.get_torch_device(), offload_device=offload)
+    holder.to(offload)
+    return ModelPatcher(holder, load_device=management.get_torch_device(), offload_device=offload)

@@ -20,11 +20,13 @@ def tiny_parts() -> dict[str, Any]:
     Fresh weights hide much: zero-initialised layers switch TATI's time and the visual attention off, and the identity
     start makes every edit the source. So these are stirred until each module really works.
     """
-    pytest.importorskip("ultralytics")
     from fireedit_core.regions import load_region_detector
+    from fireedit_core.regions.yolo import ultralytics_available
     from fireedit_core.training.autoencoder import make_autoencoder
     from fireedit_core.training.tiny import TinyConfig, tiny_components
 
+    if not ultralytics_available():
+        pytest.skip("needs ultralytics")
     config = TinyConfig(
         image_size=64, latent_channels=4, unet_widths=(96, 96), attention_levels=(False, True), unet_heads=2, context_size=32,
         hidden_size=64, language_layers=2, img_tokens=4, dino_size=32, dino_layers=3, clip_size=32, clip_layers=2, qformer_layers=2,

@@ -73,7 +73,7 @@ def test_report_and_files(tmp_path):
     made = result([score("remove", True, 0.05)] * 300)
     text, markdown = scenes.report(made), scenes.report(made, markdown=True)
     assert "100.0 % [100, 100]" in text and "mastered: remove" in text
-    assert "| remove | 300 | 100.0 % [100, 100] | 0.050 [0.050, 0.050] | 0.050 |" in markdown
+    assert "| remove | 300 | 100.0 % [100, 100] | 100.0 % | 100.0 % | 0.050 [0.050, 0.050] | 0.050 |" in markdown
     path = scenes.save_result(made, tmp_path / "deep")
     assert json.loads(path.read_text()) == made and path.with_suffix(".md").read_text() == markdown + "\n"
     assert "use --each" in scenes.report(result([score("remove", True)] * 3))

@@ -60,7 +60,7 @@ def test_no_regions_at_all():
     assert nothing.shape == (1, 3, 24) and (nothing == 0).all()
 
 
-def pooled_rois(encoder: RegionEncoder, boxes: torch.Tensor, monkeypatch) -> list[torch.Tensor]:
+def pooled_rois(encoder: RegionEncoder, boxes: torch.Tensor, monkeypatch, grid=(32, 32)) -> list[torch.Tensor]:
     """The (n, 4) map coordinates that each level is pooled at."""
     import torchvision.ops
 
@@ -73,7 +73,6 @@ def pooled_rois(encoder: RegionEncoder, boxes: torch.Tensor, monkeypatch) -> lis
         return real(x, rois, *args, **kwargs)
 
     monkeypatch.setattr(torchvision.ops, "roi_align", spy)
-    grid = (32, 32)
     with torch.no_grad():
         encoder(levels(grid=grid), grid, boxes[None], torch.ones(1, len(boxes), dtype=torch.bool))
     return seen
@@ -81,9 +80,10 @@ def pooled_rois(encoder: RegionEncoder, boxes: torch.Tensor, monkeypatch) -> lis
 
 def test_exact_mode_pools_the_box_on_every_level(monkeypatch):
     box = torch.tensor([[0.5, 0.25, 0.4, 0.2]])
-    rois = pooled_rois(small(), box, monkeypatch)
-    for roi, side in zip(rois, (128, 64, 32), strict=True):
-        assert torch.allclose(roi, torch.tensor([[0.3, 0.15, 0.7, 0.35]]) * side, atol=1e-4)
+    rois = pooled_rois(small(), box, monkeypatch, grid=(16, 32))  # rows, columns
+    for roi, scale in zip(rois, (4, 2, 1), strict=True):
+        sides = torch.tensor([32.0, 16, 32, 16]) * scale
+        assert torch.allclose(roi, torch.tensor([[0.3, 0.15, 0.7, 0.35]]) * sides, atol=1e-4)
 
 
 def test_groma_compat_repeats_both_quirks_of_the_public_weights(monkeypatch):
@@ -136,6 +136,15 @@ def test_shuffle_order_is_gromas():
     assert out[0] == [0, 1, 2, 3, 16, 17, 4, 5]
     assert out[1] == [10, 11, 12, 13, 26, 27, 4, 5]
     assert out[2] == [20, 21, 22, 23, 26, 27, 14, 15]
+
+
+def test_coordinates_are_appended_x_first():
+    from fireedit_core.vlm.region_encoder import _MultiLevelFuse
+
+    out = _MultiLevelFuse._with_coordinates(torch.zeros(2, 3, 2, 5))
+    assert out.shape == (2, 5, 2, 5) and not out[:, :3].any()
+    assert out[1, 3].tolist() == [[-1, -0.5, 0, 0.5, 1]] * 2  # from left to right
+    assert out[1, 4].tolist() == [[-1] * 5, [1] * 5]
 
 
 def test_full_scale_size_and_gromas_key_names():

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FireEditVLMConditioning: an instruction over region tokens becomes three conditionings (design D3)."""
+
+from __future__ import annotations
+
+import logging
+
+import comfy.conds
+import torch
+
+from fireedit_core.diffusion.compositing import WorkingSize
+from fireedit_core.editor import EditConditions, check_instructions
+
+from .errors import FireEditNodeError, named
+from .host import models
+from .host.compat import CATEGORY, io, schema, ui
+from .host.patching import GATE, VISUAL
+from .pictures import batch_text, size_of, to_core, to_host
+from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
+
+logger = logging.getLogger("fireedit")
+
+NAME = "FireEdit VLM Conditioning"
+WORKING_SIZE = "fireedit_working_size"  # in the conditionings, so that FireEditSample finds the picture's way back
+
+
+class FireEditVLMConditioning(io.ComfyNode):
+    """REGION_TOKENS + IMAGE + VAE + instruction -> positive, image_only, negative, latent, grounding, regions."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditVLMConditioning",
+            display_name=NAME,
+            category=f"{CATEGORY}/conditioning",
+            description="Reads the instruction over the picture: gives the three conditionings of dual guidance, and says where "
+            "the edit will land.",
+            search_aliases=["instruction", "prompt", "edit", "grounding"],
+            inputs=[
+                FireEditType.Input("fireedit", tooltip=FIREEDIT_TOOLTIP),
+                RegionTokensType.Input("region_tokens", tooltip="From FireEdit Region Tokenize, of this picture."),
+                io.Image.Input("image", tooltip="The picture to edit, the same that was tokenized."),
+                io.Vae.Input("vae", tooltip="The VAE of FireEdit Loader; it encodes the source picture for the UNet."),
+                io.String.Input(
+                    "instruction", multiline=True, default="",
+                    tooltip="What to change, e.g. 'remove the red apple'. For a batch of pictures: one text for all, or as many "
+                    "lines as pictures.",
+                ),
+                io.Int.Input(
+                    "working_size", default=0, min=0, max=4096, step=8,
+                    tooltip="Long side in pixels at which the model works; the result always comes back at the picture's own "
+                    "size. 0 is the size that the bundle was trained for.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="Instruction and picture."),
+                io.Conditioning.Output(
+                    display_name="image_only", tooltip="The picture without the instruction: cond2 of DualCFGGuider."
+                ),
+                io.Conditioning.Output(display_name="negative", tooltip="Neither instruction nor picture."),
+                io.Latent.Output(
+                    display_name="latent", tooltip="An empty latent of the working size, for KSampler or SamplerCustomAdvanced."
+                ),
+                io.Mask.Output(
+                    display_name="grounding",
+                    tooltip="Soft mask at the picture's size: where the edit is expected to land.",
+                ),
+                RegionsType.Output(
+                    display_name="regions",
+                    tooltip="The regions, with the probability of being the one that is meant as score, best first.",
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, fireedit, region_tokens, image, vae, instruction, working_size) -> io.NodeOutput:
+        """One pass of the language model per batch, one encoding of the source."""
+        pictures = to_core(image, NAME)
+        count, size = pictures.shape[0], size_of(pictures)
+        if len(region_tokens) != count or region_tokens.image_size != size:
+            height, width = region_tokens.image_size
+            raise FireEditNodeError(
+                NAME,
+                f"the region tokens belong to {batch_text(len(region_tokens))} of height {height} and width {width}, but "
+                f"{batch_text(count)} of height {size[0]} and width {size[1]} came. Connect the same picture here, to FireEdit "
+                "Region Detect and to FireEdit Region Tokenize.",
+            )
+        with named(NAME):
+            instructions = check_instructions(split_instruction(instruction, count), count)
+        models.use(fireedit.language)
+        models.check_interrupted()
+        with named(NAME):
+            conditions = fireedit.editor.condition(region_tokens, instructions)
+        side = working_size or int(fireedit.options["native_size"])
+        plan = WorkingSize.plan(size, side)
+        source = vae.encode(to_host(plan.shrink(pictures)))
+        expected = (plan.padded[0] // 8, plan.padded[1] // 8)
+        if source.ndim != 4 or tuple(source.shape[-2:]) != expected:
+            raise FireEditNodeError(
+                NAME, f"this VAE made a latent of shape {tuple(source.shape)} instead of {expected} cells. Connect the VAE of "
+                "FireEdit Loader.",
+            )  # fmt: skip
+        text = report(fireedit, conditions, instructions)
+        return io.NodeOutput(
+            *conditionings(conditions, source, side),
+            {"samples": torch.zeros_like(source)},
+            models.intermediate(conditions.mask),
+            conditions.regions,
+            ui=ui.PreviewText(text),
+        )
+
+
+def split_instruction(text: str, pictures: int) -> list[str]:
+    """One instruction per line if there are as many lines as pictures, else one for all."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return lines if pictures > 1 and len(lines) == pictures else [" ".join(lines)]
+
+
+def conditionings(conditions: EditConditions, source: torch.Tensor, working_size: int) -> tuple[list, list, list]:
+    """positive, image_only and negative in the host's form: [[e, options]], same keys and shapes (design D3).
+
+    Args:
+        source: unscaled latents (B, C, h, w) of the source at working size.
+    """
+    embedding = models.intermediate(conditions.edit_embedding)
+    null = models.intermediate(conditions.null_embedding).expand_as(embedding).clone()
+    visual = models.intermediate(conditions.visual)
+    gate = torch.ones(embedding.shape[0], 1, device=embedding.device)
+
+    def make(tensor, v, on, latent=None):
+        options = {
+            "model_conds": {VISUAL: comfy.conds.CONDRegular(v), GATE: comfy.conds.CONDRegular(gate * on)},
+            WORKING_SIZE: working_size,
+        }
+        if latent is not None:
+            options["concat_latent_image"] = latent
+        return [[tensor, options]]
+
+    return (
+        make(embedding, visual, 1.0, source),
+        make(null, models.intermediate(conditions.visual_image_only), 0.0, source),
+        make(null, torch.zeros_like(visual), 0.0),
+    )
+
+
+def report(fireedit, conditions: EditConditions, instructions: list[str]) -> str:
+    """What was understood: the likeliest region and the size of the mask per picture, and words that are not known."""
+    lines = []
+    for index, (regions, mask) in enumerate(zip(conditions.regions, conditions.mask)):
+        name = "" if len(conditions.regions) == 1 else f"picture {index + 1}: "
+        if len(regions):
+            box = ", ".join(f"{float(v):.0f}" for v in regions.boxes[0])
+            meant = f"most likely region ({box}), probability {float(regions.scores[0]):.2f}"
+        else:
+            meant = "no regions, the whole picture was read"
+        lines.append(f"{name}{meant}; the edit covers about {float((mask > 0.5).float().mean()):.0%} of the picture")
+    unknown = sorted({word for text in instructions for word in fireedit.editor.unknown_words(text)})
+    if unknown:
+        warning = f"not understood by the bundle {fireedit.name}: {', '.join(unknown)}"
+        logger.warning("%s: %s", NAME, warning)
+        lines.append(f"Words {warning}")
+    return "\n".join(lines)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FireEditRegionDetect and FireEditRegionTokenize: from a picture to regions and region tokens."""
+
+from __future__ import annotations
+
+import logging
+
+import comfy.utils
+
+from fireedit_core.regions.record import Regions
+
+from .errors import FireEditNodeError, named
+from .host import models
+from .host.compat import CATEGORY, io, schema, ui
+from .pictures import batch_text, size_of, to_core
+from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
+
+logger = logging.getLogger("fireedit")
+
+DETECT, TOKENIZE = "FireEdit Region Detect", "FireEdit Region Tokenize"
+
+
+class FireEditRegionDetect(io.ComfyNode):
+    """IMAGE -> REGIONS."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditRegionDetect",
+            display_name=DETECT,
+            category=f"{CATEGORY}/regions",
+            description="Finds the things in a picture that an instruction may talk about. One detection serves any number of "
+            "instructions.",
+            search_aliases=["detect", "boxes", "region proposal"],
+            inputs=[
+                FireEditType.Input("fireedit", tooltip=FIREEDIT_TOOLTIP),
+                io.Image.Input("image", tooltip="The picture to edit, or a batch of pictures of one size."),
+                io.Float.Input(
+                    "score_threshold", default=0.15, min=0.0, max=1.0, step=0.01,
+                    tooltip="Regions that the detector is less sure of are dropped. Lower finds more, also wrong ones.",
+                ),
+                io.Float.Input(
+                    "iou_threshold", default=0.6, min=0.0, max=1.0, step=0.01,
+                    tooltip="Of two regions that overlap by more than this share, only the better stays.",
+                ),
+                io.Int.Input(
+                    "max_regions", default=100, min=1, max=300,
+                    tooltip="At most this many regions per picture, best first.",
+                ),
+            ],
+            outputs=[
+                RegionsType.Output(
+                    display_name="regions", tooltip="Boxes with scores, one set per picture. May be empty."
+                )
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, fireedit, image, score_threshold, iou_threshold, max_regions) -> io.NodeOutput:
+        """Detect picture by picture, so that progress and cancel work within a batch."""
+        pictures = to_core(image, DETECT)
+        models.use(fireedit.detector)
+        bar = comfy.utils.ProgressBar(pictures.shape[0])
+
+        def progress(done: int) -> None:
+            bar.update_absolute(done)
+            models.check_interrupted()
+
+        models.check_interrupted()
+        with named(DETECT):
+            found = fireedit.editor.detect(pictures, score_threshold, iou_threshold, max_regions, progress)
+        text = "\n".join(_describe(i, regions, len(found)) for i, regions in enumerate(found))
+        if any(not len(regions) for regions in found):
+            logger.warning("%s: %s", DETECT, text)
+        return io.NodeOutput(found, ui=ui.PreviewText(text))
+
+
+def _describe(index: int, regions: Regions, count: int) -> str:
+    name = "" if count == 1 else f"picture {index + 1}: "
+    if not len(regions):
+        return f"{name}no region found; the whole picture will stand as one region. Lower score_threshold to find more."
+    return f"{name}{len(regions)} region{'s' if len(regions) != 1 else ''}, best score {float(regions.scores.max()):.2f}"
+
+
+class FireEditRegionTokenize(io.ComfyNode):
+    """IMAGE + REGIONS -> REGION_TOKENS."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditRegionTokenize",
+            display_name=TOKENIZE,
+            category=f"{CATEGORY}/regions",
+            description="Turns the picture and its regions into tokens that the language model reads. Does not depend on the "
+            "instruction, so it need not run again when only the text changes.",
+            inputs=[
+                FireEditType.Input("fireedit", tooltip=FIREEDIT_TOOLTIP),
+                io.Image.Input("image", tooltip="The same picture that the regions were detected on."),
+                RegionsType.Input("regions", tooltip="Regions of this picture, from FireEdit Region Detect."),
+            ],
+            outputs=[
+                RegionTokensType.Output(
+                    display_name="region_tokens",
+                    tooltip="Region tokens, image tokens and vision features, for FireEdit VLM Conditioning.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, fireedit, image, regions) -> io.NodeOutput:
+        """Run both vision towers once and pool the regions."""
+        pictures = to_core(image, TOKENIZE)
+        check_regions(regions, pictures, TOKENIZE)
+        models.use(fireedit.vision)
+        models.check_interrupted()
+        return io.NodeOutput(models.to_intermediate(fireedit.editor.tokenize(pictures, regions)))
+
+
+def check_regions(regions: list[Regions], pictures, node: str) -> None:
+    """One `Regions` per picture, of its size.
+
+    Raises:
+        FireEditNodeError: naming both sizes or numbers, and the link that mends it.
+    """
+    mend = "Connect the same picture here and to FireEdit Region Detect."
+    if len(regions) != pictures.shape[0]:
+        raise FireEditNodeError(
+            node, f"{batch_text(pictures.shape[0])} came, but regions of {batch_text(len(regions))}. {mend}"
+        )
+    with named(node, mend):
+        for one in regions:
+            one.check_image(size_of(pictures))

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FireEditGuider (the stock route) and FireEditSample (one node, the same guider inside)."""
+
+from __future__ import annotations
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from fireedit_core.diffusion.compositing import WorkingSize, composite, edit_mask, measure_change
+
+from .conditioning import WORKING_SIZE
+from .errors import FireEditNodeError
+from .host import guider as host_guider
+from .host.compat import CATEGORY, io, schema, ui
+from .pictures import batch_text, check_mask, size_of, to_core, to_host
+from .types import (
+    IMAGE_GUIDANCE,
+    IMAGE_GUIDANCE_TOOLTIP,
+    IMAGE_ONLY_TOOLTIP,
+    NEGATIVE_TOOLTIP,
+    POSITIVE_TOOLTIP,
+    STEPS,
+    TEXT_GUIDANCE,
+    TEXT_GUIDANCE_TOOLTIP,
+)
+
+GUIDER, SAMPLE = "FireEdit Guider", "FireEdit Sample"
+KEEP_OUTSIDE = ["off", "exact"]
+
+
+def _conditioning_inputs() -> list:
+    return [
+        io.Model.Input("model", tooltip="The MODEL of FireEdit Apply."),
+        io.Conditioning.Input("positive", tooltip=POSITIVE_TOOLTIP),
+        io.Conditioning.Input("image_only", tooltip=IMAGE_ONLY_TOOLTIP),
+        io.Conditioning.Input("negative", tooltip=NEGATIVE_TOOLTIP),
+    ]
+
+
+def _guidance_inputs() -> list:
+    return [
+        io.Float.Input(
+            "text_guidance", default=TEXT_GUIDANCE, min=0.0, max=30.0, step=0.1, round=0.01, tooltip=TEXT_GUIDANCE_TOOLTIP
+        ),
+        io.Float.Input(
+            "image_guidance", default=IMAGE_GUIDANCE, min=0.0, max=30.0, step=0.1, round=0.01,
+            tooltip=IMAGE_GUIDANCE_TOOLTIP,
+        ),
+    ]  # fmt: skip
+
+
+class FireEditGuider(io.ComfyNode):
+    """MODEL + three CONDITIONINGs -> GUIDER."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditGuider",
+            display_name=GUIDER,
+            category=f"{CATEGORY}/sampling",
+            description="Guidance by instruction and by picture with a scale each, for SamplerCustomAdvanced. Branches that the "
+            "scales do not need are not computed.",
+            search_aliases=["dual cfg", "guidance"],
+            inputs=[*_conditioning_inputs(), *_guidance_inputs()],
+            outputs=[io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced.")],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, image_only, negative, text_guidance, image_guidance) -> io.NodeOutput:
+        """Build the guider; nothing is computed yet."""
+        return io.NodeOutput(
+            host_guider.make_guider(model, positive, image_only, negative, text_guidance, image_guidance)
+        )
+
+
+class FireEditSample(io.ComfyNode):
+    """MODEL + three CONDITIONINGs + VAE + IMAGE -> LATENT, IMAGE and a report."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditSample",
+            display_name=SAMPLE,
+            category=f"{CATEGORY}/sampling",
+            description="Samples the edit and brings it back to the size of the picture. Reports how much changed inside and "
+            "outside the mask, and can keep everything outside bit for bit.",
+            search_aliases=["ksampler", "edit", "sample"],
+            inputs=[
+                *_conditioning_inputs(),
+                io.Vae.Input("vae", tooltip="The VAE of FireEdit Loader."),
+                io.Image.Input("image", tooltip="The source picture, the same as for FireEdit VLM Conditioning."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                    tooltip="The noise to start from. The same seed gives the same edit.",
+                ),
+                io.Int.Input("steps", default=STEPS, min=1, max=1000, tooltip="Steps of sampling: more is slower and finer."),
+                io.Combo.Input(
+                    "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="The sampling method."
+                ),
+                io.Combo.Input(
+                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple",
+                    tooltip="How the steps are spread over the noise. simple is how bundles are trained and measured.",
+                ),
+                *_guidance_inputs(),
+                io.Float.Input(
+                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
+                    tooltip="1 edits from pure noise. Less starts from the source picture with some noise, for a weaker edit.",
+                ),
+                io.Combo.Input(
+                    "keep_outside", options=KEEP_OUTSIDE, default="off",
+                    tooltip="exact: every pixel outside the feathered mask is the source's own, bit for bit. Needs a mask.",
+                ),
+                io.Mask.Input(
+                    "mask", optional=True,
+                    tooltip="Where the edit is: grounding of FireEdit VLM Conditioning, or a mask of your own at the picture's "
+                    "size. Used by keep_outside and by the report.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The sampled latent at working size, as VAE Decode takes it."),
+                io.Image.Output(display_name="image", tooltip="The edited picture, exactly as large as the source."),
+                io.String.Output(display_name="report", tooltip="Measured change inside and outside the mask, and sizes."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, sampler_name=None, scheduler=None, keep_outside=None):
+        """Hosts do not check the combos of V3 nodes (0.3.75), and KSampler would take another sampler in silence."""
+        for name, value, known in (
+            ("sampler_name", sampler_name, comfy.samplers.KSampler.SAMPLERS),
+            ("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS),
+            ("keep_outside", keep_outside, KEEP_OUTSIDE),
+        ):
+            if value is not None and value not in known:
+                return f"{SAMPLE}: {name} {value!r} is unknown. Choose one of {', '.join(known)}."
+        return True
+
+    @classmethod
+    def execute(
+        cls, model, positive, image_only, negative, vae, image, seed, steps, sampler_name, scheduler, text_guidance,
+        image_guidance, denoise, keep_outside, mask=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        """Sample, decode, restore the size, composite, measure."""
+        pictures = to_core(image, SAMPLE)
+        if keep_outside == "exact" and mask is None:
+            raise FireEditNodeError(
+                SAMPLE, "keep_outside 'exact' needs a mask. Connect grounding of FireEdit VLM Conditioning to mask, or choose off."
+            )
+        region = None if mask is None else edit_mask(check_mask(mask, pictures, SAMPLE))
+        source, plan = source_latent(positive, pictures)
+        guider = host_guider.make_guider(model, positive, image_only, negative, text_guidance, image_guidance)
+        start = torch.zeros_like(source) if denoise > 0.9999 else source
+        latent = host_guider.sample(guider, start, seed, steps, sampler_name, scheduler, denoise)
+        decoded = vae.decode(latent).movedim(-1, 1)
+        if tuple(decoded.shape[-2:]) != plan.padded:
+            raise FireEditNodeError(
+                SAMPLE, f"this VAE made a picture {tuple(decoded.shape[-2:])} instead of {plan.padded}. Connect the VAE of FireEdit "
+                "Loader.",
+            )  # fmt: skip
+        pictures = pictures.to(decoded)
+        whole = torch.ones_like(pictures[:, 0])
+        edited = plan.restore(decoded, pictures, whole if region is None else region.to(decoded))
+        if keep_outside == "exact":
+            edited = composite(pictures, edited, region.to(decoded))
+        text = report(pictures, edited, None if region is None else region.to(decoded), plan)
+        return io.NodeOutput({"samples": latent}, to_host(edited), text, ui=ui.PreviewText(text))
+
+
+def source_latent(positive: list, pictures: Tensor) -> tuple[Tensor, WorkingSize]:
+    """The source latent (B, C, h, w) that `positive` carries, and how the picture came to its size.
+
+    Raises:
+        FireEditNodeError: if there is none, or it belongs to other pictures.
+    """
+    options = next((entry[1] for entry in positive if entry[1].get("concat_latent_image") is not None), None)
+    if options is None:
+        raise FireEditNodeError(
+            SAMPLE, "positive carries no source picture. Connect the positive output of FireEdit VLM Conditioning."
+        )
+    source = options["concat_latent_image"]
+    cells = (int(source.shape[-2]), int(source.shape[-1]))
+    size = size_of(pictures)
+    # a conditioning of another node says nothing: then the picture was encoded at its own size
+    plan = WorkingSize.plan(size, int(options.get(WORKING_SIZE, 0)))
+    if source.shape[0] != pictures.shape[0] or (plan.padded[0] // 8, plan.padded[1] // 8) != cells:
+        raise FireEditNodeError(
+            SAMPLE,
+            f"the conditioning belongs to {batch_text(source.shape[0])} of {cells[0]} x {cells[1]} latent cells, but "
+            f"{batch_text(pictures.shape[0])} of height {size[0]} and width {size[1]} came. Connect the same picture to image here "
+            "and on FireEdit VLM Conditioning.",
+        )
+    return source, plan
+
+
+def report(source: Tensor, edited: Tensor, mask: Tensor | None, plan: WorkingSize) -> str:
+    """Change on 0..1 inside and outside the mask (B, H, W), and the sizes."""
+    height, width = plan.size
+    sizes = f"{width} x {height}, worked at {plan.inner[1]} x {plan.inner[0]}"
+    if mask is None:
+        change = measure_change(source, edited, torch.ones_like(source[:, 0]))
+        return f"mean change {change.inside:.4f} over the whole picture (no mask connected); {sizes}"
+    change = measure_change(source, edited, mask)
+    return f"mean change {change.inside:.4f} inside the mask ({change.area:.1%} of the picture), {change.outside:.4f} outside; {sizes}"

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edit pictures by instruction inside a real, headless ComfyUI: the bundled examples, or a picture of your own.
+
+    python -m scripts.demo
+    python -m scripts.demo --image my.jpg --instruction "remove the cat"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import requests
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+
+from scripts.comfy_host import ComfyServer, HostError, HostNotFound
+from scripts.demo_sheet import draw_sheet
+from scripts.host_lookup import REPO
+from scripts.workflow import Workflow, WorkflowError, slot_of, use_bundle
+
+log = logging.getLogger("fireedit")
+
+EXAMPLES = REPO / "workflows" / "input" / "examples.json"
+# What the host composites (fireedit_core edit_mask): the mask above one half, grown by 3 px with a ramp of 4 px.
+MASK_REACH = 7
+ONE_HALF = 127 / 255  # the host cuts to 8 bit by rounding down: what was above one half may arrive as 127
+
+STAGES = {
+    "FireEditLoader": "load", "FireEditRegionDetect": "detect", "FireEditRegionTokenize": "tokenize",
+    "FireEditVLMConditioning": "read", "FireEditApply": "apply", "FireEditSample": "sample",
+}  # fmt: skip
+
+
+class DemoError(ValueError):
+    """Something about the request; the message says what to give instead."""
+
+
+@dataclass
+class Job:
+    """One picture, (H, W, 3) uint8, and what to do with it."""
+
+    name: str
+    picture: np.ndarray
+    instruction: str
+
+
+@dataclass
+class Edit:
+    """What came back: pictures (H, W, 3) uint8, mask (H, W) float 0..1, what the language model meant in words."""
+
+    job: Job
+    edited: np.ndarray
+    overlay: np.ndarray
+    mask: np.ndarray
+    meant: str
+    seconds: float
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Any picture that Pillow reads as (H, W, 3) uint8: turned as its EXIF says, alpha dropped, 16 bit brought to 8.
+
+    Raises DemoError when there is none.
+    """
+    if not path.is_file():
+        raise DemoError(f"no picture at {path}" + (" (it is a folder)" if path.is_dir() else ""))
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I"):  # 16 bit; convert("RGB") would clip instead of scaling
+                picture = Image.fromarray((np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8))
+            return np.asarray(picture.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DemoError(f"{path} is no picture that can be read ({error}); give a PNG or JPEG") from error
+
+
+def jobs_of(image: str | None, instruction: str | None, examples: Path = EXAMPLES) -> list[Job]:
+    """The user's picture and instruction, or the bundled examples. Raises DemoError with what is missing."""
+    if image or instruction is not None:
+        if not image:
+            raise DemoError('an instruction needs a picture: make demo IMAGE=my.png INSTRUCTION="remove the cat"')
+        path = Path(image).expanduser()
+        picture = read_picture(path)
+        if not (instruction or "").strip():
+            raise DemoError(f'what is to be done with {path}? Add INSTRUCTION="remove the cat"')
+        return [Job(re.sub(r"[^\w.-]+", "_", path.stem) or "picture", picture, instruction.strip())]
+    if not examples.is_file():
+        raise DemoError(f"the bundled pictures are missing ({examples}); get the repository's workflows/input back, or give IMAGE=")
+    records = json.loads(examples.read_text(encoding="utf-8"))
+    if not records:
+        raise DemoError(f"{examples} lists no pictures; give IMAGE= and INSTRUCTION=")
+    return [Job(Path(r["image"]).stem, read_picture(examples.parent / r["image"]), r["instruction"]) for r in records]
+
+
+def make_workflow(server: ComfyServer, bundle: str | None = None) -> tuple[Workflow, str]:
+    """The edit workflow with the grounding mask as a second picture; returns it and the id that shows the mask."""
+    flow = Workflow.load()
+    if bundle:
+        flow.set("FireEditLoader", "bundle", use_bundle(server, bundle))
+    slot = slot_of(server.object_info("FireEditVLMConditioning"), "MASK")
+    grey = flow.add("MaskToImage", mask=[flow.only("FireEditVLMConditioning"), slot])
+    return flow, flow.add("PreviewImage", images=[grey, 0])
+
+
+def run(server: ComfyServer, base: Workflow, mask_id: str, job: Job, seed: int | None) -> Edit:
+    """One edit through /prompt. Raises HostError with the node's own message when it fails."""
+    flow = base.copy()
+    flow.set("LoadImage", "image", server.upload_image(job.picture, f"{job.name}.png"))
+    flow.set("FireEditVLMConditioning", "instruction", job.instruction)
+    if seed is not None:
+        flow.set("FireEditSample", "seed", seed)
+    result = server.run(flow.nodes)
+    saved = flow.fed_by("SaveImage", "FireEditSample")
+    overlay = flow.only("FireEditRegionsPreview")
+    missing = [i for i in (*saved[:1], overlay, mask_id) if not result.images.get(i)]
+    if not saved or missing:
+        raise HostError(f"the run of {job.name} gave no picture at node(s) {missing or 'SaveImage'}")
+    rgb = lambda i: result.images[i][0][..., :3]  # noqa: E731
+    text = result.outputs.get(flow.only("FireEditVLMConditioning"), {}).get("text") or [""]
+    return Edit(
+        job, rgb(saved[0]), rgb(overlay), rgb(mask_id)[..., 0] / 255, " ".join(text), result.seconds,
+        stage_seconds(flow, result.node_seconds),
+    )  # fmt: skip
+
+
+def stage_seconds(flow: Workflow, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds per stage in the order of the way; what is no stage of ours (files, overlay) is "rest"."""
+    spent = dict.fromkeys([*STAGES.values(), "rest"], 0.0)
+    for node_id, value in seconds.items():
+        spent[STAGES.get(flow.nodes.get(node_id, {}).get("class_type", ""), "rest")] += value
+    return spent
+
+
+def describe(edit: Edit) -> str:
+    """Where it edited, how much changed inside and outside the mask, and the seconds per stage."""
+    job, hard = edit.job, edit.mask >= ONE_HALF
+    lines = [f"{job.name}: {job.instruction!r} on {job.picture.shape[1]} x {job.picture.shape[0]} px"]
+    lines += [f"  read     {part}" for part in edit.meant.splitlines() if part]
+    if hard.any():
+        rows, columns = np.flatnonzero(hard.any(1)), np.flatnonzero(hard.any(0))
+        lines.append(
+            f"  mask     x {columns[0]}..{columns[-1]}, y {rows[0]}..{rows[-1]}, {hard.mean():.1%} of the picture"
+        )
+    else:
+        lines.append("  mask     empty: nothing in the picture was taken to be meant")
+    inside, outside = change(job.picture, edit.edited, edit.mask)
+    lines.append(f"  change   {inside:.4f} inside the mask, {outside:.4f} outside (mean absolute, of 1)")
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in edit.stages.items() if value >= 0.005)
+    return "\n".join([*lines, f"  seconds  {edit.seconds:.2f}: {parts}"])
+
+
+def change(source: np.ndarray, edited: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """Mean absolute change on 0..1 inside and outside what the mask lets the host touch; 0 where there is no pixel."""
+    reach = Image.fromarray(((mask >= ONE_HALF) * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(2 * MASK_REACH + 1))
+    inside = np.asarray(reach) > 0
+    difference = np.abs(edited.astype(np.float32) - source).mean(-1) / 255
+    mean = lambda which: float(difference[which].mean()) if which.any() else 0.0  # noqa: E731
+    return mean(inside), mean(~inside)
+
+
+def save(edit: Edit, folder: Path) -> None:
+    """<name>_source.png, <name>_edit.png and <name>_regions.png."""
+    for what, picture in (("source", edit.job.picture), ("edit", edit.edited), ("regions", edit.overlay)):
+        Image.fromarray(picture).save(folder / f"{edit.job.name}_{what}.png")
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Everything; raises DemoError, WorkflowError, HostNotFound, HostError, TimeoutError or OSError."""
+    begin = time.monotonic()
+    jobs = jobs_of(options.image, options.instruction)
+    folder = Path(options.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    edits = []
+    with ComfyServer() as server:
+        flow, mask_id = make_workflow(server, options.bundle)
+        for job in jobs:
+            edit = run(server, flow, mask_id, job, options.seed)
+            save(edit, folder)
+            log.info("%s", describe(edit))
+            edits.append(edit)
+        started = server.start_seconds
+    draw_sheet([(e.job.picture, e.overlay, e.edited, e.job.instruction) for e in edits]).save(folder / "sheet.png")
+    total = time.monotonic() - begin
+    log.info("%d picture(s) in %.1f s, of which ComfyUI took %.1f s to start; look at %s", len(edits), total, started, folder / "sheet.png")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--image", help="a PNG or JPEG of your own; without it the bundled pictures are edited")
+    parser.add_argument("--instruction", help='what to change, e.g. "remove the cat"')
+    parser.add_argument("--seed", type=int, help="of the noise; default: the workflow's")
+    parser.add_argument("--out", default="output/demo", help="folder for the pictures")
+    parser.add_argument("--bundle", help="another bundle: its name, or its folder; default: the workflow's")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        demo(options)
+    except (DemoError, WorkflowError, HostNotFound, HostError, TimeoutError, OSError, requests.RequestException) as error:
+        log.error("make demo failed: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

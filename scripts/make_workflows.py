@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the UI workflows (workflows/*.json) from the API ones: `python -m scripts.make_workflows`.
+
+The API files say what is connected and set; here stands where each node lies on the canvas. The order of sockets and
+widgets comes from the running host, so that the files keep up with the nodes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from typing import Any
+
+from scripts.comfy_host import ComfyServer
+from scripts.host_lookup import REPO
+
+WORKFLOWS = REPO / "workflows"
+
+# node id -> x, y, width, height; columns from left to right, one screen of 1920 x 1080 at full size
+_COMMON = {
+    "1": (20, 40, 300, 330), "2": (20, 440, 300, 110),
+    "3": (350, 40, 270, 150), "4": (350, 250, 270, 90),
+    "5": (650, 40, 370, 290), "6": (650, 400, 370, 180),
+}  # fmt: skip
+LAYOUTS = {
+    "fireedit_edit": _COMMON
+    | {"7": (1050, 40, 300, 450), "8": (1380, 40, 340, 380), "9": (1380, 490, 340, 420)},
+    "fireedit_stock_sampler": _COMMON
+    | {
+        "7": (1050, 40, 270, 180), "8": (1050, 290, 270, 90), "9": (1050, 450, 270, 60), "10": (1050, 580, 270, 110),
+        "11": (1350, 40, 250, 110), "12": (1350, 220, 250, 50), "13": (1630, 40, 290, 330), "14": (1630, 440, 290, 380),
+    },
+}  # fmt: skip
+
+
+def is_widget(spec: list[Any]) -> bool:
+    """Whether an input of /object_info is a widget on the node, and no mere socket."""
+    kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+    return (isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")) and not options.get("forceInput")
+
+
+def widget_values(info: dict[str, Any], values: dict[str, Any]) -> list[Any]:
+    """Values in the order in which the front end stores them, with the widgets that it adds itself."""
+    out: list[Any] = []
+    for name, spec in inputs_of(info).items():
+        if not is_widget(spec):
+            continue
+        options = spec[1] if len(spec) > 1 else {}
+        out.append(values.get(name, options.get("default")))
+        if options.get("control_after_generate") or name in ("seed", "noise_seed"):
+            out.append("fixed")
+        if options.get("image_upload"):
+            out.append("image")
+    return out
+
+
+def inputs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
+    """All inputs of a node in order: required, then optional."""
+    return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+
+
+def ui_workflow(name: str, graph: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """An API workflow in the front end's own format (version 0.4)."""
+    layout = LAYOUTS[name]
+    nodes: dict[str, dict[str, Any]] = {}
+    for order, (key, entry) in enumerate(graph.items()):
+        kind = entry["class_type"]
+        specs = inputs_of(info[kind])
+        x, y, width, height = layout[key]
+        # the front end puts sockets first and the sockets of widgets after them
+        sockets = [{"name": n, "type": _type(s), "link": None} for n, s in specs.items() if not is_widget(s)]
+        sockets += [
+            {"name": n, "type": _type(s), "widget": {"name": n}, "link": None} for n, s in specs.items() if is_widget(s)
+        ]
+        nodes[key] = {
+            "id": int(key), "type": kind, "pos": [x, y], "size": [width, height], "flags": {}, "order": order, "mode": 0,
+            "inputs": sockets,
+            "outputs": [
+                {"name": n, "type": t, "links": None, "slot_index": i}
+                for i, (n, t) in enumerate(zip(info[kind]["output_name"], info[kind]["output"]))
+            ],
+            "properties": {"Node name for S&R": kind},
+            "widgets_values": widget_values(info[kind], entry["inputs"]),
+        }  # fmt: skip
+    links = []
+    for key, entry in graph.items():
+        slots = {socket["name"]: (i, socket) for i, socket in enumerate(nodes[key]["inputs"])}
+        for input_name, value in entry["inputs"].items():
+            if not isinstance(value, list):
+                continue
+            origin, slot = nodes[value[0]], int(value[1])
+            number = len(links) + 1
+            index, socket = slots[input_name]
+            socket["link"] = number
+            output = origin["outputs"][slot]
+            output["links"] = [*(output["links"] or []), number]
+            links.append([number, origin["id"], slot, nodes[key]["id"], index, output["type"]])
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"fireedit/{name}")), "revision": 0,
+        "last_node_id": max(node["id"] for node in nodes.values()), "last_link_id": len(links),
+        "nodes": list(nodes.values()), "links": links, "groups": [], "config": {}, "extra": {"ds": {"scale": 1, "offset": [0, 0]}},
+        "version": 0.4,
+    }  # fmt: skip
+
+
+def _type(spec: list[Any]) -> str:
+    return "COMBO" if isinstance(spec[0], list) else spec[0]
+
+
+def main() -> int:
+    """Write every UI workflow."""
+    with ComfyServer(cpu=True) as server:
+        info = server.object_info()
+    for name in LAYOUTS:
+        graph = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+        text = json.dumps(ui_workflow(name, graph, info), indent=1, ensure_ascii=False)
+        (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        sys.stdout.write(f"wrote workflows/{name}.json\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

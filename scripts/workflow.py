@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Change a workflow in API format by what its nodes are, never by their numbers, which change with every export."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from scripts.host_lookup import REPO
+from scripts.setup_host import link_folder
+
+EDIT_WORKFLOW = REPO / "workflows" / "api" / "fireedit_edit.json"
+
+
+class WorkflowError(ValueError):
+    """A workflow that lacks what the caller wants to change; the message names the file, node and input."""
+
+
+class Workflow:
+    """A workflow in API format: {id: {"class_type", "inputs"}}; ``nodes`` is what goes to ``ComfyClient.run``."""
+
+    def __init__(self, nodes: dict[str, Any], origin: str = "workflow"):
+        self.nodes, self.origin = nodes, origin
+
+    @classmethod
+    def load(cls, path: Path = EDIT_WORKFLOW) -> Workflow:
+        """Raises WorkflowError when the file is missing or no workflow in API format."""
+        if not path.is_file():
+            raise WorkflowError(f"there is no workflow {path}; get the repository's workflows/api folder back")
+        try:
+            nodes = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise WorkflowError(f"{path} is no JSON ({error})") from error
+        if not isinstance(nodes, dict) or not all(isinstance(n, dict) and "class_type" in n for n in nodes.values()):
+            raise WorkflowError(f"{path} is not in API format (in ComfyUI: Workflow, Export (API))")
+        return cls(nodes, path.name)
+
+    def copy(self) -> Workflow:
+        """An independent copy."""
+        return Workflow(copy.deepcopy(self.nodes), self.origin)
+
+    def ids(self, class_type: str) -> list[str]:
+        """Ids of all nodes of a class, in the file's order."""
+        return [i for i, node in self.nodes.items() if node["class_type"] == class_type]
+
+    def only(self, class_type: str) -> str:
+        """The id of the one node of a class; WorkflowError where there is none or several."""
+        found = self.ids(class_type)
+        if len(found) != 1:
+            raise WorkflowError(f"{self.origin} must have exactly one {class_type}, it has {len(found)}")
+        return found[0]
+
+    def set(self, class_type: str, name: str, value: Any) -> None:
+        """Set an input of the nodes of a class that have it; WorkflowError where none has."""
+        found = [i for i in self.ids(class_type) if name in self.nodes[i]["inputs"]]
+        if not found:
+            raise WorkflowError(f"{self.origin} has no {class_type} with an input {name!r}")
+        for i in found:
+            self.nodes[i]["inputs"][name] = value
+
+    def get(self, class_type: str, name: str) -> Any:
+        """The value of an input of the one node of a class."""
+        inputs = self.nodes[self.only(class_type)]["inputs"]
+        if name not in inputs:
+            raise WorkflowError(f"{self.origin}: {class_type} has no input {name!r}")
+        return inputs[name]
+
+    def add(self, class_type: str, **inputs: Any) -> str:
+        """Add a node; a link is [id, slot]. Returns its id."""
+        new = f"added-{len(self.nodes)}"
+        self.nodes[new] = {"class_type": class_type, "inputs": inputs}
+        return new
+
+    def fed_by(self, class_type: str, source: str) -> list[str]:
+        """Ids of nodes of a class with an input linked straight to a node of class ``source``."""
+        origins = set(self.ids(source))
+        linked = lambda v: isinstance(v, list) and len(v) == 2 and str(v[0]) in origins  # noqa: E731
+        return [i for i in self.ids(class_type) if any(map(linked, self.nodes[i]["inputs"].values()))]
+
+
+def slot_of(info: dict[str, Any], type_name: str) -> int:
+    """The first output slot of a type in a node's definition (`ComfyClient.object_info`)."""
+    if type_name not in info["output"]:
+        raise WorkflowError(f"{info['name']} has no output of type {type_name}, only {info['output']}")
+    return info["output"].index(type_name)
+
+
+def use_bundle(server: Any, bundle: str) -> str:
+    """The name under which the loader of a started ``ComfyServer`` finds a bundle, given by name or as a folder.
+
+    A folder is linked into the server's own models; WorkflowError when it is no bundle.
+    """
+    folder = Path(bundle)
+    if not folder.is_dir():
+        return bundle  # a name: the loader itself says what there is
+    folder = folder.resolve()
+    if not (folder / "model_index.json").is_file():
+        raise WorkflowError(f"{folder} is no FireEdit bundle: it has no model_index.json")
+    if folder.parent == REPO / "models":
+        return folder.name  # the loader sees the pack's own bundles already
+    place = server.models_dir / "fireedit"
+    place.mkdir(parents=True, exist_ok=True)
+    link = place / folder.name
+    if not link.exists():
+        link_folder(link, folder)
+    return folder.name

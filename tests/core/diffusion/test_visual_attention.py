@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import copy
+import math
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from fireedit_core.diffusion.visual_attention import (
+    VisualAttentionLayer,
+    VisualCrossAttention,
+    attach_visual_attention,
+    cross_attentions,
+)
+
+
+@pytest.fixture(scope="module")
+def unet() -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8, in_channels=8, out_channels=4, block_out_channels=(32, 32), layers_per_block=1, norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=4,
+    ).eval().requires_grad_(False)  # fmt: skip
+
+
+def stirred(unet, visual_size: int = 16) -> VisualCrossAttention:
+    torch.manual_seed(1)
+    visual = VisualCrossAttention.for_unet(unet, visual_size).eval()
+    for layer in visual.attentions:  # to_out starts at zero
+        layer.to_out.weight.data.normal_(std=0.3)
+    return visual.requires_grad_(False)
+
+
+def inputs(batch: int = 2):
+    generator = torch.Generator().manual_seed(2)
+    make = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    return make(batch, 8, 8, 8), torch.tensor([700.0] * batch), make(batch, 7, 16), make(batch, 16, 16)
+
+
+def run(unet, x, t, context, **visual) -> torch.Tensor:
+    with torch.no_grad():
+        return unet(x, t, context, cross_attention_kwargs=visual or None).sample
+
+
+def test_sixteen_layers_beside_sd15():
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(in_channels=8, cross_attention_dim=768)
+        visual = VisualCrossAttention.for_unet(unet, 768)
+    assert len(visual.names) == 16
+    size = lambda *parts: sum(p.numel() for n, p in visual.named_parameters() if any(x in n for x in parts))  # noqa: E731
+    assert size("to_k", "to_v") == 19_169_280  # IP-Adapter's 19.2M
+    down, up, middle = [320] * 2 + [640] * 2 + [1280] * 2, [1280] * 3 + [640] * 3 + [320] * 3, [1280]
+    assert [layer["channels"] for layer in visual.config.layers] == down + up + middle
+    assert {layer["heads"] for layer in visual.config.layers} == {8}
+    assert visual.names == [n for n, _ in unet.named_modules() if n.endswith("attn2")]
+
+
+def test_names_and_starting_weights(unet):
+    visual = VisualCrossAttention.for_unet(unet, 16)
+    modules = dict(unet.named_modules())
+    assert len(visual.names) == 4  # one down, two up, one in the middle
+    for name, layer in zip(visual.names, visual.attentions, strict=True):
+        for part in ("to_q", "to_k", "to_v"):
+            assert torch.equal(getattr(layer, part).weight, getattr(modules[name], part).weight)
+        assert not layer.to_out.weight.any()
+    other = VisualCrossAttention.for_unet(unet, 24)  # v is wider than the text: K and V cannot be copied
+    assert torch.equal(other.attentions[0].to_q.weight, modules[other.names[0]].to_q.weight)
+    assert other.attentions[0].to_k.weight.shape == (32, 24)
+
+
+@torch.no_grad()
+def test_layer_equals_attention_by_hand():
+    torch.manual_seed(0)
+    layer = VisualAttentionLayer(channels=8, heads=2, visual_size=6)
+    layer.to_out.weight.normal_()
+    hidden, visual = torch.randn(1, 5, 8), torch.randn(1, 3, 6)
+    out = layer(hidden, *layer.keys_values(visual))
+    q, k, v = hidden[0] @ layer.to_q.weight.T, visual[0] @ layer.to_k.weight.T, visual[0] @ layer.to_v.weight.T
+    heads = []
+    for h in (slice(0, 4), slice(4, 8)):
+        heads.append((q[:, h] @ k[:, h].T / math.sqrt(4)).softmax(-1) @ v[:, h])
+    assert torch.allclose(out[0], torch.cat(heads, dim=1) @ layer.to_out.weight.T, atol=1e-5)
+
+
+@torch.no_grad()
+def test_zero_visual_tokens_contribute_exactly_zero():
+    layer = VisualAttentionLayer(8, 2, 6)
+    layer.to_out.weight.normal_()
+    out = layer(torch.randn(2, 5, 8), *layer.keys_values(torch.zeros(2, 16, 6)))
+    assert (out == 0).all()
+
+
+def test_without_payload_the_unet_is_the_plain_one_bit_for_bit(unet):
+    x, t, context, v = inputs()
+    plain = run(unet, x, t, context)
+    attached, visual = copy.deepcopy(unet), stirred(unet)
+    attach_visual_attention(attached, visual)
+    kv = visual.keys_values(v)
+    assert torch.equal(run(attached, x, t, context), plain)
+    assert torch.equal(run(attached, x, t, context, visual_kv=None, visual_strength=1.0), plain)
+    assert torch.equal(run(attached, x, t, context, visual_kv=kv, visual_strength=0), plain)
+    nothing = visual.keys_values(torch.zeros_like(v))
+    assert torch.equal(run(attached, x, t, context, visual_kv=nothing), plain)
+    assert (run(attached, x, t, context, visual_kv=kv) - plain).abs().max() > 1e-3
+    assert attached.state_dict().keys() == unet.state_dict().keys()  # nothing is registered inside the UNet
+
+
+def test_rows_without_v_in_a_mixed_batch_are_the_plain_ones(unet):
+    x, t, context, v = inputs()
+    attached, visual = copy.deepcopy(unet), stirred(unet)
+    attach_visual_attention(attached, visual)
+    v[1] = 0
+    out = run(attached, x, t, context, visual_kv=visual.keys_values(v))
+    plain = run(unet, x, t, context)
+    assert torch.equal(out[1], plain[1]) and (out[0] - plain[0]).abs().max() > 1e-3
+    alone = run(attached, x[:1], t[:1], context[:1], visual_kv=visual.keys_values(v[:1]))
+    assert torch.allclose(out[:1], alone, atol=1e-5)
+
+
+def test_every_layer_gets_its_own_keys_and_the_strength_is_linear(unet):
+    """One hook per layer sees h, and what is added there is strength * layer(h, K, V) of that layer."""
+    x, t, context, v = inputs()
+    attached, visual = copy.deepcopy(unet), stirred(unet)
+    attach_visual_attention(attached, visual)
+    kv, seen = visual.keys_values(v), {}
+    plain_processors = {n: m for n, m in cross_attentions(unet)}
+
+    def hook(name):
+        def keep(module, args, kwargs, out):
+            seen[name] = (args[0], kwargs["encoder_hidden_states"], out)
+        return keep
+
+    for name, module in cross_attentions(attached):
+        module.register_forward_hook(hook(name), with_kwargs=True)
+    run(attached, x, t, context, visual_kv=kv, visual_strength=0.25)
+    assert list(visual.names) == [n for n, _ in cross_attentions(attached)] and seen.keys() == set(visual.names)
+    with torch.no_grad():
+        for name, layer, (keys, values) in zip(visual.names, visual.attentions, kv, strict=True):
+            hidden, text, out = seen[name]
+            expected = plain_processors[name](hidden, encoder_hidden_states=text) + 0.25 * layer(hidden, keys, values)
+            assert torch.allclose(out, expected, atol=1e-5)
+
+
+def test_a_visual_attention_of_another_unet_is_refused(unet):
+    visual = VisualCrossAttention([{"name": "mid_block.attentions.0.transformer_blocks.0.attn2", "channels": 32, "heads": 4}], 16)
+    with pytest.raises(ValueError, match="another UNet"):
+        attach_visual_attention(copy.deepcopy(unet), visual)
+
+
+def test_attaching_again_replaces_the_first(unet):
+    x, t, context, v = inputs()
+    first, second, attached = stirred(unet), VisualCrossAttention.for_unet(unet, 16), copy.deepcopy(unet)
+    attach_visual_attention(attached, first)
+    attach_visual_attention(attached, second)  # its to_out is zero
+    with torch.no_grad():
+        kv = second.keys_values(v)
+    assert torch.equal(run(attached, x, t, context, visual_kv=kv), run(unet, x, t, context))
+
+
+def test_gradients_reach_every_weight(unet):
+    x, t, context, v = inputs()
+    attached, visual = copy.deepcopy(unet), stirred(unet).requires_grad_(True)
+    attach_visual_attention(attached, visual)
+    attached(x, t, context, cross_attention_kwargs={"visual_kv": visual.keys_values(v)}).sample.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in visual.parameters())
+
+
+def test_round_trip_on_disk(unet, tmp_path):
+    visual = stirred(unet)
+    visual.save_pretrained(tmp_path)
+    loaded = VisualCrossAttention.from_pretrained(tmp_path)
+    assert loaded.names == visual.names
+    v = inputs()[3]
+    with torch.no_grad():
+        pairs = zip(loaded.keys_values(v), visual.keys_values(v), strict=True)
+        assert all(torch.equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True))
+    attach_visual_attention(copy.deepcopy(unet), loaded)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("tensorboard")
+from fireedit_core.training import loop
+from fireedit_core.training.loop import Progress, StageConfig, TrainingStage
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    """accelerate keeps one state per process; each test starts with none, on the CPU."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Every step takes exactly `clock.step` seconds, and nothing else takes any."""
+    state = SimpleNamespace(now=0.0, step=1.0)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: state.now))
+    return state
+
+
+def network() -> nn.Module:
+    torch.manual_seed(7)
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 1))
+
+
+def make(folder, clock=None, on_save=None, **config) -> TrainingStage:
+    model = network()
+
+    def loss_fn(step, device):
+        if clock is not None:
+            clock.now += clock.step
+        stage.steps.append(step)
+        x = torch.randn(5, 4)  # of torch's default generator, which the stage seeds by step
+        return (stage.raw(x) - x.sum(1, keepdim=True)).square().mean(), {"size": 5.0}
+
+    options = {"minutes": 1000, "lr": 0.01, "warmup": 4, "ema_decay": 0.9, "save_minutes": 1000} | config
+    stage = TrainingStage("stage", folder, model, StageConfig(**options), loss_fn, on_save, mixed_precision="no")
+    stage.steps = []
+    return stage
+
+
+def snapshot(stage) -> dict[str, torch.Tensor]:
+    out = {f"weight {k}": v.clone() for k, v in stage.raw.state_dict().items()}
+    out |= {f"ema {i}": v.clone() for i, v in enumerate(stage.ema.shadow_params)}
+    for i, state in enumerate(stage.optimizer.state_dict()["state"].values()):
+        out |= {f"adam {i} {k}": torch.as_tensor(v).clone() for k, v in state.items()}
+    return out
+
+
+def differing(a: dict, b: dict) -> list[str]:
+    assert a.keys() == b.keys()
+    return [k for k in a if not torch.equal(a[k], b[k])]
+
+
+def test_resume_is_exact(tmp_path):
+    whole = make(tmp_path / "a", max_steps=6)
+    whole.run()
+    first = make(tmp_path / "b", max_steps=3)
+    first.run()
+    assert differing(snapshot(whole), snapshot(first))
+    second = make(tmp_path / "b", max_steps=6)
+    assert second.progress.step == 3 and not differing(snapshot(first), snapshot(second))
+    progress = second.run()
+    assert second.steps == [3, 4, 5] and progress.step == 6 and progress.finished
+    assert differing(snapshot(whole), snapshot(second)) == []
+
+
+def test_a_killed_run_goes_on_from_its_last_save(tmp_path, clock):
+    whole = make(tmp_path / "a", clock, max_steps=8, save_minutes=2.5 / 60)
+    whole.run()
+    killed = make(tmp_path / "b", clock, max_steps=8, save_minutes=2.5 / 60)
+    loss_fn = killed.loss_fn
+
+    def dies(step, device):
+        if step == 5:
+            raise KeyboardInterrupt
+        return loss_fn(step, device)
+
+    killed.loss_fn = dies
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    again = make(tmp_path / "b", clock, max_steps=8, save_minutes=2.5 / 60)
+    assert again.progress.step == 3  # saved once, after step 3
+    again.run()
+    assert again.steps == [3, 4, 5, 6, 7] and differing(snapshot(whole), snapshot(again)) == []
+
+
+def test_every_step_and_every_seed_draws_its_own_numbers(tmp_path):
+    def draws(folder, seed):
+        stage, seen = make(folder, max_steps=3, seed=seed), []
+        loss_fn = stage.loss_fn
+
+        def watch(step, device):
+            seen.append(torch.get_rng_state().clone())
+            return loss_fn(step, device)
+
+        stage.loss_fn = watch
+        stage.run()
+        return seen
+
+    first, other, again = draws(tmp_path / "a", 0), draws(tmp_path / "b", 1), draws(tmp_path / "c", 0)
+    states = first + other
+    assert not any(torch.equal(a, b) for i, a in enumerate(states) for b in states[:i])
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_a_finished_stage_has_nothing_left_to_do(tmp_path):
+    make(tmp_path, max_steps=3).run()
+    again = make(tmp_path, max_steps=3)
+    before = snapshot(again)
+    assert again.run().step == 3 and again.steps == [] and not differing(before, snapshot(again))
+
+
+def test_a_half_written_state_is_not_resumed_from(tmp_path):
+    make(tmp_path, max_steps=2).run()
+    unfinished = tmp_path / "stage" / "state.new"
+    unfinished.mkdir()
+    (unfinished / "progress.json").write_text("{")
+    stage = make(tmp_path, max_steps=4)
+    assert stage.progress.step == 2
+    stage.run()
+    assert json.loads((tmp_path / "stage" / "state" / "progress.json").read_text())["step"] == 4
+    assert not unfinished.exists()
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
+    make(tmp_path, max_steps=2).run()
+    state = tmp_path / "stage" / "state"
+    state.rename(state.with_name("state.old"))  # what stands there when the process dies in between
+    assert make(tmp_path, max_steps=4).progress.step == 2
+
+
+def test_max_steps_ends_a_run(tmp_path):
+    stage = make(tmp_path, max_steps=5)
+    assert stage.run().step == 5 and stage.steps == [0, 1, 2, 3, 4]
+
+
+def test_time_budget_and_cooldown(tmp_path, clock):
+    """100 seconds at one step a second, a fifth of it cooldown: full rate to step 80, then down to zero over 20 steps."""
+    stage = make(tmp_path, clock, minutes=100 / 60, cooldown=0.2, warmup=10, lr=0.01)
+    rates = []
+    loss_fn = stage.loss_fn
+
+    def watch(step, device):
+        rates.append([group["lr"] for group in stage.optimizer.param_groups])
+        return loss_fn(step, device)
+
+    stage.loss_fn = watch
+    progress = stage.run()
+    assert progress.step == 100 and (progress.decay_from, progress.decay_steps) == (80, 20)
+    assert all(a == b for a, b in rates)
+    rates = [a for a, _ in rates]
+    assert rates[:10] == pytest.approx([0.001 * (i + 1) for i in range(10)])
+    assert rates[10:80] == pytest.approx([0.01] * 70)
+    assert rates[80:] == pytest.approx([0.01 * (1 - i / 20) for i in range(20)])
+
+
+def test_cooldown_survives_a_resume_and_a_raised_budget_ends_it(tmp_path, clock):
+    make(tmp_path, clock, minutes=100 / 60, cooldown=0.2, max_steps=90).run()
+    same = make(tmp_path, clock, minutes=100 / 60, cooldown=0.2)
+    assert same.progress.decay_from == 80 and same._learning_rate() == pytest.approx(0.01 * 0.5)
+    more = make(tmp_path, clock, minutes=200 / 60, cooldown=0.2, max_steps=95)
+    assert more.progress.decay_from is None and more._learning_rate() == pytest.approx(0.01)
+    assert more.run().step == 95 and more.steps[0] == 90
+
+
+def test_a_machine_that_slows_down_is_stopped(tmp_path, clock):
+    """The cooldown is counted in steps; where steps become slow the budget is overrun by a tenth at most."""
+    stage = make(tmp_path, clock, minutes=100 / 60, cooldown=0.2)
+    loss_fn = stage.loss_fn
+
+    def slow(step, device):
+        clock.step = 1.0 if step < 80 else 10.0
+        return loss_fn(step, device)
+
+    stage.loss_fn = slow
+    assert stage.run().seconds <= 110 + 10 and stage.progress.step < 85
+
+
+def test_average_weights_stand_in_the_model_while_saving(tmp_path):
+    seen = []
+
+    def on_save(stage):
+        assert not torch.is_grad_enabled() and not stage.raw.training
+        seen.append([p.clone() for p in stage.trainable])
+
+    stage = make(tmp_path, on_save=on_save, max_steps=6)
+    loss_fn, trained = stage.loss_fn, []
+
+    def watch(step, device):
+        trained.append([p.detach().clone() for p in stage.trainable])
+        return loss_fn(step, device)
+
+    stage.loss_fn = watch
+    stage.run()
+    assert len(seen) == 1
+    last = [p.detach().clone() for p in stage.trainable]
+    assert all(torch.equal(a, b) for a, b in zip(seen[0], stage.ema.shadow_params, strict=True))
+    assert any((a - b).abs().max() > 1e-4 for a, b in zip(seen[0], last, strict=True))
+    # the average by hand: decay min(0.9, 1 - (1 + n)^-0.75)
+    steps, average = trained[1:] + [last], [p.clone() for p in trained[0]]
+    for n, weights in enumerate(steps):
+        decay = max(0.0, min(0.9, 1 - (1 + n) ** -0.75))
+        average = [decay * a + (1 - decay) * w for a, w in zip(average, weights, strict=True)]
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(seen[0], average, strict=True))
+    with stage.ema_weights():
+        assert all(torch.equal(a, b) for a, b in zip(stage.trainable, seen[0], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(stage.trainable, last, strict=True))
+
+
+def test_without_average_the_weights_themselves_are_shown(tmp_path):
+    stage = make(tmp_path, ema_decay=0.0, max_steps=2)
+    stage.run()
+    assert stage.ema is None
+    before = [p.detach().clone() for p in stage.trainable]
+    with stage.ema_weights():
+        assert all(torch.equal(a, b) for a, b in zip(stage.trainable, before, strict=True))
+
+
+def test_weight_decay_spares_biases_and_frozen_weights_stay(tmp_path):
+    stage = make(tmp_path, weight_decay=0.3, max_steps=1)
+    groups = stage.optimizer.param_groups
+    assert [g["weight_decay"] for g in groups] == [0.3, 0.0]
+    assert [sorted(p.ndim for p in g["params"]) for g in groups] == [[2, 2], [1, 1]]
+    model = network()
+    model[0].requires_grad_(False)
+    frozen = model[0].weight.clone()
+    other = TrainingStage(
+        "frozen", tmp_path, model, StageConfig(minutes=1, max_steps=3, warmup=1, lr=0.1),
+        lambda step, device: (model(torch.randn(5, 4)).square().mean(), {}), mixed_precision="no",
+    )  # fmt: skip
+    other.run()
+    assert torch.equal(model[0].weight, frozen) and len(other.trainable) == 2
+
+
+def test_it_learns(tmp_path):
+    losses = []
+    stage = make(tmp_path, max_steps=80, warmup=1, lr=0.03)
+    loss_fn = stage.loss_fn
+    stage.raw[1].p = 0.0
+    stage.loss_fn = lambda step, device: (lambda out: losses.append(out[0].item()) or out)(loss_fn(step, device))
+    stage.run()
+    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
+
+
+def test_progress_is_json(tmp_path):
+    stage = make(tmp_path, max_steps=20)
+    stage.run()
+    record = json.loads((tmp_path / "stage" / "state" / "progress.json").read_text())
+    assert Progress(**record) == stage.progress and record["metrics"]["size"] == 5.0 and record["finished"]
+    assert any((tmp_path / "stage").rglob("events.out.tfevents*"))

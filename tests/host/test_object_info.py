@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every node stands in /object_info with words on everything, and has a help page that speaks of everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.comfy_host import ComfyServer
+from tests.host.small import REPO, install
+
+NODES = {
+    "FireEditLoader": (["bundle"], ["FIREEDIT", "MODEL", "VAE"]),
+    "FireEditRegionDetect": (["fireedit", "image", "score_threshold", "iou_threshold", "max_regions"], ["REGIONS"]),
+    "FireEditRegionTokenize": (["fireedit", "image", "regions"], ["REGION_TOKENS"]),
+    "FireEditVLMConditioning": (
+        ["fireedit", "region_tokens", "image", "vae", "instruction", "working_size"],
+        ["CONDITIONING", "CONDITIONING", "CONDITIONING", "LATENT", "MASK", "REGIONS"],
+    ),
+    "FireEditApply": (
+        ["model", "fireedit", "tati_strength", "hvca_strength", "start_percent", "end_percent"],
+        ["MODEL"],
+    ),
+    "FireEditGuider": (["model", "positive", "image_only", "negative", "text_guidance", "image_guidance"], ["GUIDER"]),
+    "FireEditSample": (
+        [
+            "model", "positive", "image_only", "negative", "vae", "image", "seed", "steps", "sampler_name", "scheduler",
+            "text_guidance", "image_guidance", "denoise", "keep_outside", "mask",
+        ],
+        ["LATENT", "IMAGE", "STRING"],
+    ),
+    "FireEditRegionsPreview": (["image", "regions", "zoom", "mask"], ["IMAGE"]),
+}  # fmt: skip
+
+
+def inputs_of(info: dict) -> dict[str, list]:
+    return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_node_is_described(server: ComfyServer, node: str):
+    info = server.object_info(node)
+    inputs, outputs = NODES[node]
+    assert list(inputs_of(info)) == inputs and info["output"] == outputs
+    assert info["category"].startswith("FireEdit") and info["display_name"].startswith("FireEdit ")
+    assert len(info["description"]) > 20
+    for name, spec in inputs_of(info).items():
+        assert len(spec[1].get("tooltip") or "") > 10, f"{node}.{name} has no tooltip"
+    assert len(info["output_tooltips"]) == len(outputs)
+    assert all(len(tip or "") > 10 for tip in info["output_tooltips"]), info["output_tooltips"]
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_help_page_is_complete(server: ComfyServer, node: str):
+    page = (REPO / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
+    info = server.object_info(node)
+    assert page.startswith(f"# {info['display_name']}\n")
+    for name in [*inputs_of(info), *info["output_name"]]:
+        assert f"`{name}`" in page, f"the page of {node} does not speak of {name}"
+    path = f"/extensions/{Path(server.base / 'custom_nodes').glob('*').__next__().name}/docs/{node}.md"
+    assert server.http.get(server.url + path, timeout=30).status_code == 200
+
+
+def test_no_node_is_forgotten(server: ComfyServer):
+    ours = {name for name, info in server.object_info().items() if info["category"].startswith("FireEdit")}
+    assert ours == set(NODES)
+
+
+def test_bundles_are_listed_when_they_appear(server: ComfyServer):
+    name = install(server, "folder/inner")
+    options = server.object_info("FireEditLoader")["input"]["required"]["bundle"]
+    listed = options[1]["options"] if options[0] == "COMBO" else options[0]
+    assert name in listed
