@@ -148,7 +148,8 @@ class FireEditor(nn.Module):
         move = lambda x: x.to(device)  # noqa: E731
         mask = move(tokens.mask)
         states = self.vlm(ids, text_mask, move(tokens.image_tokens), move(tokens.region_tokens), mask)
-        grounding = self.language["grounding"](states.img, states.regions, mask, states.image, tokens.token_grid)
+        boxes, _ = pad_boxes(tokens.regions, device)
+        grounding = self.language["grounding"](states.img, states.regions, mask, boxes, states.image, tokens.token_grid)
         embedding = self.language["qformer"](states.img)
         null = self.tati.null_embedding.to(embedding)
         memory = self.language["hvca"].visual_memory(tokens.features.to(device))

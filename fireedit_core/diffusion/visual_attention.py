@@ -8,7 +8,7 @@ term after the block's attention without replacing it, so that it composes with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -90,23 +90,25 @@ def cross_attentions(unet: nn.Module):
             yield name, module
 
 
-class VisualAttnProcessor(AttnProcessor2_0):
+class VisualAttnProcessor:
     """The block's own attention plus strength times the visual term.
+
+    `base` computes the block's own attention; it is one of diffusers' processors.
 
     `visual_kv` arrives through `cross_attention_kwargs`: a list of (K, V) per layer, or None for the plain UNet.
     """
 
-    def __init__(self, layer: VisualAttentionLayer | None = None, index: int = -1):
-        super().__init__()
+    def __init__(self, layer: VisualAttentionLayer | None = None, index: int = -1, base: Callable | None = None):
         # held in a list so that the layer's weights are not registered a second time inside the UNet
         self._layer = [layer]
         self.index = index
+        self.base = base or AttnProcessor2_0()
 
     def __call__(
         self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, visual_kv=None,
         visual_strength: float = 1.0,
     ) -> Tensor:  # fmt: skip
-        out = super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        out = self.base(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         layer = self._layer[0]
         if layer is None or visual_kv is None or visual_strength == 0:
             return out
@@ -114,8 +116,12 @@ class VisualAttnProcessor(AttnProcessor2_0):
         return out + visual_strength * layer(hidden_states, keys, values).to(out.dtype)
 
 
-def attach_visual_attention(unet: nn.Module, visual_attention: VisualCrossAttention) -> None:
-    """Give every attention of a diffusers UNet the processor that understands `visual_kv`."""
+def attach_visual_attention(unet: nn.Module, visual_attention: VisualCrossAttention, base: Callable | None = None) -> None:
+    """Give every attention of a diffusers UNet the processor that understands `visual_kv`.
+
+    Args:
+        base: diffusers processor for the block's own attention; None is `AttnProcessor2_0`.
+    """
     index = {name: i for i, name in enumerate(visual_attention.names)}
     missing = [name for name, _ in cross_attentions(unet) if name not in index]
     if missing:
@@ -124,5 +130,5 @@ def attach_visual_attention(unet: nn.Module, visual_attention: VisualCrossAttent
     for key in unet.attn_processors:
         name = key.removesuffix(".processor")
         i = index.get(name, -1)
-        processors[key] = VisualAttnProcessor(visual_attention.attentions[i] if i >= 0 else None, i)
+        processors[key] = VisualAttnProcessor(visual_attention.attentions[i] if i >= 0 else None, i, base)
     unet.set_attn_processor(processors)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ..data import EDIT_TYPES, SceneGenerator, World
 from ..diffusion.hvca import HVCA
-from ..vlm import RegionAwareVLM, encode_vision
+from ..vlm import Grounding, RegionAwareVLM, encode_vision
+from ..vlm.vision import encode_dino
 from .batches import DETAILS, SceneBatch, collate
 from .loop import StageConfig, TrainingStage
 
@@ -129,7 +130,7 @@ class AlignmentModel(nn.Module):
         ids, text_mask = self.vlm.encode_text(batch.instructions, batch.source.device)
         states = self.vlm(ids, text_mask, image_tokens, tokens, batch.region_mask)
         half = (grid[0] // 2, grid[1] // 2)
-        grounding = parts["grounding"](states.img, states.regions, batch.region_mask, states.image, half)
+        grounding = parts["grounding"](states.img, states.regions, batch.region_mask, batch.boxes, states.image, half)
         region, seen = self.heads.region_loss(tokens, batch)
         ground, pointed = grounding_loss(grounding, batch)
         embedding = parts["qformer"](states.img)
@@ -144,6 +145,18 @@ class AlignmentModel(nn.Module):
             "presence": presence.detach(),
             "language": language.detach(),
         }
+
+
+    def ground(self, batch: SceneBatch) -> Grounding:
+        """Grounding alone; gradients reach the grounding head only."""
+        parts = self.parts
+        with torch.no_grad():
+            dino, grid = encode_dino(parts["dinov2"], batch.source)
+            tokens = parts["region_encoder"](dino, grid, batch.boxes, batch.region_mask)
+            ids, text_mask = self.vlm.encode_text(batch.instructions, batch.source.device)
+            states = self.vlm(ids, text_mask, parts["adapter"](dino[-1], grid), tokens, batch.region_mask)
+        half = (grid[0] // 2, grid[1] // 2)
+        return parts["grounding"](states.img, states.regions, batch.region_mask, batch.boxes, states.image, half)
 
 
 def train_alignment(components: dict[str, Any], world: World, folder: Path | str, config: StageConfig) -> None:
@@ -161,6 +174,23 @@ def train_alignment(components: dict[str, Any], world: World, folder: Path | str
         stage.ema.copy_to(stage.trainable)
 
 
+def train_grounding(components: dict[str, Any], world: World, folder: Path | str, config: StageConfig) -> None:
+    """Train a fresh grounding head in place over the frozen VLM: the paper's modules stay as they are."""
+    generator = SceneGenerator(world, split="train", seed=3, masks=False)
+    model = AlignmentModel(components, world)
+    model.requires_grad_(False)
+    components["grounding"].requires_grad_(True)
+
+    def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
+        batch = move(collate([generator.sample(i) for i in stage.indices(step)], world), device)
+        return grounding_loss(model.ground(batch), batch)
+
+    stage = TrainingStage("grounding", folder, model, config, loss_fn, lambda s: evaluate_alignment(model, world))
+    stage.run()
+    if stage.ema is not None:
+        stage.ema.copy_to(stage.trainable)
+
+
 @torch.no_grad()
 def evaluate_alignment(model: AlignmentModel, world: World, count: int = 384) -> dict[str, float]:
     """Pointing accuracy on validation scenes, all and among twins; logged and returned."""
@@ -171,7 +201,7 @@ def evaluate_alignment(model: AlignmentModel, world: World, count: int = 384) ->
         samples = [generator.sample(start + i) for i in range(64)]
         for sample in samples:
             batch = move(collate([sample], world, jitter=0.02, shuffle=False), device)
-            _, metrics = model(batch)
+            _, metrics = grounding_loss(model.ground(batch), batch)
             hits.append(float(metrics["point"]))
             ious.append(float(metrics["mask_iou"]))
             twins.append(sample.twins)

@@ -42,18 +42,24 @@ class Grounding:
 class GroundingHead(ModelMixin, ConfigMixin):
     """Points from the mean [IMG] state to region states, and paints an edit mask over the image states.
 
+    The painter sees each image token's state, the query, and where the meant regions lie around it, so that it can follow
+    their outlines and also paint beside them.
+
     Args:
         hidden_size: width of the language model. inner_size: width of the pointing space.
         cells_per_token: each image token paints this many mask cells along each axis.
+        reach: how many tokens around itself a token sees of the meant regions.
     """
 
     @register_to_config
-    def __init__(self, hidden_size: int = 4096, inner_size: int = 256, cells_per_token: int = 2):
+    def __init__(self, hidden_size: int = 4096, inner_size: int = 256, cells_per_token: int = 2, reach: int = 3):
         super().__init__()
         self.query = nn.Sequential(nn.LayerNorm(hidden_size), nn.Linear(hidden_size, inner_size))
         self.region = nn.Sequential(nn.LayerNorm(hidden_size), nn.Linear(hidden_size, inner_size))
         self.no_region = nn.Parameter(torch.zeros(inner_size))
         self.pixel = nn.Sequential(nn.LayerNorm(hidden_size), nn.Linear(hidden_size, inner_size))
+        window = cells_per_token * (2 * reach + 1)
+        self.around = nn.Linear(window**2, inner_size)
         self.paint = nn.Sequential(
             nn.GELU(), nn.Linear(inner_size, inner_size), nn.GELU(), nn.Linear(inner_size, cells_per_token**2)
         )
@@ -63,13 +69,14 @@ class GroundingHead(ModelMixin, ConfigMixin):
         img_states: Tensor,
         region_states: Tensor,
         region_mask: Tensor,
+        boxes: Tensor,
         image_states: Tensor,
         grid: tuple[int, int],
     ) -> Grounding:
         """Ground a batch.
 
         Args:
-            img_states: (B, r, D). region_states: (B, n, D). region_mask: (B, n) bool.
+            img_states: (B, r, D). region_states: (B, n, D). region_mask: (B, n) bool. boxes: (B, n, 4) cxcywh in 0..1.
             image_states: (B, h*w, D). grid: (h, w) of the image tokens.
         """
         query = self.query(img_states.mean(1))
@@ -78,6 +85,30 @@ class GroundingHead(ModelMixin, ConfigMixin):
         logits = (keys * query[:, None]).sum(-1) * self.config.inner_size**-0.5
         absent = F.pad(~region_mask, (0, 1), value=False)
         logits = logits.float().masked_fill(absent, float("-inf"))
-        cells = self.paint(self.pixel(image_states) + query[:, None])
-        cells = F.pixel_shuffle(cells.transpose(1, 2).unflatten(2, grid), self.config.cells_per_token)
-        return Grounding(logits, cells[:, 0])
+
+        cells = self.config.cells_per_token
+        meant = occupancy(boxes, logits.softmax(-1)[:, :-1], (grid[0] * cells, grid[1] * cells))
+        window = cells * (2 * self.config.reach + 1)
+        around = F.unfold(meant[:, None], window, padding=cells * self.config.reach, stride=cells).transpose(1, 2)
+        painted = self.paint(self.pixel(image_states) + query[:, None] + self.around(around.to(query)))
+        painted = F.pixel_shuffle(painted.transpose(1, 2).unflatten(2, grid), cells)
+        return Grounding(logits, painted[:, 0])
+
+
+def occupancy(boxes: Tensor, weights: Tensor, size: tuple[int, int]) -> Tensor:
+    """Weighted sum (B, h, w) of the share of each cell that each box covers.
+
+    Args:
+        boxes: (B, n, 4) cxcywh in 0..1. weights: (B, n). size: (h, w).
+    """
+    height, width = size
+
+    def covered(centre: Tensor, extent: Tensor, count: int) -> Tensor:
+        edges = torch.arange(count, device=boxes.device, dtype=torch.float32) / count
+        low, high = (centre - extent / 2)[..., None], (centre + extent / 2)[..., None]
+        return ((torch.minimum(high, edges + 1 / count) - torch.maximum(low, edges)) * count).clamp(0, 1)
+
+    boxes = boxes.float()
+    columns = covered(boxes[..., 0], boxes[..., 2], width)
+    rows = covered(boxes[..., 1], boxes[..., 3], height)
+    return torch.einsum("bn,bnh,bnw->bhw", weights.float(), rows, columns)

@@ -64,7 +64,8 @@ def test_scores_travel_with_their_boxes(editor):
     ids, mask = editor.vlm.encode_text(["make it red"])
     states = editor.vlm(ids, mask, tokens.image_tokens, tokens.region_tokens, tokens.mask)
     head = editor.language["grounding"]
-    scores = head(states.img, states.regions, tokens.mask, states.image, (4, 4)).region_scores()[0]
+    boxes, _ = pad_boxes(TWO[:1])
+    scores = head(states.img, states.regions, tokens.mask, boxes, states.image, (4, 4)).region_scores()[0]
     order = scores.argsort(descending=True)
     assert torch.equal(out.boxes, TWO[0].boxes[order]) and torch.allclose(out.scores, scores[order])
 

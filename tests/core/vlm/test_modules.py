@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from fireedit_core.vlm import EditQFormer, GroundingHead, ImgTokens, VisionAdapter
+from fireedit_core.vlm.grounding import occupancy
 
 
 def count(module: nn.Module) -> int:
@@ -62,7 +63,8 @@ def ground(head: GroundingHead, mask: torch.Tensor, seed: int = 0, grid=(3, 4)):
     generator = torch.Generator().manual_seed(seed)
     batch, regions = mask.shape
     make = lambda n: torch.randn(batch, n, 16, generator=generator)  # noqa: E731
-    return head(make(4), make(regions), mask, make(grid[0] * grid[1]), grid)
+    boxes = torch.rand(batch, regions, 4, generator=generator)
+    return head(make(4), make(regions), mask, boxes, make(grid[0] * grid[1]), grid)
 
 
 def test_grounding_shapes_scores_and_absent_regions():
@@ -93,9 +95,12 @@ def test_grounding_mask_cells_lie_where_their_token_lies():
     head.region = nn.Identity()
     head.paint = nn.Linear(1, 4, bias=False)
     head.paint.weight.data = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    nn.init.zeros_(head.around.weight)
+    nn.init.zeros_(head.around.bias)
     image = torch.zeros(1, 12, 1)
     image[0, 1 * 4 + 2] = 1
-    out = head(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), image, (3, 4))
+    boxes = torch.tensor([[[0.5, 0.5, 1.0, 1.0]]])
+    out = head(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), boxes, image, (3, 4))
     assert out.mask_logits[0, 2:4, 4:6].tolist() == [[1, 2], [3, 4]]
     assert out.mask_logits.sum() == 10
 
@@ -105,10 +110,19 @@ def test_grounding_rows_do_not_see_each_other():
     head = GroundingHead(16, 8)
     states = [torch.randn(2, n, 16) for n in (4, 3, 12)]
     mask = torch.tensor([[True, True, True], [True, False, False]])
-    both = head(states[0], states[1], mask, states[2], (3, 4))
-    one = head(states[0][1:], states[1][1:, :1], mask[1:, :1], states[2][1:], (3, 4))
+    boxes = torch.rand(2, 3, 4)
+    both = head(states[0], states[1], mask, boxes, states[2], (3, 4))
+    one = head(states[0][1:], states[1][1:, :1], mask[1:, :1], boxes[1:, :1], states[2][1:], (3, 4))
     assert torch.allclose(both.region_logits[1, [0, 3]], one.region_logits[0], atol=1e-6)
     assert torch.allclose(both.mask_logits[1], one.mask_logits[0], atol=1e-6)
+
+
+def test_occupancy_is_the_share_of_each_cell_that_a_box_covers():
+    boxes = torch.tensor([[[0.5, 0.5, 0.5, 1.0], [0.125, 0.25, 0.25, 0.5]]])  # columns 1..2; row 0 of column 0
+    out = occupancy(boxes, torch.tensor([[1.0, 0.5]]), (2, 4))
+    assert torch.allclose(out, torch.tensor([[[0.5, 1, 1, 0], [0.0, 1, 1, 0]]]))
+    half = occupancy(torch.tensor([[[0.25, 0.5, 0.25, 1.0]]]), torch.ones(1, 1), (1, 4))
+    assert torch.allclose(half, torch.tensor([[[0.5, 0.5, 0, 0]]]))
 
 
 # --- Q-Former ----------------------------------------------------------------------------------------------------------
