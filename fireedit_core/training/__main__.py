@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m fireedit_core.training --budget 30m`: the stages of fireedit-tiny that exist so far, each resumable."""
+"""`python -m fireedit_core.training --budget 3h`: train fireedit-tiny from scratch; run again to go on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ import logging
 import re
 from pathlib import Path
 
-from ..data import WORLD, vocabulary
-from .alignment import ALIGNED, train_alignment
-from .autoencoder import train_autoencoder
-from .loop import StageConfig
-from .tiny import tiny_components
-
-STAGES = ("autoencoder", "alignment")
+from .build import SHARES, STAGES, build_tiny
 
 
 def minutes(text: str) -> float:
@@ -26,22 +20,18 @@ def minutes(text: str) -> float:
 
 
 def main() -> None:
-    """Train the chosen stages within the budget; a stage that has a state in --out goes on from it."""
+    """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m fireedit_core.training", description=__doc__)
-    parser.add_argument("--budget", type=minutes, default=minutes("30m"), help="wall-clock time of all stages together")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    parser.add_argument("--out", type=Path, default=Path(".cache/runs/tiny"))
+    shares = ", ".join(f"{name} {share:.0%}%" for name, share in SHARES.items())
+    parser.add_argument("--budget", type=minutes, default=minutes("3h"), help=f"wall-clock time of all stages ({shares})")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="only these; the others are read from --out")
+    parser.add_argument("--pairs", type=int, default=24_000, help="cached training pairs of the diffusion stage")
+    parser.add_argument("--out", type=Path, default=Path(".cache/runs/tiny"), help="states, caches, logs and sheets")
+    parser.add_argument("--bundle", type=Path, default=Path("models/fireedit-tiny"), help="folder that receives the weights")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    share = args.budget / len(args.stages)
-    if "autoencoder" in args.stages:
-        config = StageConfig(share, batch=64, lr=2e-3, warmup=50, cooldown=0.3, ema_decay=0.99, weight_decay=0.0)
-        train_autoencoder(args.out, config).save_pretrained(args.out / "vae")
-    if "alignment" in args.stages:
-        components = tiny_components(vocabulary(WORLD))
-        train_alignment(components, WORLD, args.out, StageConfig(share, lr=1e-3, warmup=100, cooldown=0.25, ema_decay=0.995))
-        for name in ALIGNED:
-            components[name].save_pretrained(args.out / "aligned" / name)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("fireedit").setLevel(logging.INFO)
+    build_tiny(args.out, args.bundle, args.budget, args.stages, args.pairs)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""fireedit-tiny from scratch: every stage in order, each resumable, then the bundle with its training record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderDC
+
+from ..checkpoints.bundle import save_bundle
+from ..data import WORLD, vocabulary
+from ..diffusion.pipeline import FireEditPipeline
+from ..evaluation.pictures import sheet
+from ..evaluation.scenes import Scenes
+from ..regions import load_region_detector
+from .alignment import ALIGNED, train_alignment, train_grounding
+from .autoencoder import train_autoencoder
+from .diffusion import TRAINED, attach_for_training, train_diffusion
+from .edit_cache import EditCache
+from .loop import StageConfig
+from .tiny import tiny_components
+
+logger = logging.getLogger("fireedit")
+
+# Shares of the budget. Appearance is what costs samples (the last stage), the rest is learnt in minutes.
+SHARES = {"detector": 0.04, "autoencoder": 0.2, "alignment": 0.2, "grounding": 0.04, "diffusion": 0.52}
+STAGES = tuple(SHARES)
+OPTIONS = {"native_size": 128, "source_latent_scaled": True, "text_guidance": 1.0, "image_guidance": 1.0, "steps": 20}
+
+
+def stage_configs(minutes: float) -> dict[str, StageConfig]:
+    """Numbers of every stage for a wall-clock budget of all of them together."""
+    share = {name: part * minutes for name, part in SHARES.items()}
+    return {
+        "autoencoder": StageConfig(share["autoencoder"], 64, 2e-3, warmup=50, cooldown=0.4, weight_decay=0.0, ema_decay=0.99),
+        "alignment": StageConfig(share["alignment"], 48, 1e-3, warmup=100, cooldown=0.25, ema_decay=0.995),
+        "grounding": StageConfig(share["grounding"], 48, 2e-3, warmup=20, cooldown=0.4, ema_decay=0.98),
+        "diffusion": StageConfig(share["diffusion"], 48, 5e-4, warmup=200, cooldown=0.25, ema_decay=0.999),
+    }
+
+
+def build_tiny(
+    out: Path | str, bundle: Path | str, minutes: float, stages: Sequence[str] = STAGES, pairs: int = 24_000
+) -> None:
+    """Train the chosen stages and write the bundle; stages that are not chosen are read from `out`.
+
+    Args:
+        out: folder of states, caches, logs and sheets. bundle: folder that receives the weights.
+        minutes: wall-clock budget of all five stages together. pairs: cached training pairs of the last stage.
+    """
+    out, bundle = Path(out), Path(bundle)
+    configs = stage_configs(minutes)
+    if "detector" in stages:
+        from .detector import DetectorTraining, save_detector, scene_source, train_detector
+
+        settings = DetectorTraining(minutes=SHARES["detector"] * minutes)
+        save_detector(train_detector(scene_source("train", 0), out / "detector", settings), out / "parts" / "detector")
+    if "autoencoder" in stages:
+        train_autoencoder(out, configs["autoencoder"]).save_pretrained(out / "parts" / "vae")
+    components = tiny_components(vocabulary(WORLD))
+    components["vae"] = AutoencoderDC.from_pretrained(_part(out, bundle, "vae"), torch_dtype=torch.float32)
+    components["detector"] = load_region_detector(_part(out, bundle, "detector"))
+    for part in components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval()
+    if "alignment" in stages:
+        plain_attention(components)
+        train_alignment(components, WORLD, out, configs["alignment"])
+        save_parts(components, out, ALIGNED)
+    else:
+        load_parts(components, out, ALIGNED)
+    if "grounding" in stages:
+        fresh = tiny_components(vocabulary(WORLD), seed=1)["grounding"]
+        components["grounding"].load_state_dict(fresh.state_dict())
+        train_grounding(components, WORLD, out, configs["grounding"])
+        save_parts(components, out, ("grounding",))
+    if "diffusion" in stages:
+        load_parts(components, out, TRAINED)
+        cache = EditCache(components, WORLD, out / "cache", pairs)
+
+        def show() -> None:
+            try:
+                picture = sheet(FireEditPipeline(**components, **OPTIONS), Scenes(count=24, split="validation"), columns=3)
+            finally:
+                attach_for_training(components)
+            picture.save(out / "diffusion" / "sheet.png")
+            save_parts(components, out, TRAINED)
+
+        train_diffusion(components, cache, out, configs["diffusion"], show)
+        save_parts(components, out, TRAINED)
+    else:
+        load_parts(components, out, TRAINED)
+    write_bundle(components, out, bundle)
+
+
+def write_bundle(components: dict[str, Any], out: Path, bundle: Path) -> None:
+    """Save the bundle in half precision with `training.json`, the record that the model card quotes."""
+    save_bundle(bundle, components, OPTIONS)
+    stages = {}
+    for name in STAGES:
+        record = out / name / "state" / "progress.json"
+        if record.is_file():
+            progress = json.loads(record.read_text())
+            stages[name] = {"steps": progress["step"], "minutes": round(progress["seconds"] / 60, 1), **progress["metrics"]}
+    training = {
+        "data": f"synthetic scenes, world {WORLD.fingerprint()}", "seed": 0, "stages": stages,
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {'GPU' if torch.cuda.is_available() else 'no GPU'}",
+    }  # fmt: skip
+    (bundle / "training.json").write_text(json.dumps(training, indent=2) + "\n")
+
+
+def plain_attention(components: dict[str, Any]) -> None:
+    """On the CPU the fused attention's backward pass is slower than plain matrix products."""
+    if not torch.cuda.is_available():
+        for name in ("dinov2", "clip_vision", "language_model"):
+            components[name].set_attn_implementation("eager")
+
+
+def save_parts(components: dict[str, Any], out: Path, names: Sequence[str]) -> None:
+    """Save components in full precision below `out/parts`."""
+    for name in names:
+        components[name].save_pretrained(out / "parts" / name)
+
+
+def load_parts(components: dict[str, Any], out: Path, names: Sequence[str]) -> None:
+    """Replace components by those saved below `out/parts`, where they exist."""
+    for name in names:
+        folder = out / "parts" / name
+        if folder.is_dir():
+            loaded = type(components[name]).from_pretrained(folder)
+            components[name].load_state_dict(loaded.state_dict())
+
+
+def _part(out: Path, bundle: Path, name: str) -> Path:
+    for folder in (out / "parts" / name, bundle / name):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"no trained {name} in {out / 'parts'} or {bundle}: train that stage first (--stages {name})")

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The diffusion stage on a very small model: cache, dropout, loss, one real step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fireedit_core.data import WORLD, vocabulary
+from fireedit_core.training.autoencoder import make_autoencoder
+from fireedit_core.training.diffusion import DiffusionModel, conditioning_dropout, train_diffusion
+from fireedit_core.training.edit_cache import FROZEN, EditCache, fingerprint
+from fireedit_core.training.loop import StageConfig
+from fireedit_core.training.tiny import TinyConfig, tiny_components
+
+
+@pytest.fixture(scope="module")
+def parts():
+    config = TinyConfig(
+        unet_widths=(96, 96), attention_levels=(False, True), unet_heads=2, context_size=32, hidden_size=64, language_layers=1,
+        img_tokens=4, dino_size=32, dino_layers=3, dino_patch=16, clip_size=32, clip_layers=2, clip_patch=32, qformer_layers=1, heads=2,
+    )  # fmt: skip
+    made = tiny_components(vocabulary(WORLD), config)
+    return made | {"vae": make_autoencoder()}
+
+
+@pytest.fixture(scope="module")
+def cache(parts, tmp_path_factory):
+    return EditCache(parts, WORLD, tmp_path_factory.mktemp("cache"), count=6, batch=4)
+
+
+def test_cache_holds_what_the_unet_needs_and_is_reused(parts, cache):
+    batch = cache.get(torch.tensor([0, 5]), torch.device("cpu"))
+    assert batch.source.shape == batch.target.shape == (2, 16, 16, 16) and batch.mask.shape == (2, 1, 16, 16)
+    assert batch.img_states.shape == (2, 4, 64)
+    assert [batch.features.dino[i].shape for i in parts["hvca"].config.dino_levels] == [(2, 64, 32)] * 2
+    changed = (batch.source - batch.target).abs().mean(1, keepdim=True)
+    assert changed[batch.mask > 0.5].mean() > 2 * changed[batch.mask == 0].mean()  # the mask is where the edit is
+    before = (cache.folder / "source.npy").stat().st_mtime_ns
+    EditCache(parts, WORLD, cache.folder, count=6, batch=4)
+    assert (cache.folder / "source.npy").stat().st_mtime_ns == before
+
+
+def test_dropout_follows_instructpix2pix():
+    torch.manual_seed(0)
+    text, image = conditioning_dropout(200_000)
+    for share in (text & ~image, text & image, image & ~text):
+        assert share.float().mean().item() == pytest.approx(0.05, abs=0.003)
+
+
+def test_a_stage_trains_only_its_own_modules(parts, cache, tmp_path):
+    frozen, unet = fingerprint(parts), parts["unet"].conv_out.weight.clone()
+    stage = train_diffusion(parts, cache, tmp_path, StageConfig(5, batch=4, lr=1e-3, warmup=1, ema_decay=0.5, max_steps=3))
+    assert stage.progress.step == 3 and fingerprint(parts, FROZEN) == frozen
+    assert not torch.equal(unet, parts["unet"].conv_out.weight)
+    for name in ("tati", "hvca", "visual_attention", "qformer"):
+        assert any(p.requires_grad for p in parts[name].parameters())
+
+
+def test_loss_weighs_the_edited_cells(parts, cache):
+    batch = cache.get(torch.arange(6), torch.device("cpu"))
+    losses = []
+    for weight in (0.0, 3.0):
+        torch.manual_seed(1)
+        losses.append(float(DiffusionModel(parts, edit_weight=weight)(batch)[0]))
+    assert losses[1] > losses[0]
