@@ -18,7 +18,7 @@ from ..regions.record import Regions
 
 # Fixed before anything was measured (issue 2); they are not to be moved to make a model look better.
 SUCCESS_ERROR = 0.10  # strict success: squared error inside the mask below this share of the wanted squared change
-INTACT_CHANGE = 0.05  # a bystander is intact up to this mean absolute change on 0..1 inside its box
+INTACT_CHANGE = 0.05  # a bystander is intact up to this mean absolute change on 0..1 inside its box, see `score_edit`
 OUTSIDE_MARGIN = 2  # pixels around the mask that count neither as inside nor as outside
 GROUNDING_IOU = 0.5  # the top region hits when it overlaps the referred object's box by at least this
 NO_REGION_SCORE = 0.5  # a background edit is grounded when all regions together score below this
@@ -54,10 +54,15 @@ class EditScore:
         return asdict(self)
 
 
-def score_edit(sample: EditSample, edit: np.ndarray, regions: Regions | None = None, index: int = 0) -> EditScore:
+def score_edit(
+    sample: EditSample, edit: np.ndarray, regions: Regions | None = None, index: int = 0, unedited: np.ndarray | None = None
+) -> EditScore:
     """Score an edited picture (H, W, 3), uint8 or float on 0..1, against its pair.
 
     Args:
+        unedited: the source after the autoencoder alone. Bystanders are compared with it, so that "intact" says what the
+            edit did to them and not what the autoencoder does to every picture; its own loss is in `outside_change`,
+            which always compares with the source. None compares bystanders with the source too.
         regions: what the editor meant, scores as probabilities; None leaves the grounding unjudged.
 
     Raises:
@@ -67,7 +72,7 @@ def score_edit(sample: EditSample, edit: np.ndarray, regions: Regions | None = N
         raise ValueError(f"the edit of {sample.id} must have shape {sample.source.shape}, got {edit.shape}")
     source, target, edit = (unit(x) for x in (sample.source, sample.target, edit))
     error = relative_error(source, target, edit, sample.mask)
-    intact = bystanders_intact(sample, np.abs(edit - source).mean(-1))
+    intact = bystanders_intact(sample, np.abs(edit - (source if unedited is None else unit(unedited))).mean(-1))
     return EditScore(
         index=index,
         edit_type=sample.edit_type,

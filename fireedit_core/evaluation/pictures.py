@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..data import EDIT_TYPES, WORLD, SceneGenerator, Sprites, World
 from ..diffusion.pipeline import FireEditPipeline
 from .metrics import score_edit
-from .scenes import Scenes, Settings, batches, edit_scenes, to_arrays
+from .scenes import Scenes, Settings, autoencoder_floor, batches, edit_scenes, to_arrays, to_tensor
 
 EXAMPLES = "examples.json"
 SEARCH_LIMIT = 10_000
@@ -38,9 +38,10 @@ def sheet(
     for chunk in tqdm(batches(scenes.draw(world), batch), total=-(-len(scenes) // batch), unit="batch", desc="sheet"):
         indices, samples = [i for i, _ in chunk], [s for _, s in chunk]
         edits, _ = edit_scenes(pipe, samples, indices, scenes.seed, settings)
-        for sample, edit in zip(samples, to_arrays(edits), strict=True):
+        unedited = to_arrays(autoencoder_floor(pipe, to_tensor([s.source for s in samples])))
+        for sample, edit, plain in zip(samples, to_arrays(edits), unedited, strict=True):
             x, y = (place % columns) * wide, (place // columns) * high
-            score = score_edit(sample, edit)
+            score = score_edit(sample, edit, unedited=plain)
             for k, picture in enumerate((sample.source, (edit * 255).round().astype(np.uint8), sample.target)):
                 large = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC if zoom > 1 else 0)
                 canvas.paste(large, (x + k * (side + gap), y))

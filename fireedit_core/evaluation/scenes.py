@@ -182,13 +182,14 @@ def evaluate(
         edits, regions = edit_scenes(pipe, samples, indices, scenes.seed, settings)
         edits = to_arrays(edits)
         seconds += time.perf_counter() - begin
-        for i, sample, edit, found in zip(indices, samples, edits, regions, strict=True):
-            scores["edit"].append(score_edit(sample, edit, found, i))
+        unedited = to_arrays(autoencoder_floor(pipe, to_tensor([s.source for s in samples])))
+        for i, sample, edit, found, plain in zip(indices, samples, edits, regions, unedited, strict=True):
+            scores["edit"].append(score_edit(sample, edit, found, i, plain))
         if baselines:
             floor = to_arrays(autoencoder_floor(pipe, to_tensor([s.target for s in samples])))
-            for i, sample, decoded in zip(indices, samples, floor, strict=True):
+            for i, sample, decoded, plain in zip(indices, samples, floor, unedited, strict=True):
                 scores["identity"].append(score_edit(sample, sample.source, None, i))
-                scores["autoencoder"].append(score_edit(sample, decoded, None, i))
+                scores["autoencoder"].append(score_edit(sample, decoded, None, i, plain))
     result: dict[str, Any] = {
         "config": asdict(scenes) | {"world": world.name, "world_fingerprint": world.fingerprint(), **asdict(settings)},
         "thresholds": thresholds(),

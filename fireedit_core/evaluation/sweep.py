@@ -15,7 +15,7 @@ from ..data import WORLD, World
 from ..diffusion.pipeline import FireEditPipeline
 from . import summary
 from .metrics import score_edit
-from .scenes import Scenes, Settings, batches, edit_scenes, to_arrays, to_tensor
+from .scenes import Scenes, Settings, autoencoder_floor, batches, edit_scenes, to_arrays, to_tensor
 
 HEAD = ("steps", "text", "image", "strict success", "relative error", "median", "outside change", "intact", "s/edit")
 
@@ -36,13 +36,15 @@ def sweep(
         for rows in batches(scenes.draw(world), batch):
             indices, samples = [i for i, _ in rows], [s for _, s in rows]
             with torch.no_grad():  # the regions of a picture do not depend on the grid
-                regions = pipe.editor.detect(to_tensor([s.source for s in samples]))
+                source = to_tensor([s.source for s in samples])
+                regions = pipe.editor.detect(source)
+                unedited = to_arrays(autoencoder_floor(pipe, source))
             for k, settings in enumerate(grid):
                 begin = time.perf_counter()
                 edits, found = edit_scenes(pipe, samples, indices, scenes.seed, settings, regions)
                 seconds[k] += time.perf_counter() - begin
-                for i, sample, edit, meant in zip(indices, samples, to_arrays(edits), found, strict=True):
-                    scores[k].append(score_edit(sample, edit, meant, i))
+                for i, sample, edit, meant, plain in zip(indices, samples, to_arrays(edits), found, unedited, strict=True):
+                    scores[k].append(score_edit(sample, edit, meant, i, plain))
                 bar.update()
     return [
         {

@@ -78,6 +78,16 @@ def test_a_bystander_may_lose_a_little_to_the_autoencoder(pair):
     assert not score_edit(pair, edit).success
 
 
+def test_what_the_autoencoder_does_is_not_held_against_the_edit(pair):
+    x0, y0, x1, y1 = RIGHT
+    edit, unedited = unit(pair.target), unit(pair.source)
+    for picture in (edit, unedited):
+        picture[y0:y1, x0:x1] += 0.2
+    assert not score_edit(pair, edit).bystanders_intact
+    assert score_edit(pair, edit, unedited=unedited).success
+    assert not score_edit(pair, unit(pair.target), unedited=unedited).bystanders_intact
+
+
 def test_every_object_is_a_bystander_of_background_and_add():
     assert bystanders(make_pair("background", -1)) == [0, 1]
     assert bystanders(make_pair("add")) == [0, 1]
