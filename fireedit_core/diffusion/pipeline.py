@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor, nn
@@ -177,7 +177,7 @@ class FireEditPipeline(DiffusionPipeline):
         gate = torch.tensor([branches[n][3] for n in names], device=source.device).repeat_interleave(count)
         visual_kv = self.visual_attention.keys_values(visual) if hvca_strength else None
 
-        scheduler.set_timesteps(steps, device=source.device)
+        set_timesteps(scheduler, steps, source.device)
         shape = (count, unet.config.out_channels, *source_latent.shape[-2:])
         if latents is None:
             latents = torch.randn(shape, generator=generator, dtype=torch.float32).to(source)
@@ -205,6 +205,19 @@ def noise_scale(scheduler: Any) -> float:
     """
     start = float(scheduler.init_noise_sigma)
     return (float(scheduler.sigmas.max()) ** 2 + 1) ** 0.5 if start > 1 and hasattr(scheduler, "sigmas") else start
+
+
+def set_timesteps(scheduler: Any, steps: int, device: torch.device | str) -> None:
+    """Prepare `steps` sampling steps; with "trailing" spacing at exactly the timesteps of ComfyUI's scheduler "simple".
+
+    diffusers rounds where ComfyUI cuts off, so the two differ by one timestep where the number of training timesteps is no
+    multiple of `steps`.
+    """
+    if isinstance(scheduler, EulerDiscreteScheduler) and scheduler.config.timestep_spacing == "trailing":
+        total = scheduler.config.num_train_timesteps
+        scheduler.set_timesteps(timesteps=[total - 1 - int(i * total / steps) for i in range(steps)], device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
 
 
 def latent_scale(vae: nn.Module) -> float:

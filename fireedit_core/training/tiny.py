@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -57,10 +57,10 @@ class TinyConfig:
 
 
 def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A lower-casing word-level tokenizer over `words`; any other word becomes [UNK]."""
+    """A word-level tokenizer over `words` that drops case and punctuation; any other word becomes [UNK]."""
     vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", *sorted(set(words))])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"[^\w\s]"), " "), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
 

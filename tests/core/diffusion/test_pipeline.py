@@ -9,7 +9,7 @@ from PIL import Image
 
 from fireedit_core.diffusion.compositing import edit_mask
 from fireedit_core.diffusion.guidance import dual_guidance
-from fireedit_core.diffusion.pipeline import FireEditPipeline, encode_latents, noise_scale, pictures_to_tensor
+from fireedit_core.diffusion.pipeline import FireEditPipeline, encode_latents, noise_scale, pictures_to_tensor, set_timesteps
 from fireedit_core.regions.record import Regions
 
 
@@ -168,10 +168,10 @@ def simple_sigmas(steps: int) -> torch.Tensor:
     return torch.cat([table[[999 - int(i * 1000 / steps) for i in range(steps)]], torch.zeros(1, dtype=torch.float64)])
 
 
-@pytest.mark.parametrize("steps", [1, 4, 10, 20, 25, 50])
+@pytest.mark.parametrize("steps", [1, 4, 7, 15, 20, 30])
 def test_sigmas_are_the_hosts_simple_list(tiny_pipe, steps):
     scheduler = copy.deepcopy(tiny_pipe.scheduler)
-    scheduler.set_timesteps(steps)
+    set_timesteps(scheduler, steps, "cpu")
     assert scheduler.timesteps.tolist() == [999 - i * 1000 // steps for i in range(steps)]
     assert torch.allclose(scheduler.sigmas.double(), simple_sigmas(steps), rtol=1e-4)
     assert noise_scale(scheduler) == pytest.approx((simple_sigmas(1)[0].item() ** 2 + 1) ** 0.5, rel=1e-5)
