@@ -8,6 +8,7 @@ scratch needs them taught first, which is cheap: pointing takes minutes where ap
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from ..data import EDIT_TYPES, SceneGenerator, World
 from ..diffusion.hvca import HVCA
 from ..vlm import Grounding, RegionAwareVLM, encode_vision
 from ..vlm.vision import encode_dino
-from .batches import DETAILS, SceneBatch, collate
+from .batches import DETAILS, WAYS, SceneBatch, collate
 from .loop import StageConfig, TrainingStage
 
 logger = logging.getLogger("fireedit")
 
 ALIGNED = ("language_model", "dinov2", "clip_vision", "region_encoder", "adapter", "img_tokens", "grounding", "qformer")
 LOOK_CELLS = 12
+TWIN_SHARE = 0.75  # nouns are learnt from any scene; telling twins apart is what takes long
 
 
 class AuxiliaryHeads(nn.Module):
@@ -39,21 +41,25 @@ class AuxiliaryHeads(nn.Module):
         nouns, colours = len(world.classes), len(world.palette) + 1
         self.region_noun = nn.Linear(hidden_size, nouns)
         self.region_colour = nn.Linear(hidden_size, colours)
+        self.region_box = nn.Linear(hidden_size, 4)
         self.clip_presence = nn.Linear(clip_size, nouns)
         sizes = {
             "edit": len(EDIT_TYPES), "noun": nouns, "new_noun": nouns, "colour": colours,
-            "background": len(world.backgrounds), "detail": len(DETAILS),
+            "background": len(world.backgrounds), "detail": len(DETAILS), "way": len(WAYS), "said_colour": colours,
         }  # fmt: skip
         self.questions = nn.ModuleDict({name: nn.Linear(context_size, size) for name, size in sizes.items()})
         self.edit_box = nn.Linear(context_size, 4)
         self.look = nn.Linear(2 * context_size, 3 * LOOK_CELLS**2)
 
     def region_loss(self, tokens: Tensor, batch: SceneBatch) -> tuple[Tensor, dict]:
-        """Noun and colour of region tokens (B, n, D)."""
+        """Noun, colour and place of region tokens (B, n, D)."""
         noun, colour = self.region_noun(tokens).float(), self.region_colour(tokens).float()
         loss = _cross_entropy(noun, batch.labels.nouns) + _cross_entropy(colour, batch.labels.colours)
         seen = batch.labels.nouns >= 0
-        return loss, {"region_acc": (noun.argmax(-1) == batch.labels.nouns)[seen].float().mean()}
+        place = self.region_box(tokens).float()[batch.region_mask]
+        loss = loss + 5 * F.smooth_l1_loss(place, batch.boxes[batch.region_mask], beta=0.1)
+        right = lambda logits, wanted: (logits.argmax(-1) == wanted)[seen].float().mean()  # noqa: E731
+        return loss, {"region_acc": right(noun, batch.labels.nouns), "colour_acc": right(colour, batch.labels.colours)}
 
     def presence_loss(self, clip_tokens: Tensor, batch: SceneBatch) -> Tensor:
         """Which nouns the picture shows, from CLIP tokens (B, m, C)."""
@@ -95,10 +101,11 @@ def grounding_loss(grounding, batch: SceneBatch) -> tuple[Tensor, dict]:
     soft = logits.sigmoid()
     dice = 1 - (2 * (soft * wanted).sum((1, 2)) + 1) / (soft.sum((1, 2)) + wanted.sum((1, 2)) + 1)
     paint = F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
-    hit = (grounding.region_logits.argmax(-1) == target).float().mean()
+    hit = (grounding.region_logits.argmax(-1) == target).float()
+    hard = batch.labels.way > 0  # the noun alone is not enough
     inside, truth = soft > 0.5, wanted > 0.5
     iou = ((inside & truth).sum((1, 2)) / (inside | truth).sum((1, 2)).clamp(min=1)).float().mean()
-    return point + paint, {"point": hit, "mask_iou": iou}
+    return point + paint, {"point": hit.mean(), "point_hard": hit[hard].mean(), "mask_iou": iou}
 
 
 class AlignmentModel(nn.Module):
@@ -161,7 +168,7 @@ class AlignmentModel(nn.Module):
 
 def train_alignment(components: dict[str, Any], world: World, folder: Path | str, config: StageConfig) -> None:
     """Train the modules named in `ALIGNED` in place; leaves them at their averaged weights."""
-    generator = SceneGenerator(world, split="train", seed=1, masks=False)
+    generator = SceneGenerator(replace(world, twin_share=TWIN_SHARE), split="train", seed=1, masks=False)
     model = AlignmentModel(components, world)
 
     def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:

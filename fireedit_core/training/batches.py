@@ -13,6 +13,7 @@ from ..data import EDIT_TYPES, EditSample, World
 from .loop import to_tensor
 
 DETAILS = ("bigger", "smaller", "left", "right", "above", "below")
+WAYS = ("noun", "left", "right", "top", "bottom", "big", "small", "colour")
 
 
 @dataclass
@@ -22,6 +23,7 @@ class SceneLabels:
     Attributes:
         nouns, colours: (B, n) of the regions. target: (B,) index of the region that is meant, n_total for "none of them".
         edit, noun, new_noun, colour, background, detail: (B,) of the instruction.
+        way, said_colour: (B,) how the object is referred to, and the colour it is called by.
         edit_box: (B, 4) xyxy in 0..1.
     """
 
@@ -34,6 +36,8 @@ class SceneLabels:
     colour: Tensor
     background: Tensor
     detail: Tensor
+    way: Tensor
+    said_colour: Tensor
     edit_box: Tensor
 
 
@@ -90,6 +94,8 @@ def collate(samples: list[EditSample], world: World, jitter: float = 0.04, shuff
         pick(lambda s: palette[s.edit_colour] if s.edit_colour else -1),
         pick(lambda s: backgrounds.get(s.edit_background, -1)),
         pick(lambda s: DETAILS.index(s.meta["detail"]) if s.meta.get("detail") in DETAILS else -1),
+        pick(lambda s: WAYS.index(s.meta["referred_by"]) if s.meta.get("referred_by") in WAYS else -1),
+        pick(lambda s: palette[s.colours[s.target_index]] if s.meta.get("referred_by") == "colour" else -1),
         torch.stack([torch.as_tensor(s.edit_box).float() for s in samples]) / size,
     )  # fmt: skip
     return SceneBatch(
