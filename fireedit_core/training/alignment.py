@@ -155,7 +155,7 @@ class AlignmentModel(nn.Module):
 
 
     def ground(self, batch: SceneBatch) -> Grounding:
-        """Grounding alone; gradients reach the grounding head only."""
+        """Grounding alone, without gradients into the VLM."""
         parts = self.parts
         with torch.no_grad():
             dino, grid = encode_dino(parts["dinov2"], batch.source)
@@ -176,23 +176,6 @@ def train_alignment(components: dict[str, Any], world: World, folder: Path | str
         return stage.model(batch)
 
     stage = TrainingStage("alignment", folder, model, config, loss_fn, lambda s: evaluate_alignment(model, world))
-    stage.run()
-    if stage.ema is not None:
-        stage.ema.copy_to(stage.trainable)
-
-
-def train_grounding(components: dict[str, Any], world: World, folder: Path | str, config: StageConfig) -> None:
-    """Train a fresh grounding head in place over the frozen VLM: the paper's modules stay as they are."""
-    generator = SceneGenerator(world, split="train", seed=3, masks=False)
-    model = AlignmentModel(components, world)
-    model.requires_grad_(False)
-    components["grounding"].requires_grad_(True)
-
-    def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
-        batch = move(collate([generator.sample(i) for i in stage.indices(step)], world), device)
-        return grounding_loss(model.ground(batch), batch)
-
-    stage = TrainingStage("grounding", folder, model, config, loss_fn, lambda s: evaluate_alignment(model, world))
     stage.run()
     if stage.ema is not None:
         stage.ema.copy_to(stage.trainable)

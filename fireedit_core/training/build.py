@@ -20,7 +20,7 @@ from ..diffusion.pipeline import FireEditPipeline
 from ..evaluation.pictures import sheet
 from ..evaluation.scenes import Scenes
 from ..regions import load_region_detector
-from .alignment import ALIGNED, train_alignment, train_grounding
+from .alignment import ALIGNED, train_alignment
 from .autoencoder import train_autoencoder
 from .diffusion import TRAINED, attach_for_training, train_diffusion
 from .edit_cache import EditCache
@@ -30,7 +30,7 @@ from .tiny import tiny_components
 logger = logging.getLogger("fireedit")
 
 # Shares of the budget. Appearance is what costs samples (the last stage), the rest is learnt in minutes.
-SHARES = {"detector": 0.04, "autoencoder": 0.2, "alignment": 0.2, "grounding": 0.04, "diffusion": 0.52}
+SHARES = {"detector": 0.03, "autoencoder": 0.2, "alignment": 0.3, "diffusion": 0.47}
 STAGES = tuple(SHARES)
 OPTIONS = {"native_size": 128, "source_latent_scaled": True, "text_guidance": 1.0, "image_guidance": 1.0, "steps": 20}
 
@@ -41,7 +41,6 @@ def stage_configs(minutes: float) -> dict[str, StageConfig]:
     return {
         "autoencoder": StageConfig(share["autoencoder"], 64, 2e-3, warmup=50, cooldown=0.4, weight_decay=0.0, ema_decay=0.99),
         "alignment": StageConfig(share["alignment"], 48, 1e-3, warmup=100, cooldown=0.25, ema_decay=0.995),
-        "grounding": StageConfig(share["grounding"], 48, 2e-3, warmup=20, cooldown=0.4, ema_decay=0.98),
         "diffusion": StageConfig(share["diffusion"], 48, 5e-4, warmup=200, cooldown=0.25, ema_decay=0.999),
     }
 
@@ -53,7 +52,7 @@ def build_tiny(
 
     Args:
         out: folder of states, caches, logs and sheets. bundle: folder that receives the weights.
-        minutes: wall-clock budget of all five stages together. pairs: cached training pairs of the last stage.
+        minutes: wall-clock budget of all stages together. pairs: cached training pairs of the last stage.
     """
     out, bundle = Path(out), Path(bundle)
     configs = stage_configs(minutes)
@@ -76,11 +75,6 @@ def build_tiny(
         save_parts(components, out, ALIGNED)
     else:
         load_parts(components, out, ALIGNED)
-    if "grounding" in stages:
-        fresh = tiny_components(vocabulary(WORLD), seed=1)["grounding"]
-        components["grounding"].load_state_dict(fresh.state_dict())
-        train_grounding(components, WORLD, out, configs["grounding"])
-        save_parts(components, out, ("grounding",))
     if "diffusion" in stages:
         load_parts(components, out, TRAINED)
         cache = EditCache(components, WORLD, out / "cache", pairs)
