@@ -150,7 +150,7 @@ class FireEditor(nn.Module):
         states = self.vlm(ids, text_mask, move(tokens.image_tokens), move(tokens.region_tokens), mask)
         boxes, _ = pad_boxes(tokens.regions, device)
         grounding = self.language["grounding"](states.img, states.regions, mask, boxes, states.image, tokens.token_grid)
-        embedding = self.language["qformer"](states.img)
+        embedding = self.language["qformer"](grounding.with_meant_region(states.img, move(tokens.region_tokens)))
         null = self.tati.null_embedding.to(embedding)
         memory = self.language["hvca"].visual_memory(tokens.features.to(device))
         visual = self.language["hvca"](embedding, memory)

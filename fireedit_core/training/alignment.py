@@ -140,7 +140,7 @@ class AlignmentModel(nn.Module):
         grounding = parts["grounding"](states.img, states.regions, batch.region_mask, batch.boxes, states.image, half)
         region, seen = self.heads.region_loss(tokens, batch)
         ground, pointed = grounding_loss(grounding, batch)
-        embedding = parts["qformer"](states.img)
+        embedding = parts["qformer"](grounding.with_meant_region(states.img, tokens))
         says = self.heads.embedding_loss(embedding, batch)
         language = self.vlm.language_loss(states)
         presence = self.heads.presence_loss(features.clip[self.clip_level], batch)

@@ -41,7 +41,7 @@ def stage_configs(minutes: float) -> dict[str, StageConfig]:
     return {
         "autoencoder": StageConfig(share["autoencoder"], 64, 2e-3, warmup=50, cooldown=0.4, weight_decay=0.0, ema_decay=0.99),
         "alignment": StageConfig(share["alignment"], 48, 1e-3, warmup=100, cooldown=0.25, ema_decay=0.995),
-        "diffusion": StageConfig(share["diffusion"], 48, 5e-4, warmup=200, cooldown=0.25, ema_decay=0.999, save_minutes=10),
+        "diffusion": StageConfig(share["diffusion"], 48, 5e-4, warmup=200, cooldown=0.4, ema_decay=0.999, save_minutes=10),
     }
 
 

@@ -56,7 +56,7 @@ class DiffusionModel(nn.Module):
         # density rises with the timestep: at little noise the answer can be read off the noisy latent itself
         t = (torch.rand(count, device=device).sqrt() * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
 
-        e = parts["qformer"](batch.img_states)
+        e = parts["qformer"](batch.states)
         null = parts["tati"].null_embedding.to(e).expand_as(e)
         e = torch.where(text_dropped[:, None, None], null, e)
         visual_kv = None

@@ -23,7 +23,7 @@ from .batches import collate
 
 logger = logging.getLogger("fireedit")
 
-FROZEN = ("vae", "dinov2", "clip_vision", "language_model", "region_encoder", "adapter", "img_tokens")
+FROZEN = ("vae", "dinov2", "clip_vision", "language_model", "region_encoder", "adapter", "img_tokens", "grounding")
 
 
 @dataclass
@@ -31,14 +31,15 @@ class CachedBatch:
     """Features of B pairs; latents are in the scale that the UNet denoises.
 
     Attributes:
-        source, target: (B, C, h, w). mask: (B, 1, h, w) share of each cell that the edit changes. img_states: (B, r, D).
+        source, target: (B, C, h, w). mask: (B, 1, h, w) share of each cell that the edit changes.
+        states: (B, r+1, D) what the Q-Former reads.
         features: only the levels that HVCA reads are filled.
     """
 
     source: Tensor
     target: Tensor
     mask: Tensor
-    img_states: Tensor
+    states: Tensor
     features: VisionFeatures
 
 
@@ -86,9 +87,12 @@ class EditCache:
                 tokens = c["region_encoder"](features.dino, features.dino_grid, boxes, region_mask)
                 ids, text_mask = vlm.encode_text(batch.instructions, device)
                 states = vlm(ids, text_mask, c["adapter"](features.dino[-1], features.dino_grid), tokens, region_mask)
+                grid = (features.dino_grid[0] // 2, features.dino_grid[1] // 2)
+                grounding = c["grounding"](states.img, states.regions, region_mask, boxes, states.image, grid)
             parts = {
                 "source": latents[: len(source)], "target": latents[len(source) :],
-                "mask": F.adaptive_avg_pool2d(batch.edit_mask[:, None], latents.shape[-2:]), "img_states": states.img,
+                "mask": F.adaptive_avg_pool2d(batch.edit_mask[:, None], latents.shape[-2:]),
+                "states": grounding.with_meant_region(states.img, tokens),
             }  # fmt: skip
             parts |= {f"dino_{i}": features.dino[i] for i in self.levels[0]}
             parts |= {f"clip_{i}": features.clip[i] for i in self.levels[1]}
@@ -108,7 +112,7 @@ class EditCache:
         read = lambda name: torch.from_numpy(np.ascontiguousarray(self.arrays[name][rows])).to(device).float()  # noqa: E731
         dino = _sparse({i: read(f"dino_{i}") for i in self.levels[0]})
         clip = _sparse({i: read(f"clip_{i}") for i in self.levels[1]})
-        return CachedBatch(read("source"), read("target"), read("mask"), read("img_states"), VisionFeatures(dino, clip, self.grid))
+        return CachedBatch(read("source"), read("target"), read("mask"), read("states"), VisionFeatures(dino, clip, self.grid))
 
 
 def _sparse(levels: dict[int, Tensor]) -> tuple[Tensor, ...]:

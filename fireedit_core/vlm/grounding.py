@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Grounding: which region the instruction means and where the edit will land, read off the VLM's own states.
 
-The paper shows grounding only through its results. This small head makes it a value that a user can look at, and its
-losses teach the language model to point. It reads states and changes nothing on the way to the edit embedding.
+The paper shows grounding only through its results. This small head makes it a value that a user can look at, its losses
+teach the language model to point, and the region that it points at is handed to the Q-Former beside the [IMG] states.
 """
 
 from __future__ import annotations
@@ -37,6 +37,16 @@ class Grounding:
         """Soft mask (B, H, W) in 0..1 of where the edit will land, enlarged to `size` = (H, W)."""
         logits = self.mask_logits[:, None].float()
         return F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
+
+    def with_meant_region(self, img_states: Tensor, region_tokens: Tensor) -> Tensor:
+        """What the Q-Former reads: the [IMG] states and, as a last row, the region that is meant, (B, r+1, D).
+
+        The last row is the mean of the region tokens (B, n, D), weighted by `region_scores`; it fades to zero where no
+        single region is meant. The [IMG] states alone know *what* is asked for; *where* it is lies in the region tokens,
+        and a small language model has no layers to spare for carrying it over.
+        """
+        meant = torch.einsum("bn,bnd->bd", self.region_scores().to(region_tokens), region_tokens)
+        return torch.cat([img_states, meant[:, None].to(img_states)], dim=1)
 
 
 class GroundingHead(ModelMixin, ConfigMixin):

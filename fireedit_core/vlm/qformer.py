@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Q-Former: the [IMG] states become the edit embedding in the space of the UNet's text condition (SmartEdit's shape)."""
+"""Q-Former: the [IMG] states and the meant region become the edit embedding in the space of the UNet's text condition (SmartEdit's shape)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 
 class EditQFormer(ModelMixin, ConfigMixin):
-    """77 learned queries read the [IMG] states: (B, r, encoder_size) -> edit embedding e (B, num_queries, hidden_size).
+    """77 learned queries read the [IMG] states and the region that is meant: (B, r+1, encoder_size) -> e (B, num_queries, hidden_size).
 
     The layers are BLIP-2's Q-Former from transformers: BERT widths, post-norm, cross attention in every second layer.
     The output goes to the UNet without a further projection. Defaults are SmartEdit's 65.0M parameters.
@@ -44,7 +44,10 @@ class EditQFormer(ModelMixin, ConfigMixin):
             )
         )
 
-    def forward(self, img_states: Tensor) -> Tensor:
-        """The edit embedding e (B, num_queries, hidden_size) of [IMG] states (B, r, encoder_size)."""
-        queries = self.query_tokens.expand(img_states.shape[0], -1, -1)
-        return self.qformer(query_embeds=queries, encoder_hidden_states=img_states.to(queries)).last_hidden_state
+    def forward(self, states: Tensor) -> Tensor:
+        """The edit embedding e (B, num_queries, hidden_size) of states (B, any number, encoder_size).
+
+        FireEdit hands it `Grounding.with_meant_region`.
+        """
+        queries = self.query_tokens.expand(states.shape[0], -1, -1)
+        return self.qformer(query_embeds=queries, encoder_hidden_states=states.to(queries)).last_hidden_state

@@ -32,7 +32,7 @@ def cache(parts, tmp_path_factory):
 def test_cache_holds_what_the_unet_needs_and_is_reused(parts, cache):
     batch = cache.get(torch.tensor([0, 5]), torch.device("cpu"))
     assert batch.source.shape == batch.target.shape == (2, 16, 16, 16) and batch.mask.shape == (2, 1, 16, 16)
-    assert batch.img_states.shape == (2, 4, 64)
+    assert batch.states.shape == (2, 5, 64)
     assert [batch.features.dino[i].shape for i in parts["hvca"].config.dino_levels] == [(2, 64, 32)] * 2
     changed = (batch.source - batch.target).abs().mean(1, keepdim=True)
     assert changed[batch.mask > 0.5].mean() > 2 * changed[batch.mask == 0].mean()  # the mask is where the edit is
