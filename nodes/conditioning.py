@@ -8,13 +8,13 @@ import logging
 import comfy.conds
 import torch
 
-from fireedit_core.diffusion.compositing import WorkingSize
+from fireedit_core.diffusion.compositing import WorkingSize, mask_on_latents
 from fireedit_core.editor import EditConditions, check_instructions
 
 from .errors import FireEditNodeError, named
 from .host import models
 from .host.compat import CATEGORY, io, schema, ui
-from .host.patching import GATE, VISUAL
+from .host.patching import GATE, VISUAL, WHERE
 from .pictures import batch_text, size_of, to_core, to_host
 from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
 
@@ -100,9 +100,10 @@ class FireEditVLMConditioning(io.ComfyNode):
                 NAME, f"this VAE made a latent of shape {tuple(source.shape)} instead of {expected} cells. Connect the VAE of "
                 "FireEdit Loader.",
             )  # fmt: skip
+        where = mask_on_latents(plan.shrink(conditions.mask[:, None])[:, 0])
         text = report(fireedit, conditions, instructions)
         return io.NodeOutput(
-            *conditionings(conditions, source, side),
+            *conditionings(conditions, where, source, side),
             {"samples": torch.zeros_like(source)},
             models.intermediate(conditions.mask),
             conditions.regions,
@@ -116,20 +117,28 @@ def split_instruction(text: str, pictures: int) -> list[str]:
     return lines if pictures > 1 and len(lines) == pictures else [" ".join(lines)]
 
 
-def conditionings(conditions: EditConditions, source: torch.Tensor, working_size: int) -> tuple[list, list, list]:
+def conditionings(
+    conditions: EditConditions, where: torch.Tensor, source: torch.Tensor, working_size: int
+) -> tuple[list, list, list]:
     """positive, image_only and negative in the host's form: [[e, options]], same keys and shapes (design D3).
 
     Args:
+        where: (B, 1, h, w) share of each latent cell that the edit is expected to cover.
         source: unscaled latents (B, C, h, w) of the source at working size.
     """
     embedding = models.intermediate(conditions.edit_embedding)
     null = models.intermediate(conditions.null_embedding).expand_as(embedding).clone()
     visual = models.intermediate(conditions.visual)
+    where = models.intermediate(where)
     gate = torch.ones(embedding.shape[0], 1, device=embedding.device)
 
     def make(tensor, v, on, latent=None):
         options = {
-            "model_conds": {VISUAL: comfy.conds.CONDRegular(v), GATE: comfy.conds.CONDRegular(gate * on)},
+            "model_conds": {
+                VISUAL: comfy.conds.CONDRegular(v),
+                WHERE: comfy.conds.CONDRegular(where * on),
+                GATE: comfy.conds.CONDRegular(gate * on),
+            },
             WORKING_SIZE: working_size,
         }
         if latent is not None:

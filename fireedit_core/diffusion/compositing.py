@@ -61,6 +61,11 @@ class WorkingSize:
         return (mask * enlarge(edited) + (1 - mask) * (source + enlarge(edited - small))).clamp(0, 1)
 
 
+def mask_on_latents(mask: Tensor, cell: int = 8) -> Tensor:
+    """Share of each latent cell that a mask (B, H, W) covers, (B, 1, h, w); H and W are whole multiples of `cell` pixels."""
+    return F.avg_pool2d(mask[:, None].float(), cell)
+
+
 def edit_mask(soft: Tensor, threshold: float = 0.5, grow: int = 3, feather: int = 4) -> Tensor:
     """A compositing mask from a soft grounding mask: exactly 1 on the edit, exactly 0 beyond grow + feather pixels.
 

@@ -24,7 +24,7 @@ from ..checkpoints.bundle import COMPONENTS, OPTIONS, bundle_options, load_compo
 from ..editor import EditConditions, FireEditor, repeat_tokens
 from ..regions.record import Regions
 from ..vlm import RegionAwareVLM
-from .compositing import WorkingSize, composite, edit_mask
+from .compositing import WorkingSize, composite, edit_mask, mask_on_latents
 from .guidance import combine, needed_branches
 from .visual_attention import attach_visual_attention
 
@@ -138,8 +138,9 @@ class FireEditPipeline(DiffusionPipeline):
         conditions = self.editor.condition(tokens, instructions)
         plan = WorkingSize.plan(size, self.config.native_size if working_size is None else working_size)
         source_latent = self.encode_source(plan.shrink(source))
+        where = mask_on_latents(plan.shrink(conditions.mask[:, None])[:, 0])
         result = self.denoise(
-            conditions, source_latent, num_inference_steps or self.config.steps,
+            conditions, where, source_latent, num_inference_steps or self.config.steps,
             self.config.text_guidance if text_guidance is None else text_guidance,
             self.config.image_guidance if image_guidance is None else image_guidance,
             tati_strength, hvca_strength, generator, latents,
@@ -153,14 +154,17 @@ class FireEditPipeline(DiffusionPipeline):
         return FireEditOutput(images=images, mask=conditions.mask, regions=conditions.regions)
 
     def denoise(
-        self, conditions: EditConditions, source_latent: Tensor, steps: int, text_guidance: float, image_guidance: float,
+        self, conditions: EditConditions, where: Tensor, source_latent: Tensor, steps: int, text_guidance: float, image_guidance: float,
         tati_strength: float = 1.0, hvca_strength: float = 1.0, generator: torch.Generator | None = None,
         latents: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Sample edited latents (B, C, h, w) in the autoencoder's own scale.
 
-        Every branch that the guidance scales need runs in one batch per step; K and V of the visual attention are
-        projected once.
+        Args:
+            where: (B, 1, h, w), `mask_on_latents` of the grounding mask at working size.
+
+        Every branch that the guidance scales need runs in one batch per step; the visual attention
+        projects v once.
         """
         unet, scheduler, c = self.unet, self.scheduler, conditions
         count = source_latent.shape[0]
@@ -168,14 +172,14 @@ class FireEditPipeline(DiffusionPipeline):
         null = c.null_embedding.to(dtype).expand_as(c.edit_embedding)
         zero = torch.zeros_like
         branches = {
-            "positive": (c.edit_embedding.to(dtype), c.visual, source_latent, 1.0),
-            "image_only": (null, c.visual_image_only, source_latent, 0.0),
-            "negative": (null, zero(c.visual), zero(source_latent), 0.0),
+            "positive": (c.edit_embedding.to(dtype), c.visual, source_latent, where, 1.0),
+            "image_only": (null, c.visual_image_only, source_latent, zero(where), 0.0),
+            "negative": (null, zero(c.visual), zero(source_latent), zero(where), 0.0),
         }
         names = needed_branches(text_guidance, image_guidance)
-        context, visual, source = (torch.cat([branches[n][i] for n in names]) for i in range(3))
-        gate = torch.tensor([branches[n][3] for n in names], device=source.device).repeat_interleave(count)
-        visual_kv = self.visual_attention.keys_values(visual) if hvca_strength else None
+        context, visual, source, where = (torch.cat([branches[n][i] for n in names]) for i in range(4))
+        gate = torch.tensor([branches[n][4] for n in names], device=source.device).repeat_interleave(count)
+        projected = self.visual_attention.project(visual) if hvca_strength else None
 
         set_timesteps(scheduler, steps, source.device)
         shape = (count, unet.config.out_channels, *source_latent.shape[-2:])
@@ -190,7 +194,7 @@ class FireEditPipeline(DiffusionPipeline):
             out = unet(
                 torch.cat([model_input, source], dim=1).to(dtype), times,
                 self.tati.inject(context, times, gate, tati_strength),
-                cross_attention_kwargs={"visual_kv": visual_kv, "visual_strength": hvca_strength},
+                cross_attention_kwargs={"visual": projected, "where": where, "visual_strength": hvca_strength},
             ).sample  # fmt: skip
             predictions = dict(zip(names, out.float().chunk(len(names)), strict=True))
             x = scheduler.step(combine(predictions, text_guidance, image_guidance), t, x, return_dict=False, **extra)[0]

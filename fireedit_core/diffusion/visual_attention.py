@@ -4,11 +4,15 @@
 The paper shares the query and output projections of the block's own cross attention (IP-Adapter's form). Here each layer
 keeps its own W_q and W_o, started from the block's: the shared form is one point of this space, and a host can add the
 term after the block's attention without replacing it, so that it composes with other patches (design D5).
+
+Beyond the paper, each layer also tells the cells of the grounding mask that they are the ones to change. A UNet that must
+find the place through attention alone wavers between look-alikes, and a sampler of many steps then settles on either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +23,9 @@ from torch import Tensor, nn
 
 
 class VisualAttentionLayer(nn.Module):
-    """W_o Attn(W_q h, W_k v, W_v v), all without bias, so that v = 0 contributes exactly 0.
+    """W_o Attn(W_q h, W_k v, W_v v) + m W_m mean(v), all without bias, so that v = 0 contributes exactly 0.
 
-    Shapes: h (B, tokens, channels), v (B, 16, visual_size) -> (B, tokens, channels).
+    Shapes: h (B, tokens, channels), v (B, 16, visual_size), m (B, tokens, 1) in 0..1 -> (B, tokens, channels).
     """
 
     def __init__(self, channels: int, heads: int, visual_size: int):
@@ -31,17 +35,46 @@ class VisualAttentionLayer(nn.Module):
         self.to_k = nn.Linear(visual_size, channels, bias=False)
         self.to_v = nn.Linear(visual_size, channels, bias=False)
         self.to_out = nn.Linear(channels, channels, bias=False)
-        nn.init.zeros_(self.to_out.weight)  # the UNet starts unchanged
+        self.to_mark = nn.Linear(visual_size, channels, bias=False)
+        for last in (self.to_out, self.to_mark):
+            nn.init.zeros_(last.weight)  # the UNet starts unchanged
 
-    def keys_values(self, visual: Tensor) -> tuple[Tensor, Tensor]:
-        """K and V, each (B, 16, channels). They depend on v alone: compute them once per run."""
-        return self.to_k(visual), self.to_v(visual)
+    def project(self, visual: Tensor) -> Projected:
+        """Everything that depends on v alone: compute it once per run."""
+        return Projected(self.to_k(visual), self.to_v(visual), self.to_mark(visual.mean(1, keepdim=True)))
 
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """The visual term for normed hidden states (B, tokens, channels), with K and V of `keys_values`."""
+    def forward(self, hidden: Tensor, projected: Projected, where: Tensor | None = None) -> Tensor:
+        """The visual term for normed hidden states (B, tokens, channels).
+
+        Args:
+            where: the grounding mask (B, 1, h, w) in 0..1 on the latent's grid or any other of its shape; None marks nothing.
+        """
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731
-        out = F.scaled_dot_product_attention(split(self.to_q(hidden)), split(keys), split(values))
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        attended = F.scaled_dot_product_attention(split(self.to_q(hidden)), split(projected.keys), split(projected.values))
+        out = self.to_out(attended.transpose(1, 2).flatten(2))
+        return out if where is None else out + mask_tokens(where, hidden.shape[1]).to(out) * projected.mark
+
+
+class Projected(NamedTuple):
+    """What one layer makes of v: K and V (B, 16, channels), and the mark of cells that are to change (B, 1, channels)."""
+
+    keys: Tensor
+    values: Tensor
+    mark: Tensor
+
+
+def mask_tokens(where: Tensor, tokens: int) -> Tensor:
+    """A mask (B, 1, h, w) on the latent's grid as (B, tokens, 1) for a UNet level, whose downsamplers halve and round up.
+
+    Raises:
+        ValueError: if no number of halvings gives that many tokens.
+    """
+    height, width = where.shape[-2:]
+    while height * width > tokens and (height > 1 or width > 1):
+        height, width = -(-height // 2), -(-width // 2)
+    if height * width != tokens:
+        raise ValueError(f"a mask of {tuple(where.shape[-2:])} cells does not fit attention over {tokens} tokens")
+    return F.adaptive_avg_pool2d(where, (height, width)).flatten(2).transpose(1, 2)
 
 
 class VisualCrossAttention(ModelMixin, ConfigMixin):
@@ -77,10 +110,10 @@ class VisualCrossAttention(ModelMixin, ConfigMixin):
         """The diffusers paths of the layers, in order."""
         return [layer["name"] for layer in self.config.layers]
 
-    def keys_values(self, visual: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """K and V of every layer for v (B, 16, visual_size)."""
+    def project(self, visual: Tensor) -> list[Projected]:
+        """What every layer makes of v (B, 16, visual_size)."""
         visual = visual.to(self.attentions[0].to_k.weight.dtype)
-        return [layer.keys_values(visual) for layer in self.attentions]
+        return [layer.project(visual) for layer in self.attentions]
 
 
 def cross_attentions(unet: nn.Module):
@@ -95,7 +128,8 @@ class VisualAttnProcessor:
 
     `base` computes the block's own attention; it is one of diffusers' processors.
 
-    `visual_kv` arrives through `cross_attention_kwargs`: a list of (K, V) per layer, or None for the plain UNet.
+    `visual` arrives through `cross_attention_kwargs`: one `Projected` per layer, or None for the plain UNet; `where` is the
+    grounding mask (B, 1, h, w).
     """
 
     def __init__(self, layer: VisualAttentionLayer | None = None, index: int = -1, base: Callable | None = None):
@@ -105,19 +139,18 @@ class VisualAttnProcessor:
         self.base = base or AttnProcessor2_0()
 
     def __call__(
-        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, visual_kv=None,
-        visual_strength: float = 1.0,
+        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None,
+        visual: list[Projected] | None = None, where: Tensor | None = None, visual_strength: float = 1.0,
     ) -> Tensor:  # fmt: skip
         out = self.base(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         layer = self._layer[0]
-        if layer is None or visual_kv is None or visual_strength == 0:
+        if layer is None or visual is None or visual_strength == 0:
             return out
-        keys, values = visual_kv[self.index]
-        return out + visual_strength * layer(hidden_states, keys, values).to(out.dtype)
+        return out + visual_strength * layer(hidden_states, visual[self.index], where).to(out.dtype)
 
 
 def attach_visual_attention(unet: nn.Module, visual_attention: VisualCrossAttention, base: Callable | None = None) -> None:
-    """Give every attention of a diffusers UNet the processor that understands `visual_kv`.
+    """Give every attention of a diffusers UNet the processor that understands `visual` and `where`.
 
     Args:
         base: diffusers processor for the block's own attention; None is `AttnProcessor2_0`.

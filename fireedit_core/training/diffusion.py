@@ -22,6 +22,16 @@ logger = logging.getLogger("fireedit")
 TRAINED = ("unet", "qformer", "tati", "hvca", "visual_attention")
 
 
+def draw_timesteps(count: int, steps: int, first_share: float) -> Tensor:
+    """Timesteps (count,) of a training batch: a share from the tenth nearest to pure noise, the others rising in density.
+
+    What an edit becomes is decided in a sampler's first step; at little noise the answer can be read off the noisy latent.
+    """
+    rising, first = torch.rand(count).sqrt(), 1 - torch.rand(count) / 10
+    t = torch.where(torch.rand(count) < first_share, first, rising)
+    return (t * steps).long().clamp(max=steps - 1)
+
+
 def conditioning_dropout(count: int, p: float = 0.05) -> tuple[Tensor, Tensor]:
     """(text dropped, image dropped), each (count,) bool: text alone, both and image alone with probability p each.
 
@@ -36,11 +46,15 @@ class DiffusionModel(nn.Module):
 
     Args:
         components: of the bundle in training; `TRAINED` are trained.
-        edit_weight: extra weight of the cells that the edit changes. tati, hvca: switch a module off for the ablation.
+        edit_weight: extra weight of the cells that the edit changes. first_share: see `draw_timesteps`.
+        tati, hvca: switch a module off for the ablation.
     """
 
-    def __init__(self, components: dict[str, Any], edit_weight: float = 3.0, tati: bool = True, hvca: bool = True):
+    def __init__(
+        self, components: dict[str, Any], edit_weight: float = 3.0, first_share: float = 0.5, tati: bool = True, hvca: bool = True
+    ):  # fmt: skip
         super().__init__()
+        self.first_share = first_share
         self.parts = nn.ModuleDict({name: components[name] for name in TRAINED})
         self.edit_weight, self.use_tati, self.use_hvca = edit_weight, tati, hvca
         scheduler = components["scheduler"]
@@ -53,16 +67,16 @@ class DiffusionModel(nn.Module):
         parts = self.parts
         count, device = len(batch.source), batch.source.device
         text_dropped, image_dropped = (x.to(device) for x in conditioning_dropout(count))
-        # density rises with the timestep: at little noise the answer can be read off the noisy latent itself
-        t = (torch.rand(count, device=device).sqrt() * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
+        t = draw_timesteps(count, len(self.alphas), self.first_share).to(device)
 
         e = parts["qformer"](batch.states)
         null = parts["tati"].null_embedding.to(e).expand_as(e)
         e = torch.where(text_dropped[:, None, None], null, e)
-        visual_kv = None
+        visual = None
         if self.use_hvca:
             visual = parts["hvca"](e, batch.features) * (~image_dropped)[:, None, None]
-            visual_kv = parts["visual_attention"].keys_values(visual)
+            visual = parts["visual_attention"].project(visual)
+        where = batch.where * (~text_dropped)[:, None, None, None]
         context = parts["tati"].inject(e, t, (~text_dropped).float()) if self.use_tati else e
         source = batch.source * (~image_dropped)[:, None, None, None]
 
@@ -70,7 +84,7 @@ class DiffusionModel(nn.Module):
         noise = torch.randn_like(batch.target)
         noisy = alpha.sqrt() * batch.target + (1 - alpha).sqrt() * noise
         model_input = torch.cat([noisy, source], dim=1).contiguous(memory_format=torch.channels_last)
-        out = parts["unet"](model_input, t, context, cross_attention_kwargs={"visual_kv": visual_kv}).sample.float()
+        out = parts["unet"](model_input, t, context, cross_attention_kwargs={"visual": visual, "where": where}).sample.float()
         wanted = {
             "sample": batch.target, "epsilon": noise,
             "v_prediction": alpha.sqrt() * noise - (1 - alpha).sqrt() * batch.target,

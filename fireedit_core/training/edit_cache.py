@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data import SceneGenerator, World
+from ..diffusion.compositing import mask_on_latents
 from ..diffusion.pipeline import encode_latents, latent_scale
 from ..vlm import RegionAwareVLM, VisionFeatures, encode_vision
 from .batches import collate
@@ -32,7 +33,7 @@ class CachedBatch:
 
     Attributes:
         source, target: (B, C, h, w). mask: (B, 1, h, w) share of each cell that the edit changes.
-        states: (B, r+1, D) what the Q-Former reads.
+        states: (B, r+1, D) what the Q-Former reads. where: (B, 1, h, w) share of each cell that grounding says will change.
         features: only the levels that HVCA reads are filled.
     """
 
@@ -40,6 +41,7 @@ class CachedBatch:
     target: Tensor
     mask: Tensor
     states: Tensor
+    where: Tensor
     features: VisionFeatures
 
 
@@ -93,6 +95,7 @@ class EditCache:
                 "source": latents[: len(source)], "target": latents[len(source) :],
                 "mask": F.adaptive_avg_pool2d(batch.edit_mask[:, None], latents.shape[-2:]),
                 "states": grounding.with_meant_region(states.img, tokens),
+                "where": mask_on_latents(grounding.mask(source.shape[-2:])),
             }  # fmt: skip
             parts |= {f"dino_{i}": features.dino[i] for i in self.levels[0]}
             parts |= {f"clip_{i}": features.clip[i] for i in self.levels[1]}
@@ -112,7 +115,8 @@ class EditCache:
         read = lambda name: torch.from_numpy(np.ascontiguousarray(self.arrays[name][rows])).to(device).float()  # noqa: E731
         dino = _sparse({i: read(f"dino_{i}") for i in self.levels[0]})
         clip = _sparse({i: read(f"clip_{i}") for i in self.levels[1]})
-        return CachedBatch(read("source"), read("target"), read("mask"), read("states"), VisionFeatures(dino, clip, self.grid))
+        features = VisionFeatures(dino, clip, self.grid)
+        return CachedBatch(*(read(name) for name in ("source", "target", "mask", "states", "where")), features)
 
 
 def _sparse(levels: dict[int, Tensor]) -> tuple[Tensor, ...]:

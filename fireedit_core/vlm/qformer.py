@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Q-Former: the [IMG] states and the meant region become the edit embedding in the space of the UNet's text condition (SmartEdit's shape)."""
+"""Q-Former (SmartEdit's shape): the [IMG] states and the meant region become the edit embedding, the UNet's text condition."""
 
 from __future__ import annotations
 

@@ -15,11 +15,12 @@ from itertools import groupby
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor, nn
 
-from fireedit_core.diffusion.visual_attention import VisualCrossAttention
+from fireedit_core.diffusion.visual_attention import Projected, VisualCrossAttention
 
 from . import compat
 from .models import FireEditModels
@@ -28,6 +29,7 @@ logger = logging.getLogger("fireedit")
 
 KEY = "fireedit"
 VISUAL = "fireedit_visual"  # v, (B, 16, D), as keyword argument of the UNet and key of model_conds
+WHERE = "fireedit_where"  # (B, 1, h, w): share of each latent cell that the edit is expected to cover; 0 without an instruction
 GATE = "fireedit_gate"  # (B, 1): 1 on rows with an instruction
 _HIDDEN = "fireedit_hidden"
 _PATCHES = ("attn2_patch", "attn2_output_patch")
@@ -42,30 +44,31 @@ class ModelMismatch(ValueError):
 
 @dataclass
 class _Call:
-    """One call of the UNet: which rows there are, and the keys and values for them."""
+    """One call of the UNet: which rows there are, and what the visual attention needs for them."""
 
     entries: list[int]
     rows: int
-    keys_values: list[tuple[Tensor, Tensor]]
+    projected: list[Projected]
+    where: Tensor
 
 
 @dataclass
 class _Run:
     """What is remembered within a sampling run; emptied by the host's clean-up. Correct without it, only slower."""
 
-    cache: list[tuple[Tensor, list[tuple[Tensor, Tensor]]]] = field(default_factory=list)
+    cache: list[tuple[Tensor, list[Projected]]] = field(default_factory=list)
     warned: bool = False
 
     def clear(self, *_: Any) -> None:
         self.cache.clear()
         self.warned = False
 
-    def keys_values(self, attention: VisualCrossAttention, visual: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """K and V of every layer, projected once for equal v. The host makes a new tensor each step: compare content."""
+    def project(self, attention: VisualCrossAttention, visual: Tensor) -> list[Projected]:
+        """What every layer makes of v, once for equal v. The host makes a new tensor each step: compare content."""
         for known, found in self.cache:
             if known.shape == visual.shape and known.dtype == visual.dtype and torch.equal(known, visual):
                 return found
-        found = attention.keys_values(visual)
+        found = attention.project(visual)
         self.cache.insert(0, (visual.clone(), found))
         del self.cache[3:]
         return found
@@ -221,9 +224,9 @@ def _make_wrapper(
     earliest = float("-inf") if end >= 1 else (1 - end) * 999
 
     def wrapper(executor, x, timesteps, context, y=None, control=None, transformer_options=None, **kwargs):
-        visual, gate = kwargs.pop(VISUAL, None), kwargs.pop(GATE, None)
+        visual, where, gate = (kwargs.pop(key, None) for key in (VISUAL, WHERE, GATE))
         options = {} if transformer_options is None else transformer_options
-        active = visual is not None and gate is not None and earliest <= float(timesteps[0]) <= latest
+        active = visual is not None and where is not None and gate is not None and earliest <= float(timesteps[0]) <= latest
         if active and tati_strength and context is not None:
             dtype = tati.null_embedding.dtype
             rows = gate.reshape(-1) > 0.5
@@ -231,7 +234,9 @@ def _make_wrapper(
             context = torch.where(rows.view(-1, *[1] * (context.ndim - 1)), changed, context)
         if active and hvca_strength:
             entries = list(options.get("cond_or_uncond") or [0])
-            options = options | {KEY: _Call(entries, x.shape[0], run.keys_values(attention, visual))}
+            # the latent may be of another size than the mask was made for, as under a tiled or two-stage sampler
+            where = F.adaptive_avg_pool2d(where, x.shape[-2:])
+            options = options | {KEY: _Call(entries, x.shape[0], run.project(attention, visual), where)}
         return executor(x, timesteps, context, y, control, options, **kwargs)
 
     return wrapper
@@ -254,12 +259,12 @@ def _make_patches(
         if index is None:
             return out
         layer = attention.attentions[index]
-        keys, values = call.keys_values[index]
+        projected = call.projected[index]
         hidden = reduce_rows(captured[0], call, captured[1])
         term = None
-        if hidden is not None and keys.shape[0] == call.rows:
+        if hidden is not None and projected.keys.shape[0] == call.where.shape[0] == call.rows:
             now = list(extra_options.get("cond_or_uncond", call.entries))
-            term = expand_rows(layer(hidden.to(keys.dtype), keys, values), out.shape[0], call, now)
+            term = expand_rows(layer(hidden.to(projected.keys.dtype), projected, call.where), out.shape[0], call, now)
         if term is None or term.shape != out.shape:
             if not run.warned:
                 logger.warning(

@@ -299,13 +299,13 @@ def test_weights_are_loaded_with_the_unet(loaded, conds, monkeypatch):
 def test_keys_are_projected_once_per_run(loaded, conds, monkeypatch):
     handle, model, _ = loaded
     calls = []
-    original = type(handle.visual_attention).keys_values
+    original = type(handle.visual_attention).project
 
     def watch(self, visual):
         calls.append(visual.shape[0])
         return original(self, visual)
 
-    monkeypatch.setattr(type(handle.visual_attention), "keys_values", watch)
+    monkeypatch.setattr(type(handle.visual_attention), "project", watch)
     patched = patching.apply(model, handle, 1, 1, 0, 1)
     run(patched, conds, steps=4)
     assert calls == [6]  # three branches of two pictures, once

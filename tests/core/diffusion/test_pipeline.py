@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 from PIL import Image
 
-from fireedit_core.diffusion.compositing import edit_mask
+from fireedit_core.diffusion.compositing import edit_mask, mask_on_latents
 from fireedit_core.diffusion.guidance import dual_guidance
 from fireedit_core.diffusion.pipeline import FireEditPipeline, encode_latents, noise_scale, pictures_to_tensor, set_timesteps
 from fireedit_core.regions.record import Regions
@@ -184,22 +184,23 @@ def test_denoise_equals_the_formula_written_out(tiny_pipe, picture):
     source = pictures_to_tensor(picture(64, 64))
     conditions = pipe.editor.condition(pipe.editor.tokenize(source, pipe.editor.detect(source)), ["make it red"])
     latent, start = pipe.encode_source(source), noise()
-    out = pipe.denoise(conditions, latent, 4, 3.0, 1.25, tati_strength=1.0, hvca_strength=0.5, latents=start)
+    where = mask_on_latents(conditions.mask)
+    out = pipe.denoise(conditions, where, latent, 4, 3.0, 1.25, tati_strength=1.0, hvca_strength=0.5, latents=start)
     sigmas, null = simple_sigmas(4).float(), conditions.null_embedding
 
-    def predict(x, sigma, t, context, visual, image):
-        kv = pipe.visual_attention.keys_values(visual)
+    def predict(x, sigma, t, context, visual, image, where):
+        payload = {"visual": pipe.visual_attention.project(visual), "where": where, "visual_strength": 0.5}
         scaled = torch.cat([x / (sigma**2 + 1) ** 0.5, image], dim=1)
-        return pipe.unet(scaled, t, context, cross_attention_kwargs={"visual_kv": kv, "visual_strength": 0.5}).sample
+        return pipe.unet(scaled, t, context, cross_attention_kwargs=payload).sample
 
     x = start * (1 + sigmas[0] ** 2) ** 0.5
     for i, t in enumerate((999, 749, 499, 249)):
         timed = pipe.tati(conditions.edit_embedding, torch.tensor([float(t)]))
         zero = torch.zeros_like(latent)
         x0 = dual_guidance(
-            predict(x, sigmas[i], t, timed, conditions.visual, latent),
-            predict(x, sigmas[i], t, null, conditions.visual_image_only, latent),
-            predict(x, sigmas[i], t, null, torch.zeros_like(conditions.visual), zero), 3.0, 1.25,
+            predict(x, sigmas[i], t, timed, conditions.visual, latent, where),
+            predict(x, sigmas[i], t, null, conditions.visual_image_only, latent, 0 * where),
+            predict(x, sigmas[i], t, null, torch.zeros_like(conditions.visual), zero, 0 * where), 3.0, 1.25,
         )  # fmt: skip
         x = x + (x - x0) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
     assert (out - x).abs().max() < 1e-3 * x.abs().max()
@@ -213,7 +214,7 @@ def test_the_first_unet_input_is_the_unit_noise_itself(tiny_pipe, picture):
     seen = []
     hook = tiny_pipe.unet.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     try:
-        tiny_pipe.denoise(conditions, tiny_pipe.encode_source(source), 2, 3.0, 1.25, latents=noise())
+        tiny_pipe.denoise(conditions, mask_on_latents(conditions.mask), tiny_pipe.encode_source(source), 2, 3.0, 1.25, latents=noise())
     finally:
         hook.remove()
     assert len(seen) == 2 and seen[0].shape == (3, 8, 8, 8)  # two steps, all three branches in one call each
@@ -232,9 +233,9 @@ def test_null_branches_do_not_hear_the_instruction(tiny_pipe, picture):
     assert (red.edit_embedding - cat.edit_embedding).abs().max() > 1e-3 and (red.visual - cat.visual).abs().max() > 1e-4
     assert torch.equal(red.visual_image_only, cat.visual_image_only)
     latent = tiny_pipe.encode_source(source)
-    a, b = (tiny_pipe.denoise(c, latent, 2, 0.0, 1.25, latents=noise()) for c in (red, cat))
+    a, b = (tiny_pipe.denoise(c, mask_on_latents(c.mask), latent, 2, 0.0, 1.25, latents=noise()) for c in (red, cat))
     assert torch.equal(a, b)
-    a, b = (tiny_pipe.denoise(red, x, 2, 0.0, 0.0, latents=noise()) for x in (latent, latent.flip(-1)))
+    a, b = (tiny_pipe.denoise(red, mask_on_latents(red.mask), x, 2, 0.0, 0.0, latents=noise()) for x in (latent, latent.flip(-1)))
     assert torch.equal(a, b)
 
 

@@ -11,6 +11,7 @@ from fireedit_core.diffusion.visual_attention import (
     VisualCrossAttention,
     attach_visual_attention,
     cross_attentions,
+    mask_tokens,
 )
 
 
@@ -27,8 +28,9 @@ def unet() -> UNet2DConditionModel:
 def stirred(unet, visual_size: int = 16) -> VisualCrossAttention:
     torch.manual_seed(1)
     visual = VisualCrossAttention.for_unet(unet, visual_size).eval()
-    for layer in visual.attentions:  # to_out starts at zero
+    for layer in visual.attentions:  # both start at zero
         layer.to_out.weight.data.normal_(std=0.3)
+        layer.to_mark.weight.data.normal_(std=0.3)
     return visual.requires_grad_(False)
 
 
@@ -63,7 +65,7 @@ def test_names_and_starting_weights(unet):
     for name, layer in zip(visual.names, visual.attentions, strict=True):
         for part in ("to_q", "to_k", "to_v"):
             assert torch.equal(getattr(layer, part).weight, getattr(modules[name], part).weight)
-        assert not layer.to_out.weight.any()
+        assert not layer.to_out.weight.any() and not layer.to_mark.weight.any()
     other = VisualCrossAttention.for_unet(unet, 24)  # v is wider than the text: K and V cannot be copied
     assert torch.equal(other.attentions[0].to_q.weight, modules[other.names[0]].to_q.weight)
     assert other.attentions[0].to_k.weight.shape == (32, 24)
@@ -75,7 +77,7 @@ def test_layer_equals_attention_by_hand():
     layer = VisualAttentionLayer(channels=8, heads=2, visual_size=6)
     layer.to_out.weight.normal_()
     hidden, visual = torch.randn(1, 5, 8), torch.randn(1, 3, 6)
-    out = layer(hidden, *layer.keys_values(visual))
+    out = layer(hidden, layer.project(visual))
     q, k, v = hidden[0] @ layer.to_q.weight.T, visual[0] @ layer.to_k.weight.T, visual[0] @ layer.to_v.weight.T
     heads = []
     for h in (slice(0, 4), slice(4, 8)):
@@ -87,8 +89,35 @@ def test_layer_equals_attention_by_hand():
 def test_zero_visual_tokens_contribute_exactly_zero():
     layer = VisualAttentionLayer(8, 2, 6)
     layer.to_out.weight.normal_()
-    out = layer(torch.randn(2, 5, 8), *layer.keys_values(torch.zeros(2, 16, 6)))
-    assert (out == 0).all()
+    layer.to_mark.weight.normal_()
+    nothing = layer.project(torch.zeros(2, 16, 6))
+    assert (layer(torch.randn(2, 4, 8), nothing) == 0).all()
+    assert (layer(torch.randn(2, 4, 8), nothing, torch.ones(2, 1, 2, 2)) == 0).all()
+
+
+@torch.no_grad()
+def test_only_the_cells_of_the_mask_are_marked():
+    layer = VisualAttentionLayer(8, 2, 6)  # to_out is zero: what is left is the mark
+    layer.to_mark.weight.normal_()
+    visual, where = torch.randn(2, 3, 6), torch.zeros(2, 1, 4, 4)
+    where[0, 0, :2, 2:] = 1
+    where[1, 0, 3, 3] = 0.5
+    out = layer(torch.randn(2, 16, 8), layer.project(visual), where)
+    mark = visual.mean(1) @ layer.to_mark.weight.T
+    assert torch.allclose(out, where.flatten(2).transpose(1, 2) * mark[:, None], atol=1e-6)
+    coarse = layer(torch.randn(2, 4, 8), layer.project(visual), where)  # one level down: shares of cells
+    assert torch.allclose(coarse[0, :, :], torch.tensor([0, 1, 0, 0])[:, None] * mark[0], atol=1e-6)
+    assert torch.allclose(coarse[1, :, :], torch.tensor([0, 0, 0, 0.125])[:, None] * mark[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("size, tokens", [((64, 64), 4096), ((64, 64), 64), ((13, 24), 7 * 12), ((13, 24), 2 * 3), ((1, 5), 3)])
+def test_mask_tokens_follow_the_levels_of_a_unet(size, tokens):
+    assert mask_tokens(torch.ones(2, 1, *size), tokens).shape == (2, tokens, 1)
+
+
+def test_mask_tokens_refuse_another_shape():
+    with pytest.raises(ValueError, match="does not fit attention over 5 tokens"):
+        mask_tokens(torch.ones(1, 1, 8, 8), 5)
 
 
 def test_without_payload_the_unet_is_the_plain_one_bit_for_bit(unet):
@@ -96,13 +125,13 @@ def test_without_payload_the_unet_is_the_plain_one_bit_for_bit(unet):
     plain = run(unet, x, t, context)
     attached, visual = copy.deepcopy(unet), stirred(unet)
     attach_visual_attention(attached, visual)
-    kv = visual.keys_values(v)
+    kv = visual.project(v)
     assert torch.equal(run(attached, x, t, context), plain)
-    assert torch.equal(run(attached, x, t, context, visual_kv=None, visual_strength=1.0), plain)
-    assert torch.equal(run(attached, x, t, context, visual_kv=kv, visual_strength=0), plain)
-    nothing = visual.keys_values(torch.zeros_like(v))
-    assert torch.equal(run(attached, x, t, context, visual_kv=nothing), plain)
-    assert (run(attached, x, t, context, visual_kv=kv) - plain).abs().max() > 1e-3
+    assert torch.equal(run(attached, x, t, context, visual=None, visual_strength=1.0), plain)
+    assert torch.equal(run(attached, x, t, context, visual=kv, visual_strength=0), plain)
+    nothing = visual.project(torch.zeros_like(v))
+    assert torch.equal(run(attached, x, t, context, visual=nothing), plain)
+    assert (run(attached, x, t, context, visual=kv) - plain).abs().max() > 1e-3
     assert attached.state_dict().keys() == unet.state_dict().keys()  # nothing is registered inside the UNet
 
 
@@ -111,19 +140,19 @@ def test_rows_without_v_in_a_mixed_batch_are_the_plain_ones(unet):
     attached, visual = copy.deepcopy(unet), stirred(unet)
     attach_visual_attention(attached, visual)
     v[1] = 0
-    out = run(attached, x, t, context, visual_kv=visual.keys_values(v))
+    out = run(attached, x, t, context, visual=visual.project(v))
     plain = run(unet, x, t, context)
     assert torch.equal(out[1], plain[1]) and (out[0] - plain[0]).abs().max() > 1e-3
-    alone = run(attached, x[:1], t[:1], context[:1], visual_kv=visual.keys_values(v[:1]))
+    alone = run(attached, x[:1], t[:1], context[:1], visual=visual.project(v[:1]))
     assert torch.allclose(out[:1], alone, atol=1e-5)
 
 
 def test_every_layer_gets_its_own_keys_and_the_strength_is_linear(unet):
-    """One hook per layer sees h, and what is added there is strength * layer(h, K, V) of that layer."""
+    """One hook per layer sees h, and what is added there is strength * layer(h, projected v, mask) of that layer."""
     x, t, context, v = inputs()
     attached, visual = copy.deepcopy(unet), stirred(unet)
     attach_visual_attention(attached, visual)
-    kv, seen = visual.keys_values(v), {}
+    kv, seen = visual.project(v), {}
     plain_processors = {n: m for n, m in cross_attentions(unet)}
 
     def hook(name):
@@ -133,12 +162,13 @@ def test_every_layer_gets_its_own_keys_and_the_strength_is_linear(unet):
 
     for name, module in cross_attentions(attached):
         module.register_forward_hook(hook(name), with_kwargs=True)
-    run(attached, x, t, context, visual_kv=kv, visual_strength=0.25)
+    where = torch.rand(x.shape[0], 1, *x.shape[-2:])
+    run(attached, x, t, context, visual=kv, where=where, visual_strength=0.25)
     assert list(visual.names) == [n for n, _ in cross_attentions(attached)] and seen.keys() == set(visual.names)
     with torch.no_grad():
-        for name, layer, (keys, values) in zip(visual.names, visual.attentions, kv, strict=True):
+        for name, layer, projected in zip(visual.names, visual.attentions, kv, strict=True):
             hidden, text, out = seen[name]
-            expected = plain_processors[name](hidden, encoder_hidden_states=text) + 0.25 * layer(hidden, keys, values)
+            expected = plain_processors[name](hidden, encoder_hidden_states=text) + 0.25 * layer(hidden, projected, where)
             assert torch.allclose(out, expected, atol=1e-5)
 
 
@@ -154,15 +184,17 @@ def test_attaching_again_replaces_the_first(unet):
     attach_visual_attention(attached, first)
     attach_visual_attention(attached, second)  # its to_out is zero
     with torch.no_grad():
-        kv = second.keys_values(v)
-    assert torch.equal(run(attached, x, t, context, visual_kv=kv), run(unet, x, t, context))
+        kv = second.project(v)
+    assert torch.equal(run(attached, x, t, context, visual=kv), run(unet, x, t, context))
 
 
 def test_gradients_reach_every_weight(unet):
     x, t, context, v = inputs()
     attached, visual = copy.deepcopy(unet), stirred(unet).requires_grad_(True)
     attach_visual_attention(attached, visual)
-    attached(x, t, context, cross_attention_kwargs={"visual_kv": visual.keys_values(v)}).sample.square().sum().backward()
+    attached(
+        x, t, context, cross_attention_kwargs={"visual": visual.project(v), "where": torch.rand(x.shape[0], 1, *x.shape[-2:])}
+    ).sample.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in visual.parameters())
 
 
@@ -173,6 +205,6 @@ def test_round_trip_on_disk(unet, tmp_path):
     assert loaded.names == visual.names
     v = inputs()[3]
     with torch.no_grad():
-        pairs = zip(loaded.keys_values(v), visual.keys_values(v), strict=True)
+        pairs = zip(loaded.project(v), visual.project(v), strict=True)
         assert all(torch.equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True))
     attach_visual_attention(copy.deepcopy(unet), loaded)
