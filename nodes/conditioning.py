@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import comfy.conds
 import torch
@@ -15,7 +16,7 @@ from .errors import FireEditNodeError, named
 from .host import models
 from .host.compat import CATEGORY, io, schema, ui
 from .host.patching import GATE, VISUAL, WHERE
-from .pictures import batch_text, size_of, to_core, to_host
+from .pictures import batch_text, check_mask, size_of, to_core, to_host
 from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
 
 logger = logging.getLogger("fireedit")
@@ -51,6 +52,11 @@ class FireEditVLMConditioning(io.ComfyNode):
                     tooltip="Long side in pixels at which the model works; the result always comes back at the picture's own "
                     "size. 0 is the size that the bundle was trained for.",
                 ),
+                io.Mask.Input(
+                    "mask", optional=True,
+                    tooltip="Edit here instead of where the instruction seems to point: a mask at the picture's size, e.g. the "
+                    "grounding output after some painting.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="Instruction and picture."),
@@ -73,7 +79,7 @@ class FireEditVLMConditioning(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, fireedit, region_tokens, image, vae, instruction, working_size) -> io.NodeOutput:
+    def execute(cls, fireedit, region_tokens, image, vae, instruction, working_size, mask=None) -> io.NodeOutput:
         """One pass of the language model per batch, one encoding of the source."""
         pictures = to_core(image, NAME)
         count, size = pictures.shape[0], size_of(pictures)
@@ -87,10 +93,13 @@ class FireEditVLMConditioning(io.ComfyNode):
             )
         with named(NAME):
             instructions = check_instructions(split_instruction(instruction, count), count)
+        chosen = None if mask is None else check_mask(mask, pictures, NAME)
         models.use(fireedit.language)
         models.check_interrupted()
         with named(NAME):
             conditions = fireedit.editor.condition(region_tokens, instructions)
+        if chosen is not None:
+            conditions = replace(conditions, mask=chosen.to(conditions.mask))
         side = working_size or int(fireedit.options["native_size"])
         plan = WorkingSize.plan(size, side)
         source = vae.encode(to_host(plan.shrink(pictures)))

@@ -9,7 +9,7 @@ out.images[0].save("edit.png")
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ class FireEditPipeline(DiffusionPipeline):
         tati_strength: float = 1.0,
         hvca_strength: float = 1.0,
         regions: list[Regions] | None = None,
+        mask: Tensor | None = None,
         working_size: int | None = None,
         keep_outside: str = "off",
         generator: torch.Generator | None = None,
@@ -116,12 +117,13 @@ class FireEditPipeline(DiffusionPipeline):
             instruction: one for all pictures, or one each (one picture may take several).
             num_inference_steps, text_guidance, image_guidance: None takes the bundle's own.
             regions: use these instead of detecting, one `Regions` per picture.
+            mask: edit here, (B, H, W) or (1, H, W) in 0..1 at the pictures' size, instead of where the instruction points.
             working_size: long side in pixels that the model works at; None is the bundle's native size, 0 the picture's own.
             keep_outside: "off", or "exact" for source pixels bit for bit outside the feathered edit mask.
             latents: unit noise (B, C, h, w) to start from instead of drawing it from `generator`.
 
         Raises:
-            ValueError: for empty instructions, pictures of unequal sizes or an unknown `keep_outside`.
+            ValueError: for empty instructions, pictures or a mask of unequal sizes or an unknown `keep_outside`.
         """
         if keep_outside not in ("off", "exact"):
             raise ValueError(f"keep_outside must be 'off' or 'exact', got {keep_outside!r}")
@@ -136,6 +138,10 @@ class FireEditPipeline(DiffusionPipeline):
         if len(tokens) != source.shape[0]:
             tokens = repeat_tokens(tokens, source.shape[0])
         conditions = self.editor.condition(tokens, instructions)
+        if mask is not None:
+            if mask.shape not in (conditions.mask.shape, (1, *size)):
+                raise ValueError(f"the mask has shape {tuple(mask.shape)}, the pictures need {tuple(conditions.mask.shape)}")
+            conditions = replace(conditions, mask=mask.to(conditions.mask).expand_as(conditions.mask))
         plan = WorkingSize.plan(size, self.config.native_size if working_size is None else working_size)
         source_latent = self.encode_source(plan.shrink(source))
         where = mask_on_latents(plan.shrink(conditions.mask[:, None])[:, 0])

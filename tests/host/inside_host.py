@@ -58,13 +58,20 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def conds(loaded):
-    """positive, image_only, negative, latent for two pictures."""
-    handle, _, vae = loaded
+def tokens(loaded):
+    """Two pictures and their region tokens."""
+    handle = loaded[0]
     images = torch.stack([torch.from_numpy(picture(seed=i)).float() / 255 for i in range(2)])
     regions = nodes.FireEditRegionDetect.execute(handle, images, 0.15, 0.6, 100)[0]
-    tokens = nodes.FireEditRegionTokenize.execute(handle, images, regions)[0]
-    return nodes.FireEditVLMConditioning.execute(handle, tokens, images, vae, INSTRUCTION, 0)
+    return images, nodes.FireEditRegionTokenize.execute(handle, images, regions)[0]
+
+
+@pytest.fixture(scope="module")
+def conds(loaded, tokens):
+    """positive, image_only, negative, latent for two pictures."""
+    handle, _, vae = loaded
+    images, region_tokens = tokens
+    return nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, 0)
 
 
 def run(model, conds, text=2.0, image=1.5, steps=3, rows=None, seed=3):
@@ -490,10 +497,13 @@ def test_conditioning_contract(conds, loaded):
     positive, image_only, negative = (c[0] for c in conds.args[:3])
     shapes = [(c[0].shape, {k: v.cond.shape for k, v in c[1]["model_conds"].items()}) for c in (positive, image_only, negative)]
     assert shapes[0] == shapes[1] == shapes[2]
-    assert shapes[0][0] == (2, 77, CONFIG.context_size) and set(shapes[0][1]) == {"fireedit_visual", "fireedit_gate"}
+    assert shapes[0][0] == (2, 77, CONFIG.context_size) and set(shapes[0][1]) == {"fireedit_visual", "fireedit_where", "fireedit_gate"}
     gates = [c[1]["model_conds"]["fireedit_gate"].cond.flatten().tolist() for c in (positive, image_only, negative)]
     assert gates == [[1, 1], [0, 0], [0, 0]]
     assert not negative[1]["model_conds"]["fireedit_visual"].cond.any()
+    where = [c[1]["model_conds"]["fireedit_where"].cond for c in (positive, image_only, negative)]
+    assert torch.allclose(where[0], torch.nn.functional.avg_pool2d(conds.args[4][:, None], 8), atol=1e-5)
+    assert where[0].any() and not where[1].any() and not where[2].any()
     assert torch.equal(image_only[0], negative[0]) and torch.equal(image_only[0][:1], image_only[0][1:])
     null = loaded[0].editor.tati.null_embedding
     assert torch.allclose(negative[0][:1], null.float())
@@ -503,6 +513,19 @@ def test_conditioning_contract(conds, loaded):
     assert mask.shape == (2, 64, 64) and 0 <= mask.min() and mask.max() <= 1 and len(regions) == 2
     for one in regions:
         assert one.scores.tolist() == sorted(one.scores.tolist(), reverse=True)
+
+
+def test_a_mask_of_ones_own_moves_the_edit(loaded, tokens, conds):
+    handle, model, vae = loaded
+    images, region_tokens = tokens
+    mask = torch.zeros(1, 64, 64)
+    mask[:, 8:24, 40:] = 1
+    moved = nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, 0, mask)
+    assert torch.equal(moved.args[4].cpu(), mask.expand(2, -1, -1))
+    where = moved.args[0][0][1]["model_conds"]["fireedit_where"].cond
+    assert where[:, 0, 1:3, 5:].eq(1).all() and where.sum() == 2 * 6
+    patched = patching.apply(model, handle, 1, 1, 0, 1)
+    assert (run(patched, moved) - run(patched, conds)).abs().max() > 1e-4
 
 
 def test_conditioning_survives_the_hosts_nodes(loaded, conds):

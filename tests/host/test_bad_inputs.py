@@ -175,6 +175,14 @@ def test_mask_of_another_size(server: ComfyServer):
     assert said.startswith("FireEditSample|FireEdit Sample: the mask has shape (1, 48, 32)")
 
 
+def test_place_of_another_size(server: ComfyServer):
+    graph = edit(server)
+    graph["20"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 32, "height": 48}}
+    graph["5"]["inputs"]["mask"] = ["20", 0]
+    said = message(server, graph)
+    assert said.startswith("FireEditVLMConditioning|FireEdit VLM Conditioning: the mask has shape (1, 48, 32)")
+
+
 def test_exact_without_mask(server: ComfyServer):
     graph = edit(server, FireEditSample={"keep_outside": "exact"})
     del graph["7"]["inputs"]["mask"]

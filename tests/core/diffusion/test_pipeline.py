@@ -240,6 +240,23 @@ def test_null_branches_do_not_hear_the_instruction(tiny_pipe, picture):
 
 
 @torch.no_grad()
+def test_a_mask_of_ones_own_replaces_the_grounding(tiny_pipe, picture):
+    image = picture(64, 64)
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :32, :32] = 1
+    edit = lambda **options: tiny_pipe(  # noqa: E731
+        image, "make it red", num_inference_steps=2, latents=noise(), output_type="pt", **options
+    )
+    plain, moved, same = edit(), edit(mask=mask), edit(mask=edit().mask)
+    assert torch.equal(moved.mask, mask) and (moved.images - plain.images).abs().max() > 1e-4
+    assert torch.equal(same.images, plain.images)
+    kept = edit(mask=mask, keep_outside="exact").images
+    assert torch.equal(kept[..., 48:, 48:], pictures_to_tensor(image)[..., 48:, 48:])
+    with pytest.raises(ValueError, match="mask has shape"):
+        edit(mask=torch.zeros(1, 32, 64))
+
+
+@torch.no_grad()
 def test_source_latent_is_the_mode_and_scaled_as_the_bundle_says(tiny_pipe, picture):
     from diffusers import AutoencoderKL
 
