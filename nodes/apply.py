@@ -31,7 +31,7 @@ class FireEditApply(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "hvca_strength", default=1.0, min=0.0, max=2.0, step=0.05,
-                    tooltip="How much visual detail of the source, and of where to edit, reaches the UNet. 1 is as trained, 0 turns it off.",
+                    tooltip="How much visual detail of the source, and of the place to edit, reaches the UNet. 1 is as trained, 0 is off.",
                 ),
                 io.Float.Input(
                     "start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
