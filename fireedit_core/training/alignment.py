@@ -76,7 +76,7 @@ class AuxiliaryHeads(nn.Module):
             loss = loss + _cross_entropy(head(embedding[:, index]).float(), getattr(batch.labels, name))
         row = len(self.questions)
         box = self.edit_box(embedding[:, row]).float()
-        loss = loss + 5 * F.smooth_l1_loss(box, batch.labels.edit_box, beta=0.1)
+        loss = loss + 20 * F.smooth_l1_loss(box, batch.labels.edit_box, beta=0.1)
         look = self.look(embedding[:, row + 1 : row + 3].flatten(1)).float()
         return loss + 5 * F.mse_loss(look, look_of(batch).flatten(1))
 
