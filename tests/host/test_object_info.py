@@ -15,7 +15,7 @@ NODES = {
     "FireEditRegionDetect": (["fireedit", "image", "score_threshold", "iou_threshold", "max_regions"], ["REGIONS"]),
     "FireEditRegionTokenize": (["fireedit", "image", "regions"], ["REGION_TOKENS"]),
     "FireEditVLMConditioning": (
-        ["fireedit", "region_tokens", "image", "vae", "instruction", "working_size"],
+        ["fireedit", "region_tokens", "image", "vae", "instruction", "working_size", "mask"],
         ["CONDITIONING", "CONDITIONING", "CONDITIONING", "LATENT", "MASK", "REGIONS"],
     ),
     "FireEditApply": (
