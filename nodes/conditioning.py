@@ -9,7 +9,7 @@ from dataclasses import replace
 import comfy.conds
 import torch
 
-from fireedit_core.diffusion.compositing import WorkingSize, mask_on_latents
+from fireedit_core.diffusion.compositing import WorkingSize
 from fireedit_core.editor import EditConditions, check_instructions
 
 from .errors import FireEditNodeError, named
@@ -109,7 +109,7 @@ class FireEditVLMConditioning(io.ComfyNode):
                 NAME, f"this VAE made a latent of shape {tuple(source.shape)} instead of {expected} cells. Connect the VAE of "
                 "FireEdit Loader.",
             )  # fmt: skip
-        where = mask_on_latents(plan.shrink(conditions.mask[:, None])[:, 0])
+        where = plan.mask_on_latents(conditions.mask)
         text = report(fireedit, conditions, instructions)
         return io.NodeOutput(
             *conditionings(conditions, where, source, side),

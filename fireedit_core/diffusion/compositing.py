@@ -44,6 +44,10 @@ class WorkingSize:
         pad = (0, self.padded[1] - self.inner[1], 0, self.padded[0] - self.inner[0])
         return F.pad(images, pad, mode="replicate") if any(pad) else images
 
+    def mask_on_latents(self, mask: Tensor) -> Tensor:
+        """Share of each latent cell at the working size that a mask (B, H, W) of the picture covers, (B, 1, h, w)."""
+        return mask_on_latents(self.shrink(mask[:, None])[:, 0])
+
     def restore(self, edited: Tensor, source: Tensor, mask: Tensor) -> Tensor:
         """The edit (B, C, *padded) at the picture's own size (B, C, H, W).
 

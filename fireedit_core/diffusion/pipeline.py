@@ -24,7 +24,7 @@ from ..checkpoints.bundle import COMPONENTS, OPTIONS, bundle_options, load_compo
 from ..editor import EditConditions, FireEditor, repeat_tokens
 from ..regions.record import Regions
 from ..vlm import RegionAwareVLM
-from .compositing import WorkingSize, composite, edit_mask, mask_on_latents
+from .compositing import WorkingSize, composite, edit_mask
 from .guidance import combine, needed_branches
 from .visual_attention import attach_visual_attention
 
@@ -144,7 +144,7 @@ class FireEditPipeline(DiffusionPipeline):
             conditions = replace(conditions, mask=mask.to(conditions.mask).expand_as(conditions.mask))
         plan = WorkingSize.plan(size, self.config.native_size if working_size is None else working_size)
         source_latent = self.encode_source(plan.shrink(source))
-        where = mask_on_latents(plan.shrink(conditions.mask[:, None])[:, 0])
+        where = plan.mask_on_latents(conditions.mask)
         result = self.denoise(
             conditions, where, source_latent, num_inference_steps or self.config.steps,
             self.config.text_guidance if text_guidance is None else text_guidance,
@@ -169,8 +169,7 @@ class FireEditPipeline(DiffusionPipeline):
         Args:
             where: (B, 1, h, w), `mask_on_latents` of the grounding mask at working size.
 
-        Every branch that the guidance scales need runs in one batch per step; the visual attention
-        projects v once.
+        Every branch that the guidance scales need runs in one batch per step; the visual attention projects v once.
         """
         unet, scheduler, c = self.unet, self.scheduler, conditions
         count = source_latent.shape[0]

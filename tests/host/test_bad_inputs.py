@@ -167,20 +167,15 @@ def test_batch_of_another_number(server: ComfyServer):
     assert "2 pictures came, but regions of 1 picture" in message(server, graph)
 
 
-def test_mask_of_another_size(server: ComfyServer):
+@pytest.mark.parametrize("node, name", (
+    ("7", "FireEditSample|FireEdit Sample"), ("5", "FireEditVLMConditioning|FireEdit VLM Conditioning"),
+))  # fmt: skip
+def test_mask_of_another_size(server: ComfyServer, node: str, name: str):
     graph = edit(server)
     graph["20"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 32, "height": 48}}
-    graph["7"]["inputs"]["mask"] = ["20", 0]
+    graph[node]["inputs"]["mask"] = ["20", 0]
     said = message(server, graph)
-    assert said.startswith("FireEditSample|FireEdit Sample: the mask has shape (1, 48, 32)")
-
-
-def test_place_of_another_size(server: ComfyServer):
-    graph = edit(server)
-    graph["20"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 32, "height": 48}}
-    graph["5"]["inputs"]["mask"] = ["20", 0]
-    said = message(server, graph)
-    assert said.startswith("FireEditVLMConditioning|FireEdit VLM Conditioning: the mask has shape (1, 48, 32)")
+    assert said.startswith(f"{name}: the mask has shape (1, 48, 32)")
 
 
 def test_exact_without_mask(server: ComfyServer):
