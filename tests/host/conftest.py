@@ -11,6 +11,7 @@ import pytest
 from scripts.comfy_host import ComfyServer, HostNotFound
 
 HERE = Path(__file__).resolve().parent
+collect_ignore = ["inside"]  # run by test_inside.py in another process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The conditionings and what else the conditioning node makes of its input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.host.inside.pack import nodes, run  # first: it makes the pack importable
+from tests.host.small import CONFIG, INSTRUCTION
+
+from fireedit_pack.nodes import conditioning  # isort: skip
+from fireedit_pack.nodes.host import patching  # isort: skip
+from fireedit_pack.nodes.pictures import to_core  # isort: skip
+
+
+def test_conditioning_contract(conds, loaded):
+    """Design D3: same keys and shapes on all three."""
+    positive, image_only, negative = (c[0] for c in conds.args[:3])
+    shapes = [(c[0].shape, {k: v.cond.shape for k, v in c[1]["model_conds"].items()}) for c in (positive, image_only, negative)]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert shapes[0][0] == (2, 77, CONFIG.context_size) and set(shapes[0][1]) == {"fireedit_visual", "fireedit_where", "fireedit_gate"}
+    gates = [c[1]["model_conds"]["fireedit_gate"].cond.flatten().tolist() for c in (positive, image_only, negative)]
+    assert gates == [[1, 1], [0, 0], [0, 0]]
+    assert not negative[1]["model_conds"]["fireedit_visual"].cond.any()
+    where = [c[1]["model_conds"]["fireedit_where"].cond for c in (positive, image_only, negative)]
+    assert torch.allclose(where[0], torch.nn.functional.avg_pool2d(conds.args[4][:, None], 8), atol=1e-5)
+    assert where[0].any() and not where[1].any() and not where[2].any()
+    assert torch.equal(image_only[0], negative[0]) and torch.equal(image_only[0][:1], image_only[0][1:])
+    null = loaded[0].editor.tati.null_embedding
+    assert torch.allclose(negative[0][:1], null.float())
+    assert "concat_latent_image" in positive[1] and "concat_latent_image" in image_only[1]
+    assert "concat_latent_image" not in negative[1] and not conds.args[3]["samples"].any()
+    mask, regions = conds.args[4], conds.args[5]
+    assert mask.shape == (2, 64, 64) and 0 <= mask.min() and mask.max() <= 1 and len(regions) == 2
+    for one in regions:
+        assert one.scores.tolist() == sorted(one.scores.tolist(), reverse=True)
+
+
+def test_a_mask_of_ones_own_moves_the_edit(loaded, tokens, conds):
+    handle, model, vae = loaded
+    images, region_tokens = tokens
+    mask = torch.zeros(1, 64, 64)
+    mask[:, 8:24, 40:] = 1
+    moved = nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, 0, mask)
+    assert torch.equal(moved.args[4].cpu(), mask.expand(2, -1, -1))
+    where = moved.args[0][0][1]["model_conds"]["fireedit_where"].cond
+    assert where[:, 0, 1:3, 5:].eq(1).all() and where.sum() == 2 * 6
+    patched = patching.apply(model, handle, 1, 1, 0, 1)
+    assert (run(patched, moved) - run(patched, conds)).abs().max() > 1e-4
+
+
+def test_conditioning_survives_the_hosts_nodes(loaded, conds):
+    """Timed and combined conditionings, as the stock nodes make them."""
+    import node_helpers
+
+    handle, model, _ = loaded
+    patched = patching.apply(model, handle, 1, 1, 0, 1)
+    early = node_helpers.conditioning_set_values(conds.args[0], {"start_percent": 0.0, "end_percent": 0.5})
+    late = node_helpers.conditioning_set_values(conds.args[0], {"start_percent": 0.5, "end_percent": 1.0})
+    timed = type("Timed", (), {"args": (early + late, *conds.args[1:])})()
+    assert (run(patched, timed) - run(patched, conds)).abs().max() <= 1e-4
+
+
+def test_instruction_lines():
+    split = conditioning.split_instruction
+    assert split(" remove  the cat\n", 1) == ["remove the cat"] and split("a\nb", 2) == ["a", "b"]
+    assert split("a\n\nb\n", 2) == ["a", "b"] and split("a\nb", 3) == ["a b"] and split("a\nb", 1) == ["a b"]
+    assert split("", 1) == [""]
+
+
+def test_pictures():
+    assert to_core(torch.rand(2, 5, 6, 4), "x").shape == (2, 3, 5, 6)
+    assert to_core(torch.rand(5, 6, 1), "x").shape == (1, 3, 5, 6)
+    with pytest.raises(ValueError, match="^A Node: expected an IMAGE"):
+        to_core(torch.rand(2, 5, 6, 2), "A Node")

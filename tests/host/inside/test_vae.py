@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bundle's autoencoder as a host VAE."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.host.small import CONFIG, picture
+
+
+def test_vae_is_the_pipelines(loaded):
+    from fireedit_core.diffusion.pipeline import decode_latents, encode_latents
+
+    vae = loaded[2]
+    image = torch.from_numpy(picture()).float()[None] / 255
+    module = vae.first_stage_model.autoencoder
+    latent = vae.encode(image)
+    assert latent.shape == (1, CONFIG.latent_channels, 8, 8) and vae.latent_channels == CONFIG.latent_channels
+    assert torch.allclose(latent, encode_latents(module, image.movedim(-1, 1)), atol=1e-5)
+    assert torch.allclose(vae.decode(latent), decode_latents(module, latent).movedim(1, -1), atol=1e-5)
+    assert vae.spacial_compression_encode() == vae.spacial_compression_decode() == 8
+    assert loaded[1].model.latent_format is vae.latent_format
+
+
+@pytest.mark.parametrize("kind", ("kl", "tiny"))
+def test_other_autoencoders(kind):
+    from diffusers import AutoencoderKL, AutoencoderTiny
+    from fireedit_pack.nodes.host.vae import BundleVAE
+
+    if kind == "kl":
+        blocks = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
+        module = AutoencoderKL(
+            latent_channels=4, block_out_channels=(32,) * 4, down_block_types=blocks[0], up_block_types=blocks[1],
+            scaling_factor=0.18215,
+        )  # fmt: skip
+    else:
+        module = AutoencoderTiny(latent_channels=4, decoder_block_out_channels=(32,) * 4, encoder_block_out_channels=(32,) * 4)
+    vae = BundleVAE(module.eval())
+    latent = vae.encode(torch.rand(1, 64, 48, 3))
+    assert latent.shape == (1, 4, 8, 6) and vae.decode(latent).shape == (1, 64, 48, 3)
+    assert len(vae.latent_format.latent_rgb_factors) == 4
