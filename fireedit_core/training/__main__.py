@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fireedit_core.training", description=__doc__)
     shares = ", ".join(f"{name} {share:.0%}%" for name, share in SHARES.items())
     parser.add_argument("--budget", type=minutes, default=minutes("3h"), help=f"wall-clock time of all stages ({shares})")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="only these; the others are read from --out")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="the others are read from --out, else --bundle")
     parser.add_argument("--pairs", type=int, default=24_000, help="cached training pairs of the diffusion stage")
     parser.add_argument("--out", type=Path, default=Path(".cache/runs/tiny"), help="states, caches, logs and sheets")
     parser.add_argument("--bundle", type=Path, default=Path("models/fireedit-tiny"), help="folder that receives the weights")

@@ -48,7 +48,7 @@ def stage_configs(minutes: float) -> dict[str, StageConfig]:
 def build_tiny(
     out: Path | str, bundle: Path | str, minutes: float, stages: Sequence[str] = STAGES, pairs: int = 24_000
 ) -> None:
-    """Train the chosen stages and write the bundle; stages that are not chosen are read from `out`.
+    """Train the chosen stages and write the bundle; stages that are not chosen are read from `out`, else from `bundle`.
 
     Args:
         out: folder of states, caches, logs and sheets. bundle: folder that receives the weights.
@@ -74,9 +74,9 @@ def build_tiny(
         train_alignment(components, WORLD, out, configs["alignment"])
         save_parts(components, out, ALIGNED)
     else:
-        load_parts(components, out, ALIGNED)
+        load_parts(components, ALIGNED, out, bundle)
     if "diffusion" in stages:
-        load_parts(components, out, TRAINED)
+        load_parts(components, [name for name in TRAINED if (out / "parts" / name).is_dir()], out, bundle)
         cache = EditCache(components, WORLD, out / "cache", pairs)
 
         def show() -> None:
@@ -90,7 +90,7 @@ def build_tiny(
         train_diffusion(components, cache, out, configs["diffusion"], show)
         save_parts(components, out, TRAINED)
     else:
-        load_parts(components, out, TRAINED)
+        load_parts(components, TRAINED, out, bundle)
     write_bundle(components, out, bundle)
 
 
@@ -123,17 +123,19 @@ def save_parts(components: dict[str, Any], out: Path, names: Sequence[str]) -> N
         components[name].save_pretrained(out / "parts" / name)
 
 
-def load_parts(components: dict[str, Any], out: Path, names: Sequence[str]) -> None:
-    """Replace components by those saved below `out/parts`, where they exist."""
+def load_parts(components: dict[str, Any], names: Sequence[str], out: Path, bundle: Path) -> None:
+    """Replace the weights of components by those of an earlier stage.
+
+    Raises:
+        FileNotFoundError: for a part that neither `out` nor `bundle` has; going on with random weights helps nobody.
+    """
     for name in names:
-        folder = out / "parts" / name
-        if folder.is_dir():
-            loaded = type(components[name]).from_pretrained(folder)
-            components[name].load_state_dict(loaded.state_dict())
+        loaded = type(components[name]).from_pretrained(_part(out, bundle, name))
+        components[name].load_state_dict(loaded.state_dict())
 
 
 def _part(out: Path, bundle: Path, name: str) -> Path:
     for folder in (out / "parts" / name, bundle / name):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"no trained {name} in {out / 'parts'} or {bundle}: train that stage first (--stages {name})")
+    raise FileNotFoundError(f"no trained {name} in {out / 'parts'} or {bundle}: train the stage that makes it first (--stages)")
