@@ -32,7 +32,7 @@ logger = logging.getLogger("fireedit")
 # Shares of the budget. Appearance is what costs samples (the last stage), the rest is learnt in minutes.
 SHARES = {"detector": 0.03, "autoencoder": 0.2, "alignment": 0.3, "diffusion": 0.47}
 STAGES = tuple(SHARES)
-OPTIONS = {"native_size": 128, "source_latent_scaled": True, "text_guidance": 1.0, "image_guidance": 1.0, "steps": 20}
+OPTIONS = {"native_size": 128, "source_latent_scaled": True, "text_guidance": 1.0, "image_guidance": 1.0, "steps": 1}
 
 
 def stage_configs(minutes: float) -> dict[str, StageConfig]:
