@@ -17,10 +17,10 @@ ROUTES = (("fireedit_edit", "7", "FireEditSample"), ("fireedit_stock_sampler", "
 
 @pytest.mark.parametrize("name, node, inputs", ROUTES)
 def test_interrupt_stops_within_a_step(server: ComfyServer, name: str, node: str, inputs: str):
-    image = server.upload_image(picture(512, 512, seed=21), "interrupt.png")
+    image = server.upload_image(picture(768, 768, seed=21), "interrupt.png")
     settings = {
         "FireEditLoader": {"bundle": install(server)}, "LoadImage": {"image": image},
-        "FireEditVLMConditioning": {"instruction": "remove the cat", "working_size": 512},
+        "FireEditVLMConditioning": {"instruction": "remove the cat", "working_size": 768},
     }  # fmt: skip
     long = load_workflow(name, **settings, **{inputs: {"steps": STEPS}})
     prompt = server.queue(long)
