@@ -21,13 +21,15 @@ def make_portable(path: Path | str) -> None:
 
     - tokenizers are `PreTrainedTokenizerFast` (5.x: `TokenizersBackend`);
     - the keys of a `CLIPVisionModel` start with `vision_model.` (5.x leaves it out, 4.57 would load nothing);
-    - `rope_theta` stands in the config itself too (5.x: only inside `rope_parameters`, 4.57 would take its default).
+    - `rope_theta` stands in the config itself too (5.x: only inside `rope_parameters`, 4.57 would take its default);
+    - no `_name_or_path`: the folder that the trainer read a part from means nothing elsewhere.
     """
     path = Path(path)
     with _edited(path / "tokenizer_config.json") as config:
         if "tokenizer_class" in config:
             config["tokenizer_class"] = portable_name(config["tokenizer_class"])
     with _edited(path / "config.json") as config:
+        config.pop("_name_or_path", None)
         rope = config.get("rope_parameters")
         if isinstance(rope, dict) and "rope_theta" in rope:
             config.setdefault("rope_theta", rope["rope_theta"])

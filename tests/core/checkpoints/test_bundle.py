@@ -109,6 +109,12 @@ def test_portable_form_is_written_once_and_carries_rope_theta(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text()) == config | {"rope_theta": 1e6}
 
 
+def test_the_trainers_folders_are_not_written(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "AutoencoderDC", "_name_or_path": "/home/me/runs/vae"}))
+    make_portable(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == {"_class_name": "AutoencoderDC"}
+
+
 def test_a_tokenizer_named_by_transformers_5_loads(broken):
     edit_index(broken, tokenizer=["transformers", "TokenizersBackend"])
     assert load_component(broken, "tokenizer")("the cat")["input_ids"]

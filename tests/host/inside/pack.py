@@ -18,8 +18,6 @@ import comfy.cli_args  # noqa: E402
 comfy.cli_args.args.cpu = True
 
 import comfy.latent_formats  # noqa: E402
-import comfy.sample  # noqa: E402, F401
-import comfy.samplers  # noqa: E402, F401
 from diffusers import UNet2DConditionModel  # noqa: E402
 
 
