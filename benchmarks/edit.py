@@ -2,8 +2,8 @@
 """Time the same edits in a warm ComfyUI server and in `FireEditPipeline`, turn by turn.
 
 Each run has a picture, an instruction and a seed of its own, so the server cannot answer from its cache. Both sides start
-from a PNG file and end with a PNG, sample with the numbers of the workflow, and use as many CPU threads. They take turns,
-so that whatever else the machine does falls on both.
+from a PNG file and end with the same two PNGs, the edit and the overlay of the regions; they sample with the numbers of the
+workflow and use as many CPU threads. They take turns, so that whatever else the machine does falls on both.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from fireedit_core.data import SceneGenerator
-from fireedit_core.diffusion.pipeline import FireEditPipeline
+from fireedit_core.diffusion.pipeline import FireEditPipeline, pictures_to_tensor
+from fireedit_core.regions.drawing import draw_regions
 from scripts.comfy_host import ComfyServer
 from scripts.demo import stage_seconds
 from scripts.host_lookup import REPO
 from scripts.workflow import Workflow, WorkflowError, use_bundle
 
 log = logging.getLogger("fireedit")
-
-CORE_STAGES = ("detect", "tokenize", "read", "apply", "sample")
 
 
 @dataclass
@@ -58,12 +57,6 @@ class Timing:
         """Median of the graph over median of the pipeline."""
         return statistics.median(self.graph) / statistics.median(self.pipeline)
 
-    @property
-    def core_ratio(self) -> float:
-        """The same without the graph's reading and writing of files and its overlay."""
-        own = [sum(stages[name] for name in CORE_STAGES) for stages in self.stages]
-        return statistics.median(own) / statistics.median(self.pipeline)
-
 
 def bundle_folder(bundle: str) -> Path:
     """Where a bundle lies, given by folder or by its name below the pack's models/. Raises WorkflowError if nowhere."""
@@ -88,6 +81,7 @@ def measure(bundle: str | None, runs: int, steps: int, warmups: int = 1) -> Timi
     flow.set("FireEditSample", "steps", steps)
     guidance = {name: float(flow.get("FireEditSample", name)) for name in ("text_guidance", "image_guidance")}
     keep = flow.get("FireEditSample", "keep_outside")
+    zoom = flow.get("FireEditRegionsPreview", "zoom")
     timing = Timing(settings={"bundle": folder.name, "steps": steps, **guidance, "keep_outside": keep})
     timing.system_load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     pictures = SceneGenerator(split="heldout", seed=1, masks=False)
@@ -106,7 +100,7 @@ def measure(bundle: str | None, runs: int, steps: int, warmups: int = 1) -> Timi
             seed, text = 1000 + index, sample.instruction
             warm = index >= warmups
             first = lambda: _graph(server, flow, path, text, seed, timing, warm)  # noqa: B023, E731
-            second = lambda: _pipeline(pipe, path, text, seed, steps, guidance, keep, timing, warm)  # noqa: B023, E731
+            second = lambda: _pipeline(pipe, path, text, seed, steps, guidance, keep, zoom, timing, warm)  # noqa: B023, E731
             # who goes first changes from run to run
             if index % 2:
                 drawn, made = second(), first()
@@ -133,7 +127,7 @@ def _graph(server: ComfyServer, base: Workflow, path: Path, text: str, seed: int
 
 
 def _pipeline(
-    pipe: FireEditPipeline, path: Path, text: str, seed: int, steps: int, guidance: dict[str, float], keep: str,
+    pipe: FireEditPipeline, path: Path, text: str, seed: int, steps: int, guidance: dict[str, float], keep: str, zoom: int,
     timing: Timing, warm: bool,
 ) -> np.ndarray:  # fmt: skip
     begin = time.perf_counter()
@@ -143,7 +137,9 @@ def _pipeline(
         picture, text, num_inference_steps=steps, keep_outside=keep,
         generator=torch.Generator().manual_seed(seed), **guidance,
     )  # fmt: skip
-    out.images[0].save(io.BytesIO(), format="PNG", compress_level=4)  # as the host's SaveImage
+    overlay = draw_regions(pictures_to_tensor(picture)[0], out.regions[0], out.mask[0], min_side=zoom)
+    for drawn, level in ((out.images[0], 4), (Image.fromarray(overlay), 1)):  # as the host's SaveImage and PreviewImage
+        drawn.save(io.BytesIO(), format="PNG", compress_level=level)
     if warm:
         timing.pipeline.append(time.perf_counter() - begin)
     return np.asarray(out.images[0])
