@@ -50,8 +50,10 @@ class VisualAttentionLayer(nn.Module):
             where: the grounding mask (B, 1, h, w) in 0..1 on the latent's grid or any other of its shape; None marks nothing.
         """
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731
-        attended = F.scaled_dot_product_attention(split(self.to_q(hidden)), split(projected.keys), split(projected.values))
-        out = self.to_out(attended.transpose(1, 2).flatten(2))
+        # over 16 tokens plain products cost nothing, and on the CPU the fused attention's backward pass is far slower
+        query, keys, values = split(self.to_q(hidden)), split(projected.keys), split(projected.values)
+        weights = (query * query.shape[-1] ** -0.5 @ keys.transpose(-1, -2)).softmax(-1)
+        out = self.to_out((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
         return out if where is None else out + mask_tokens(where, hidden.shape[1]).to(out) * projected.mark
 
 

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from .build import SHARES, STAGES, build_tiny
+from .diffusion import TRAINED
 
 
 def minutes(text: str) -> float:
@@ -26,12 +27,14 @@ def main() -> None:
     parser.add_argument("--budget", type=minutes, default=minutes("3h"), help=f"wall-clock time of all stages ({shares})")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="the others are read from --out, else --bundle")
     parser.add_argument("--pairs", type=int, default=24_000, help="cached training pairs of the diffusion stage")
+    parser.add_argument("--freeze", nargs="+", choices=TRAINED, default=(), help="left as they are by the diffusion stage")
+    parser.add_argument("--compile", action="store_true", help="torch.compile for the UNet of the diffusion stage; needs a C++ compiler")
     parser.add_argument("--out", type=Path, default=Path(".cache/runs/tiny"), help="states, caches, logs and sheets")
     parser.add_argument("--bundle", type=Path, default=Path("models/fireedit-tiny"), help="folder that receives the weights")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("fireedit").setLevel(logging.INFO)
-    build_tiny(args.out, args.bundle, args.budget, args.stages, args.pairs)
+    build_tiny(args.out, args.bundle, args.budget, args.stages, args.pairs, args.freeze, args.compile)
 
 
 if __name__ == "__main__":

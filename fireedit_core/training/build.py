@@ -22,7 +22,7 @@ from ..evaluation.scenes import Scenes
 from ..regions import load_region_detector
 from .alignment import ALIGNED, train_alignment
 from .autoencoder import train_autoencoder
-from .diffusion import TRAINED, attach_for_training, train_diffusion
+from .diffusion import TRAINED, train_diffusion
 from .edit_cache import EditCache
 from .loop import StageConfig
 from .tiny import tiny_components
@@ -41,18 +41,20 @@ def stage_configs(minutes: float) -> dict[str, StageConfig]:
     return {
         "autoencoder": StageConfig(share["autoencoder"], 64, 2e-3, warmup=50, cooldown=0.4, weight_decay=0.0, ema_decay=0.99),
         "alignment": StageConfig(share["alignment"], 48, 1e-3, warmup=100, cooldown=0.25, ema_decay=0.995),
-        "diffusion": StageConfig(share["diffusion"], 48, 5e-4, warmup=200, cooldown=0.4, ema_decay=0.999, save_minutes=10),
+        "diffusion": StageConfig(share["diffusion"], 24, 4e-4, warmup=200, cooldown=0.3, ema_decay=0.9995, save_minutes=10),
     }
 
 
 def build_tiny(
-    out: Path | str, bundle: Path | str, minutes: float, stages: Sequence[str] = STAGES, pairs: int = 24_000
-) -> None:
+    out: Path | str, bundle: Path | str, minutes: float, stages: Sequence[str] = STAGES, pairs: int = 24_000, freeze: Sequence[str] = (),
+    compiled: bool = False,
+) -> None:  # fmt: skip
     """Train the chosen stages and write the bundle; stages that are not chosen are read from `out`, else from `bundle`.
 
     Args:
         out: folder of states, caches, logs and sheets. bundle: folder that receives the weights.
         minutes: wall-clock budget of all stages together. pairs: cached training pairs of the last stage.
+        freeze: modules of `TRAINED` that the last stage leaves as they are. compiled: see `DiffusionModel`.
     """
     out, bundle = Path(out), Path(bundle)
     configs = stage_configs(minutes)
@@ -80,14 +82,15 @@ def build_tiny(
         cache = EditCache(components, WORLD, out / "cache", pairs)
 
         def show() -> None:
+            processors = components["unet"].attn_processors  # these very objects: others would compile the UNet anew
             try:
                 picture = sheet(FireEditPipeline(**components, **OPTIONS), Scenes(count=24, split="validation"), columns=3)
             finally:
-                attach_for_training(components)
+                components["unet"].set_attn_processor(processors)
             picture.save(out / "diffusion" / "sheet.png")
             save_parts(components, out, TRAINED)
 
-        train_diffusion(components, cache, out, configs["diffusion"], show)
+        train_diffusion(components, cache, out, configs["diffusion"], show, frozen=freeze, compiled=compiled)
         save_parts(components, out, TRAINED)
     else:
         load_parts(components, TRAINED, out, bundle)
