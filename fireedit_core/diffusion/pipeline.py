@@ -102,6 +102,8 @@ class FireEditPipeline(DiffusionPipeline):
         image_guidance: float | None = None,
         tati_strength: float = 1.0,
         hvca_strength: float = 1.0,
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
         regions: list[Regions] | None = None,
         mask: Tensor | None = None,
         working_size: int | None = None,
@@ -116,6 +118,8 @@ class FireEditPipeline(DiffusionPipeline):
             image: one picture, several of equal size, or a tensor (B, 3, H, W) in 0..1.
             instruction: one for all pictures, or one each (one picture may take several).
             num_inference_steps, text_guidance, image_guidance: None takes the bundle's own.
+            tati_strength, hvca_strength: 0 leaves the part out, 1 is as trained.
+            start_percent, end_percent: share of the noise schedule, 0..1 from pure noise on, in which both act.
             regions: use these instead of detecting, one `Regions` per picture.
             mask: edit here, (B, H, W) or (1, H, W) in 0..1 at the pictures' size, instead of where the instruction points.
             working_size: long side in pixels that the model works at; None is the bundle's native size, 0 the picture's own.
@@ -149,7 +153,7 @@ class FireEditPipeline(DiffusionPipeline):
             conditions, where, source_latent, num_inference_steps or self.config.steps,
             self.config.text_guidance if text_guidance is None else text_guidance,
             self.config.image_guidance if image_guidance is None else image_guidance,
-            tati_strength, hvca_strength, generator, latents,
+            tati_strength, hvca_strength, (start_percent, end_percent), generator, latents,
         )  # fmt: skip
         if output_type == "latent":
             return FireEditOutput(images=result, mask=conditions.mask, regions=conditions.regions)
@@ -161,13 +165,14 @@ class FireEditPipeline(DiffusionPipeline):
 
     def denoise(
         self, conditions: EditConditions, where: Tensor, source_latent: Tensor, steps: int, text_guidance: float, image_guidance: float,
-        tati_strength: float = 1.0, hvca_strength: float = 1.0, generator: torch.Generator | None = None,
-        latents: Tensor | None = None,
+        tati_strength: float = 1.0, hvca_strength: float = 1.0, window: tuple[float, float] = (0.0, 1.0),
+        generator: torch.Generator | None = None, latents: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Sample edited latents (B, C, h, w) in the autoencoder's own scale.
 
         Args:
             where: (B, 1, h, w), `mask_on_latents` of the grounding mask at working size.
+            window: (start, end) share of the noise schedule in which TATI and HVCA act.
 
         Every branch that the guidance scales need runs in one batch per step; the visual attention projects v once.
         """
@@ -193,13 +198,15 @@ class FireEditPipeline(DiffusionPipeline):
         x = latents.to(source) * noise_scale(scheduler)
         # ancestral schedulers draw noise in every step, which must come from the caller's generator too
         extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        latest, earliest = active_timesteps(*window)
         for t in self.progress_bar(scheduler.timesteps):
+            active = earliest <= float(t) <= latest
             model_input = scheduler.scale_model_input(x, t).repeat(len(names), 1, 1, 1)
             times = t.expand(model_input.shape[0])
             out = unet(
                 torch.cat([model_input, source], dim=1).to(dtype), times,
-                self.tati.inject(context, times, gate, tati_strength),
-                cross_attention_kwargs={"visual": projected, "where": where, "visual_strength": hvca_strength},
+                self.tati.inject(context, times, gate, tati_strength) if active else context,
+                cross_attention_kwargs={"visual": projected if active else None, "where": where, "visual_strength": hvca_strength},
             ).sample  # fmt: skip
             predictions = dict(zip(names, out.float().chunk(len(names)), strict=True))
             x = scheduler.step(combine(predictions, text_guidance, image_guidance), t, x, return_dict=False, **extra)[0]
@@ -214,6 +221,11 @@ def noise_scale(scheduler: Any) -> float:
     """
     start = float(scheduler.init_noise_sigma)
     return (float(scheduler.sigmas.max()) ** 2 + 1) ** 0.5 if start > 1 and hasattr(scheduler, "sigmas") else start
+
+
+def active_timesteps(start: float, end: float) -> tuple[float, float]:
+    """The highest and lowest timestep between two shares (0..1) of the noise schedule; 0 is before all, 1 after all."""
+    return (float("inf") if start <= 0 else (1 - start) * 999), (float("-inf") if end >= 1 else (1 - end) * 999)
 
 
 def set_timesteps(scheduler: Any, steps: int, device: torch.device | str) -> None:

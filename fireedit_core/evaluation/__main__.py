@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m fireedit_core.evaluation scenes | sheet | sweep | demo-pictures | card``; each explains itself with --help."""
+"""``python -m fireedit_core.evaluation scenes | sheet | sweep | judge | ablation | tati | demo-pictures | card``.
+
+Each explains itself with --help.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from transformers.utils import logging as transformers_logging
 
 from ..checkpoints.bundle import BundleError
 from ..data import EDIT_TYPES, SPLITS, SpriteError
-from . import card, pictures
+from ..training.ablation import Budget
+from . import ablation, calibration, card, pictures, tati
 from . import scenes as runs
 from . import sweep as sweeps
+from .judge import load_judge
 from .scenes import Scenes, Settings
 
 log = logging.getLogger("fireedit")
@@ -34,6 +39,11 @@ def parser() -> argparse.ArgumentParser:
     scenes.add_argument("--out", type=Path, help="folder for result.json and result.md")
     scenes.add_argument("--name", default="result", help="name of the files in --out")
     scenes.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    scenes.add_argument("--no-judge", action="store_true", help="leave the judge's columns out")
+
+    judge = commands.add_parser("judge", help="how sure the judge is: what passes on targets, and what fails on haze")
+    _scene_options(judge, 500, "heldout")
+    judge.add_argument("--out", type=Path, help="Markdown to write")
 
     sheet = commands.add_parser("sheet", help="source | edit | target of the first scenes, not chosen")
     _scene_options(sheet, 64, "heldout")
@@ -49,6 +59,20 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--image-guidance", type=float, nargs="+", default=[1.0, 1.5])
     sweep.add_argument("--out", type=Path, help="JSON to write")
     sweep.add_argument("--markdown", action="store_true", help="print Markdown tables")
+
+    ablation = commands.add_parser("ablation", help="train and measure base, +region tokens, +TATI, +HVCA; run again to go on")
+    _scene_options(ablation, 300, "heldout")
+    ablation.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    ablation.add_argument("--align-steps", type=int, default=Budget.align_steps)
+    ablation.add_argument("--edit-steps", type=int, default=Budget.edit_steps)
+    ablation.add_argument("--pairs", type=int, default=Budget.pairs, help="cached training pairs of each seed")
+    ablation.add_argument("--folder", type=Path, default=Path(".cache/runs/ablation"), help="states, weights and ablation.json")
+    ablation.add_argument("--out", type=Path, default=Path("docs"), help="folder for ablation.md and ablation.png")
+
+    study = commands.add_parser("tati", help="what TATI does: its condition over the timesteps, and edits by strength and window")
+    _scene_options(study, 96, "heldout")
+    study.add_argument("--steps", type=int, default=20)
+    study.add_argument("--out", type=Path, default=Path("docs"), help="folder for tati.md and its plots")
 
     demo = commands.add_parser("demo-pictures", help="write the demo's pictures: the first held-out scene of each type")
     demo.add_argument("kinds", nargs="+", choices=EDIT_TYPES, help="the mastered edit types")
@@ -112,7 +136,25 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
             log.info("%(image)s: scene %(seed_index)d, %(instruction)r", record)
         return 0
     scenes = Scenes(o.count, o.split, o.seed, o.kinds, o.each)
+    if o.command == "ablation":
+        budget = Budget(o.align_steps, o.edit_steps, o.pairs)
+        found = ablation.run(o.folder, o.bundle, o.seeds, budget, scenes, load_judge())
+        ablation.plot(found, o.out / "ablation.png")
+        (o.out / "ablation.md").write_text(ablation.report(found, card.command_line(arguments)))
+        log.info("%s", ablation.table(found))
+        return 0
     pipe = runs.load_pipeline(o.bundle, o.device)
+    if o.command == "judge":
+        text = card.command_line(arguments) + "\n\n" + calibration.report(calibration.calibrate(load_judge(), scenes, pipe, o.batch))
+        log.info("%s", text)
+        if o.out:
+            o.out.parent.mkdir(parents=True, exist_ok=True)
+            o.out.write_text(text + "\n")
+        return 0
+    if o.command == "tati":
+        text = tati.study(pipe, scenes, load_judge(), o.out, o.steps, o.batch, card.command_line(arguments))
+        log.info("%s", text)
+        return 0
     if o.command == "sweep":
         rows = sweeps.sweep(pipe, scenes, o.steps, o.text_guidance, o.image_guidance, o.batch)
         log.info("%d scenes of %s\n\n%s", len(scenes), o.split, sweeps.sweep_report(rows, o.markdown))
@@ -127,7 +169,7 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         picture.save(o.out)
         log.info("wrote %s", o.out)
         return 0
-    result = runs.evaluate(pipe, scenes, settings, o.batch)
+    result = runs.evaluate(pipe, scenes, settings, o.batch, judge=None if o.no_judge else load_judge())
     result["command"] = card.command_line(arguments)
     result["bundle"] = {"name": Path(o.bundle).name, "fingerprint": runs.bundle_fingerprint(o.bundle)}
     log.info("%s", runs.report(result, o.markdown))

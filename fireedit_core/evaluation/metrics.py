@@ -15,6 +15,7 @@ import torch
 from ..data import EditSample
 from ..regions.detector import box_iou
 from ..regions.record import Regions
+from .judge import SceneJudge, inside_psnr, judge_edit, unit
 
 # Fixed before anything was measured (issue 2); they are not to be moved to make a model look better.
 SUCCESS_ERROR = 0.10  # strict success: squared error inside the mask below this share of the wanted squared change
@@ -38,6 +39,8 @@ class EditScore:
         success: relative_error < SUCCESS_ERROR and bystanders_intact.
         grounding: "single", "twins" (another object shares the noun) or "none" (no object is meant).
         grounded: whether the grounding hit; None where it was not judged.
+        psnr: inside the mask against the target, in dB. l1, l2: mean absolute and squared error over the whole picture.
+        judged: what the judge says (`judge.Verdict`): {"success", "right", "close", "same"}; None without a judge.
     """
 
     index: int
@@ -48,6 +51,10 @@ class EditScore:
     success: bool
     grounding: str
     grounded: bool | None = None
+    psnr: float | None = None
+    l1: float | None = None
+    l2: float | None = None
+    judged: dict[str, bool] | None = None
 
     def to_dict(self) -> dict:
         """JSON-able values."""
@@ -55,8 +62,9 @@ class EditScore:
 
 
 def score_edit(
-    sample: EditSample, edit: np.ndarray, regions: Regions | None = None, index: int = 0, unedited: np.ndarray | None = None
-) -> EditScore:
+    sample: EditSample, edit: np.ndarray, regions: Regions | None = None, index: int = 0, unedited: np.ndarray | None = None,
+    judge: SceneJudge | None = None,
+) -> EditScore:  # fmt: skip
     """Score an edited picture (H, W, 3), uint8 or float on 0..1, against its pair.
 
     Args:
@@ -64,6 +72,7 @@ def score_edit(
             edit did to them and not what the autoencoder does to every picture; its own loss is in `outside_change`,
             which always compares with the source. None compares bystanders with the source too.
         regions: what the editor meant, scores as probabilities; None leaves the grounding unjudged.
+        judge: looks at the objects of the edit; None leaves `judged` out.
 
     Raises:
         ValueError: if the edit has another shape than the source.
@@ -82,12 +91,11 @@ def score_edit(
         success=error < SUCCESS_ERROR and intact,
         grounding=grounding_group(sample),
         grounded=None if regions is None else grounding_hit(sample, regions),
+        psnr=inside_psnr(edit, target, sample.mask),
+        l1=float(np.abs(edit - target).mean()),
+        l2=float(np.square(edit - target).mean()),
+        judged=None if judge is None else judge_edit(judge, sample, edit).to_dict(),
     )
-
-
-def unit(picture: np.ndarray) -> np.ndarray:
-    """A picture as float64 on 0..1; uint8 is divided by 255, floats are taken as they are."""
-    return picture / 255.0 if picture.dtype == np.uint8 else picture.astype(np.float64)
 
 
 def relative_error(source: np.ndarray, target: np.ndarray, edit: np.ndarray, mask: np.ndarray) -> float:

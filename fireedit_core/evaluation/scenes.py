@@ -14,7 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from ..diffusion.compositing import WorkingSize
 from ..diffusion.pipeline import FireEditPipeline, decode_latents, encode_latents
 from ..regions.record import Regions
 from . import metrics, summary
+from .judge import SceneJudge
 from .metrics import EditScore, score_edit
 
 logger = logging.getLogger("fireedit")
@@ -40,21 +41,21 @@ CELL = 8  # pixels per latent cell
 
 @dataclass(frozen=True)
 class Settings:
-    """How the edits are sampled. None takes the bundle's own value."""
+    """How the edits are sampled. None takes the bundle's own value; without `regions` nothing is detected."""
 
     steps: int | None = None
     text_guidance: float | None = None
     image_guidance: float | None = None
     tati_strength: float = 1.0
     hvca_strength: float = 1.0
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    regions: bool = True
 
     def resolved(self, pipe: FireEditPipeline) -> Settings:
         """The same with the bundle's values filled in."""
         own = lambda value, name: pipe.config[name] if value is None else value  # noqa: E731
-        return Settings(
-            own(self.steps, "steps"), own(self.text_guidance, "text_guidance"),
-            own(self.image_guidance, "image_guidance"), self.tati_strength, self.hvca_strength,
-        )  # fmt: skip
+        return replace(self, **{name: own(getattr(self, name), name) for name in ("steps", "text_guidance", "image_guidance")})
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,14 @@ def edit_scenes(
 ) -> tuple[Tensor, list[Regions]]:  # fmt: skip
     """Edit scenes of one size: pictures (B, 3, H, W) on 0..1, and the regions with the probability of being meant."""
     source = to_tensor([s.source for s in samples])
+    if regions is None and not settings.regions:
+        regions = [Regions.empty(tuple(source.shape[-2:]))] * len(samples)
     noise = scene_noise(pipe, tuple(source.shape[-2:]), seed, indices)
     out = pipe(
         source, [s.instruction for s in samples], num_inference_steps=settings.steps,
         text_guidance=settings.text_guidance, image_guidance=settings.image_guidance,
-        tati_strength=settings.tati_strength, hvca_strength=settings.hvca_strength, regions=regions, latents=noise,
+        tati_strength=settings.tati_strength, hvca_strength=settings.hvca_strength,
+        start_percent=settings.start_percent, end_percent=settings.end_percent, regions=regions, latents=noise,
         keep_outside="off", output_type="pt",
     )  # fmt: skip
     return out.images, out.regions
@@ -161,11 +165,12 @@ def batches(items: Iterator[tuple[int, EditSample]], size: int) -> Iterator[list
 
 def evaluate(
     pipe: FireEditPipeline, scenes: Scenes, settings: Settings | None = None, batch: int = 16, world: World = WORLD,
-    baselines: bool = True, progress: Callable[[Iterator, int], Iterator] | None = None,
+    baselines: bool = True, progress: Callable[[Iterator, int], Iterator] | None = None, judge: SceneJudge | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Edit and score all scenes.
 
     Args:
+        judge: looks at every edit; None leaves its columns out.
         batch: pictures per call of the pipeline; the scores do not depend on it beyond float rounding.
 
     Returns:
@@ -184,12 +189,12 @@ def evaluate(
         seconds += time.perf_counter() - begin
         unedited = to_arrays(autoencoder_floor(pipe, to_tensor([s.source for s in samples])))
         for i, sample, edit, found, plain in zip(indices, samples, edits, regions, unedited, strict=True):
-            scores["edit"].append(score_edit(sample, edit, found, i, plain))
+            scores["edit"].append(score_edit(sample, edit, found, i, plain, judge))
         if baselines:
             floor = to_arrays(autoencoder_floor(pipe, to_tensor([s.target for s in samples])))
             for i, sample, decoded, plain in zip(indices, samples, floor, unedited, strict=True):
-                scores["identity"].append(score_edit(sample, sample.source, None, i))
-                scores["autoencoder"].append(score_edit(sample, decoded, None, i, plain))
+                scores["identity"].append(score_edit(sample, sample.source, None, i, None, judge))
+                scores["autoencoder"].append(score_edit(sample, decoded, None, i, plain, judge))
     result: dict[str, Any] = {
         "config": asdict(scenes) | {"world": world.name, "world_fingerprint": world.fingerprint(), **asdict(settings)},
         "thresholds": thresholds(),
@@ -260,6 +265,10 @@ def report(result: dict[str, Any], markdown: bool = False) -> str:
     if "autoencoder" in result["tables"]:
         parts.append("Baselines on the same scenes (identity = the source as output):")
         parts.append(table(summary.BASE_HEAD, summary.baseline_rows(result)))
+    for system, said in (("edit", "The judge on the edits:"), ("autoencoder", "The judge on the targets through the autoencoder:")):
+        rows = summary.judge_rows(result, system)
+        if rows:
+            parts += [said, table(summary.JUDGE_HEAD, rows)]
     rows = summary.goal_rows(result)
     if rows:
         parts.append(table(summary.GOAL_HEAD, rows))

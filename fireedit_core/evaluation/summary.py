@@ -19,6 +19,7 @@ CONFIDENCE = 0.95
 
 OVERALL = "overall"
 SYSTEMS = ("edit", "identity", "autoencoder")
+VERDICTS = ("success", "right", "close", "same")  # of the judge
 
 # What issue 2 asks of v0: (what, row, field, group, goal, "at least" | "at most").
 GOALS = (
@@ -66,8 +67,12 @@ def summarise(scores: Sequence[EditScore]) -> dict[str, Any]:
         "outside_change": estimate([s.outside_change for s in scores]),
         "bystanders_intact": estimate([s.bystanders_intact for s in scores]),
     }
-    judged = [s for s in scores if s.grounded is not None]
-    row["grounding"] = {g: estimate([s.grounded for s in judged if s.grounding == g]) for g in GROUNDING_GROUPS}
+    for name in ("psnr", "l1", "l2"):
+        row[name] = estimate([v for s in scores if (v := getattr(s, name)) is not None])
+    seen = [s.judged for s in scores if s.judged is not None]
+    row["judged"] = {key: estimate([verdict[key] for verdict in seen]) for key in VERDICTS}
+    pointed = [s for s in scores if s.grounded is not None]
+    row["grounding"] = {g: estimate([s.grounded for s in pointed if s.grounding == g]) for g in GROUNDING_GROUPS}
     return row
 
 
@@ -117,6 +122,10 @@ def goals(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
+# What issue 3 asks of v1: success by the judge.
+JUDGED_GOALS = {"remove": 0.92, "recolour": 0.92, "background": 0.92, "resize": 0.85, "replace": 0.80, "add": 0.80}
+
+
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 HEAD = ("edit type", "n", "strict success", "inside right", "bystanders intact", "relative error", "median", "outside change",
@@ -136,6 +145,25 @@ def edit_rows(result: Mapping[str, Any]) -> list[list[str]]:
             number(error), _plain(error["median"]), number(row["outside_change"], 4), *(share(g[k]) for k in GROUNDING_GROUPS),
         ])  # fmt: skip
     return out
+
+
+JUDGE_HEAD = ("edit type", "success by the judge", "goal", "right thing", "close to the target", "others the same", "PSNR inside",
+              "L1", "L2")  # fmt: skip
+
+
+def judge_rows(result: Mapping[str, Any], system: str = "edit") -> list[list[str]]:
+    """What the judge says as text cells under JUDGE_HEAD; none where nothing was judged."""
+    rows = result["tables"].get(system, {})
+    if not rows or not rows[OVERALL].get("judged", {}).get("success", {}).get("n"):
+        return []
+    return [
+        [
+            name, share(row["judged"]["success"]), f"{100 * JUDGED_GOALS[name]:.0f} %" if name in JUDGED_GOALS else "-",
+            *(share(row["judged"][key], False) for key in VERDICTS[1:]),
+            number(row["psnr"], 1, False), number(row["l1"], 4), number(row["l2"], 4),
+        ]
+        for name, row in rows.items()
+    ]  # fmt: skip
 
 
 def baseline_rows(result: Mapping[str, Any]) -> list[list[str]]:

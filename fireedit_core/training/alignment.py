@@ -20,7 +20,7 @@ from ..data import EDIT_TYPES, SceneGenerator, World
 from ..diffusion.hvca import HVCA
 from ..vlm import Grounding, RegionAwareVLM, encode_vision
 from ..vlm.vision import encode_dino
-from .batches import DETAILS, WAYS, SceneBatch, collate
+from .batches import DETAILS, WAYS, SceneBatch, collate, without_regions
 from .loop import StageConfig, TrainingStage
 
 logger = logging.getLogger("fireedit")
@@ -166,16 +166,23 @@ class AlignmentModel(nn.Module):
         return parts["grounding"](states.img, states.regions, batch.region_mask, batch.boxes, states.image, half)
 
 
-def train_alignment(components: dict[str, Any], world: World, folder: Path | str, config: StageConfig) -> None:
-    """Train the modules named in `ALIGNED` in place; leaves them at their averaged weights."""
+def train_alignment(
+    components: dict[str, Any], world: World, folder: Path | str, config: StageConfig, regions: bool = True
+) -> None:
+    """Train the modules named in `ALIGNED` in place; leaves them at their averaged weights.
+
+    Args:
+        regions: False trains a model without region tokens, for the ablation.
+    """
     generator = SceneGenerator(replace(world, twin_share=TWIN_SHARE), split="train", seed=1, masks=False)
     model = AlignmentModel(components, world)
 
     def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
         batch = move(collate([generator.sample(i) for i in stage.indices(step)], world), device)
-        return stage.model(batch)
+        return stage.model(batch if regions else without_regions(batch))
 
-    stage = TrainingStage("alignment", folder, model, config, loss_fn, lambda s: evaluate_alignment(model, world))
+    show = (lambda _: evaluate_alignment(model, world)) if regions else None
+    stage = TrainingStage("alignment", folder, model, config, loss_fn, show)
     stage.run()
     if stage.ema is not None:
         stage.ema.copy_to(stage.trainable)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -103,3 +103,13 @@ def collate(samples: list[EditSample], world: World, jitter: float = 0.04, shuff
         torch.stack([torch.from_numpy(s.mask) for s in samples]).float(),
         torch.stack(rows["boxes"]), torch.stack(rows["mask"]), [s.instruction for s in samples], labels,
     )  # fmt: skip
+
+
+def without_regions(batch: SceneBatch) -> SceneBatch:
+    """The batch as a model without a detector sees it: one region, the whole picture, and none that can be pointed at."""
+    count = len(batch.source)
+    device = batch.boxes.device
+    nobody = torch.full((count, 1), -1, device=device)
+    labels = replace(batch.labels, nouns=nobody, colours=nobody, target=torch.ones(count, dtype=torch.long, device=device))
+    whole = torch.tensor([0.5, 0.5, 1.0, 1.0], device=device).expand(count, 1, 4)
+    return replace(batch, boxes=whole, region_mask=torch.ones(count, 1, dtype=torch.bool, device=device), labels=labels)

@@ -20,7 +20,7 @@ from ..data import SceneGenerator, World
 from ..diffusion.compositing import mask_on_latents
 from ..diffusion.pipeline import encode_latents, latent_scale
 from ..vlm import RegionAwareVLM, VisionFeatures, encode_vision
-from .batches import collate
+from .batches import collate, without_regions
 
 logger = logging.getLogger("fireedit")
 
@@ -51,13 +51,18 @@ class EditCache:
     Args:
         components: of the bundle in training; those in `FROZEN` are read.
         folder: where the arrays go; about 180 kB a pair for fireedit-tiny.
+        regions: False for a model without region tokens (ablation).
     """
 
-    def __init__(self, components: dict[str, Any], world: World, folder: Path | str, count: int, seed: int = 2, batch: int = 64):
+    def __init__(
+        self, components: dict[str, Any], world: World, folder: Path | str, count: int, seed: int = 2, batch: int = 64,
+        regions: bool = True,
+    ):  # fmt: skip
         self.folder = Path(folder)
-        self.count, self.batch = count, batch
+        self.count, self.batch, self.regions = count, batch, regions
         self.levels = (components["hvca"].config.dino_levels, components["hvca"].config.clip_levels)
         stamp = {"count": count, "seed": seed, "world": world.fingerprint(), "weights": fingerprint(components), "levels": self.levels}
+        stamp |= {} if regions else {"regions": False}
         stamp = json.loads(json.dumps(stamp))
         record = self.folder / "cache.json"
         if not record.is_file() or json.loads(record.read_text())["stamp"] != stamp:
@@ -81,6 +86,7 @@ class EditCache:
             last = min(first + self.batch, self.count)
             torch.manual_seed(first)
             batch = collate([generator.sample(i) for i in range(first, last)], world)
+            batch = batch if self.regions else without_regions(batch)
             source, target = batch.source.to(device), batch.target.to(device)
             with torch.autocast(device.type, torch.bfloat16):
                 latents = encode_latents(c["vae"], torch.cat([source, target])) * scale

@@ -35,6 +35,7 @@ class StageConfig:
         cooldown: last part of the budget (0..1) over which the learning rate falls linearly to zero.
         ema_decay: decay of the weight average; 0 turns it off.
         save_minutes: how often the state is saved and the sample sheet is drawn.
+        max_steps: end after so many steps at the latest; `minutes` infinite makes the steps the budget.
     """
 
     minutes: float
@@ -122,7 +123,7 @@ class TrainingStage:
             return
         self.accelerator.load_state(str(self._state))
         self.progress = Progress(**json.loads(record.read_text()))
-        if self.progress.seconds < self.config.minutes * 60 * (1 - self.config.cooldown):
+        if not self._cools():
             # the budget was raised: back to the full learning rate
             self.progress.decay_from, self.progress.finished = None, False
         logger.info("%s: resumed at step %d", self.name, self.progress.step)
@@ -162,6 +163,12 @@ class TrainingStage:
             scale *= max(0.0, 1 - (p.step - p.decay_from) / max(1, p.decay_steps))
         return c.lr * scale
 
+    def _cools(self) -> bool:
+        p, c = self.progress, self.config
+        if math.isinf(c.minutes):
+            return c.max_steps is not None and p.step >= c.max_steps * (1 - c.cooldown)
+        return p.seconds >= c.minutes * 60 * (1 - c.cooldown)
+
     def _over(self) -> bool:
         p, c = self.progress, self.config
         if c.max_steps is not None and p.step >= c.max_steps:
@@ -193,9 +200,11 @@ class TrainingStage:
                 self.ema.step(self.trainable)
             p.step += 1
             p.seconds += time.monotonic() - begin
-            if p.decay_from is None and p.seconds >= c.minutes * 60 * (1 - c.cooldown):
+            if p.decay_from is None and self._cools():
                 p.decay_from = p.step
                 p.decay_steps = max(1, math.ceil(p.step * c.cooldown / max(1e-6, 1 - c.cooldown)))
+                if math.isinf(c.minutes):
+                    p.decay_steps = c.max_steps - p.step
             for key, value in {"loss": loss.detach(), **metrics}.items():
                 value = float(value)
                 if math.isfinite(value):

@@ -20,6 +20,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor, nn
 
+from fireedit_core.diffusion.pipeline import active_timesteps
 from fireedit_core.diffusion.visual_attention import Projected, VisualCrossAttention
 
 from . import compat
@@ -219,9 +220,7 @@ def _make_wrapper(
     models: FireEditModels, run: _Run, tati_strength: float, hvca_strength: float, start: float, end: float
 ) -> Callable:
     tati, attention = models.editor.tati, models.visual_attention
-    # as the host's percent_to_sigma, said in timesteps: 0 is before everything, 1 after
-    latest = float("inf") if start <= 0 else (1 - start) * 999
-    earliest = float("-inf") if end >= 1 else (1 - end) * 999
+    latest, earliest = active_timesteps(start, end)  # as the host's percent_to_sigma, said in timesteps
 
     def wrapper(executor, x, timesteps, context, y=None, control=None, transformer_options=None, **kwargs):
         visual, where, gate = (kwargs.pop(key, None) for key in (VISUAL, WHERE, GATE))

@@ -177,6 +177,16 @@ def test_sigmas_are_the_hosts_simple_list(tiny_pipe, steps):
     assert noise_scale(scheduler) == pytest.approx((simple_sigmas(1)[0].item() ** 2 + 1) ** 0.5, rel=1e-5)
 
 
+def test_tati_and_hvca_act_in_their_window(tiny_pipe, picture):
+    source, steps = picture(64, 64), {"num_inference_steps": 4}
+    run = lambda **o: edit(tiny_pipe, source, generator=seeded(), **steps, **o)  # noqa: E731
+    off = run(tati_strength=0.0, hvca_strength=0.0)
+    assert torch.equal(run(start_percent=1.0), off) and torch.equal(run(end_percent=1.0), run())
+    early, late = run(end_percent=0.4), run(start_percent=0.4)
+    for one, other in ((early, off), (late, off), (early, run()), (late, run()), (early, late)):
+        assert (one - other).abs().max() > 1e-6
+
+
 @torch.no_grad()
 def test_denoise_equals_the_formula_written_out(tiny_pipe, picture):
     """k-diffusion's Euler, InstructPix2Pix guidance, three separate UNet calls, TATI on the positive one only."""

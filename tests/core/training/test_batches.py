@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fireedit_core.data import EDIT_TYPES, EditSample
-from fireedit_core.training.batches import DETAILS, collate
+from fireedit_core.training.batches import DETAILS, collate, without_regions
 
 WORLD = SimpleNamespace(
     classes={"apple": "a", "ball": "b", "cat": "c", "dog": "d"}, palette={"red": (255, 0, 0), "blue": (0, 0, 255)},
@@ -132,3 +132,12 @@ def test_real_scenes_fit_the_grounding_head():
         assert [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2] == pytest.approx(one.boxes[one.target_index].tolist(), abs=1e-3)
         noun = list(world.classes).index(one.labels[one.target_index])
         assert batch.labels.nouns[row, target] == noun == batch.labels.noun[row]
+
+
+def test_a_model_without_regions_sees_the_whole_picture_as_one():
+    batch = collate([sample(), sample()], WORLD)
+    plain = without_regions(batch)
+    assert plain.boxes.tolist() == [[[0.5, 0.5, 1, 1]]] * 2 and plain.region_mask.all() and plain.region_mask.shape == (2, 1)
+    assert (plain.labels.nouns == -1).all() and plain.labels.target.tolist() == [1, 1]  # column 1: no region is meant
+    assert torch.equal(plain.source, batch.source) and plain.labels.edit is batch.labels.edit
+    assert batch.boxes.shape[1] == 4  # the batch itself is as it was

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
 
 from fireedit_core.data import WORLD, vocabulary
 from fireedit_core.training.autoencoder import make_autoencoder
-from fireedit_core.training.diffusion import DiffusionModel, conditioning_dropout, train_diffusion
+from fireedit_core.training.diffusion import TRAINED, DiffusionModel, conditioning_dropout, train_diffusion
 from fireedit_core.training.edit_cache import FROZEN, EditCache, fingerprint
 from fireedit_core.training.loop import StageConfig
 from fireedit_core.training.tiny import TinyConfig, tiny_components
@@ -55,6 +58,41 @@ def test_a_stage_trains_only_its_own_modules(parts, cache, tmp_path):
     assert not torch.equal(unet, parts["unet"].conv_out.weight)
     for name in ("tati", "hvca", "visual_attention", "qformer"):
         assert any(p.requires_grad for p in parts[name].parameters())
+
+
+def test_frozen_modules_stay(parts, cache, tmp_path):
+    before = {name: fingerprint(parts, (name,)) for name in TRAINED}
+    config = StageConfig(5, batch=4, lr=1e-3, warmup=1, ema_decay=0.5, max_steps=2)
+    train_diffusion(parts, cache, tmp_path, config, frozen=("qformer", "tati"))
+    assert {name for name in TRAINED if fingerprint(parts, (name,)) == before[name]} == {"qformer", "tati"}
+
+
+@pytest.mark.parametrize("prediction", ["sample", "epsilon", "v_prediction"])
+def test_the_second_look_lies_on_the_models_own_answer(parts, cache, prediction):
+    """A UNet that answers with the target, said in its own prediction type, has no loss in either look."""
+    batch = cache.get(torch.arange(6), torch.device("cpu"))
+    scheduler = EulerDiscreteScheduler.from_config(parts["scheduler"].config, prediction_type=prediction)
+    model = DiffusionModel(parts | {"scheduler": scheduler}, own_answer=1.0)
+    seen = []
+
+    def perfect(x, t, *_, **__):
+        noisy, alpha = x[:, :16], model.alphas[t].view(-1, 1, 1, 1)
+        seen.append((noisy, alpha))
+        noise = (noisy - alpha.sqrt() * answer) / (1 - alpha).sqrt()
+        out = {"sample": answer, "epsilon": noise, "v_prediction": alpha.sqrt() * noise - (1 - alpha).sqrt() * answer}
+        return SimpleNamespace(sample=out[prediction])
+
+    model._unet = [perfect]
+    answer = batch.target
+    loss, metrics = model(batch)
+    assert float(loss) < 1e-4 and float(metrics["fvu"]) < 1e-4 and float(metrics["fvu own"]) < 1e-4
+    assert (seen[0][1] < 0.02).all()  # the first look is at almost pure noise
+    answer, seen[:] = torch.zeros_like(batch.target), []
+    torch.manual_seed(0)
+    model(batch)
+    (first, a), (second, b) = seen
+    noise = (first - a.sqrt() * batch.target) / (1 - a).sqrt()
+    assert torch.allclose(second, (1 - b).sqrt() * noise, atol=1e-4)  # its own answer, 0, under the same noise
 
 
 def test_loss_weighs_the_edited_cells(parts, cache):

@@ -263,3 +263,12 @@ def test_progress_is_json(tmp_path):
     record = json.loads((tmp_path / "stage" / "state" / "progress.json").read_text())
     assert Progress(**record) == stage.progress and record["metrics"]["size"] == 5.0 and record["finished"]
     assert any((tmp_path / "stage").rglob("events.out.tfevents*"))
+
+
+def test_steps_can_be_the_budget(tmp_path, clock):
+    """Without a limit in minutes the cooldown begins by steps, however long a step takes, and the last rate is near zero."""
+    for seconds in (1.0, 900.0):
+        clock.step = seconds
+        stage = make(tmp_path / str(seconds), clock, minutes=float("inf"), max_steps=20, cooldown=0.3, warmup=1)
+        assert stage.run().step == 20 and stage.progress.decay_from == 14
+        assert stage._learning_rate() == pytest.approx(0, abs=1e-9)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ablation at the smallest scale: four models, one seed, two steps each."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("tensorboard")
+from fireedit_core.evaluation import ablation
+from fireedit_core.evaluation.scenes import Scenes
+from fireedit_core.training.ablation import VARIANTS, Budget, train_variant
+from fireedit_core.training.tiny import TinyConfig
+
+SIZES = TinyConfig(
+    unet_widths=(96, 96), attention_levels=(False, True), unet_heads=2, context_size=32, hidden_size=64, language_layers=1,
+    img_tokens=4, dino_size=32, dino_layers=3, dino_patch=16, clip_size=32, clip_layers=2, clip_patch=32, qformer_layers=1, heads=2,
+)  # fmt: skip
+BUDGET = Budget(align_steps=1, edit_steps=2, pairs=24)
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+@pytest.fixture
+def run(tmp_path, repo, monkeypatch):
+    small = lambda *args: train_variant(*args, sizes=SIZES)  # noqa: E731
+    monkeypatch.setattr(ablation, "train_variant", small)
+    return lambda scenes=Scenes(count=4): ablation.run(tmp_path, repo / "models" / "fireedit-tiny", [0], BUDGET, scenes, None)  # noqa: B008
+
+
+def test_four_models_are_trained_measured_and_drawn(run, tmp_path):
+    result = run()
+    assert list(result["variants"]) == [v.name for v in VARIANTS]
+    values = [result["variants"][v.name]["0"]["l1"] for v in VARIANTS]
+    assert all(len(v) == 4 for v in values)
+    text = ablation.report(result, "the command")
+    assert all(f"| {v.name} | 1 |" in text for v in VARIANTS) and "docs" not in text
+    ablation.plot(result, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 5000
+    # a second call measures nothing again, and another setting is refused
+    before = (tmp_path / "ablation.json").stat().st_mtime_ns
+    assert run() == json.loads((tmp_path / "ablation.json").read_text())
+    assert (tmp_path / "ablation.json").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="another scenes"):
+        run(Scenes(count=5))
+
+
+def test_a_module_that_is_off_changes_nothing_and_one_that_is_on_learns(repo, tmp_path):
+    fresh = train_variant(VARIANTS[0], 0, tmp_path / "a", repo / "models" / "fireedit-tiny", Budget(1, 0, 24), sizes=SIZES)
+    for variant, learns in ((VARIANTS[1], False), (VARIANTS[3], True)):
+        pipe = train_variant(variant, 0, tmp_path / "b", repo / "models" / "fireedit-tiny", BUDGET, sizes=SIZES)
+        before, after = (p.visual_attention.attentions[0].to_mark.weight for p in (fresh, pipe))
+        assert torch.equal(before, after) != learns
