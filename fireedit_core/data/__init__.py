@@ -4,10 +4,11 @@
 from .sample import EDIT_TYPES, EditSample
 from .scenes import SPLITS, SceneGenerator
 from .sprites import SpriteError, Sprites
-from .world import WORLD, World, vocabulary
+from .world import RICH_WORLD, WORLD, World, vocabulary
 
 __all__ = [
     "EDIT_TYPES",
+    "RICH_WORLD",
     "SPLITS",
     "WORLD",
     "EditSample",

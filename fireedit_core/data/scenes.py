@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from .backgrounds import paint
+from .referring import RICH_WAYS, rich_phrases
 from .sample import EditSample
 from .sprites import Rendered, Sprites
 from .world import WORLD, World, article, caption, referring_phrases, where_words
@@ -62,6 +63,15 @@ class Item:
 
 
 @dataclass(frozen=True)
+class _Scene:
+    """What a picture shows."""
+
+    items: list[Item]
+    background: str
+    variant: int
+
+
+@dataclass(frozen=True)
 class Edit:
     """What changes: the items and the background afterwards, and the words for it."""
 
@@ -106,7 +116,7 @@ class SceneGenerator:
         self.split, self.seed, self.masks = split, int(seed), masks
         self._nouns = sorted(world.classes)
         self._unseen = sorted(world.heldout)
-        self._sizes = world.sizes()
+        self._sizes, self._all_sizes = world.sizes(), set(world.all_sizes())
         self._painted: dict[tuple[str, int], np.ndarray] = {}
 
     def __iter__(self) -> Iterator[EditSample]:
@@ -118,6 +128,10 @@ class SceneGenerator:
 
     def sample(self, index: int) -> EditSample:
         """Pair number ``index`` (>= 0). Raises ValueError where this world leaves no room for any such edit."""
+        return self._first(index)[0]
+
+    def _first(self, index: int) -> tuple[EditSample, _Scene]:
+        """Sample number `index`, and the scene that its target shows."""
         if index < 0:
             raise ValueError(f"SceneGenerator.sample: index must be 0 or more, got {index}.")
         draw = _Random(self.split, self.seed, index)
@@ -134,13 +148,14 @@ class SceneGenerator:
 
     # -- drawing a scene ------------------------------------------------------------------------------------------
 
-    def _attempt(self, draw: _Random, kind: str, change: str, index: int) -> EditSample | None:
+    def _attempt(self, draw: _Random, kind: str, change: str, index: int) -> tuple[EditSample, _Scene] | None:
         world = self.world
         count = draw.weighted(world.count_weights)
         mode = draw.weighted(world.twin_modes) if draw.unit() < world.twin_share else ""
         unseen = self.split == "heldout" and bool(self._unseen)
-        count = max(count, 2 + bool(mode and unseen))
-        items = self._cast(draw, count, mode, unseen)
+        alike = (3 if world.triplet_share and draw.unit() < world.triplet_share else 2) if mode else 1
+        count = max(count, 2 + bool(mode and unseen), alike + unseen)
+        items = self._cast(draw, count, mode, unseen, alike)
         placed = self._place(draw, items)
         if placed is None:
             return None
@@ -149,32 +164,68 @@ class SceneGenerator:
         if about_unseen:
             target = count - 1
         elif mode and draw.unit() < world.twin_target_share:
-            target = draw.below(2)
+            target = draw.below(alike)
         else:
             target = draw.below(count - unseen)
         chosen = placed[target]
         placed = draw.shuffled(placed)  # else the twins would always be the first two boxes
         target = placed.index(chosen)
-        how, phrase = "", ""
+        return self._edited(draw, kind, change, _Scene(placed, background, variant), target, mode, about_unseen, index)
+
+    def _edited(
+        self, draw: _Random, kind: str, change: str, scene: _Scene, target: int, mode: str, about_unseen: bool, index: int,
+        turn: int = 0,
+    ) -> tuple[EditSample, _Scene] | None:  # fmt: skip
+        """One edit of a scene and the scene afterwards; None where the target has no name or the edit no room."""
+        items, how, phrase = scene.items, "", ""
         if kind != "background":
-            generic = about_unseen or draw.unit() < world.generic_share
-            how, phrase = self._refer(draw, placed, target, mode, generic)
+            generic = about_unseen or draw.unit() < self.world.generic_share
+            how, phrase = self._refer(draw, items, target, mode, generic)
             if not phrase:
                 return None
-        edit = self._edit(draw, kind, change, placed, target, phrase, background)
+        edit = self._edit(draw, kind, change, items, target, phrase, scene.background)
         if edit is None:
             return None
         target = -1 if kind == "background" else target
-        return self._finish(index, kind, placed, target, background, variant, edit, phrase, how)
+        sample = self._finish(index, kind, items, target, scene.background, scene.variant, edit, phrase, how)
+        if turn:
+            sample.id += f"-turn{turn}"
+        after = (edit.background, 0) if edit.background else (scene.background, scene.variant)
+        return sample, _Scene(edit.after, *after)
 
-    def _cast(self, draw: _Random, count: int, mode: str, unseen: bool) -> list[Item]:
-        """Nouns, colours and sizes; twins first, the unseen one last."""
+    def turns(self, index: int, count: int = 4) -> list[EditSample]:
+        """`count` edits one after the other; each starts from the picture that the one before has made, bit for bit.
+
+        The first is `sample(index)`. Raises ValueError as `sample` does.
+        """
+        first, scene = self._first(index)
+        found, draw = [first], _Random(self.split, self.seed, index, "turns")
+        unseen = {noun for noun in first.labels if noun in self._unseen}
+        while len(found) < count:
+            for _ in range(400):
+                kind, change = draw.weighted(self.world.edit_weights), draw.pick(("bigger", "smaller"))
+                free = [i for i, item in enumerate(scene.items) if item.noun not in unseen]
+                if kind == "remove" and len(scene.items) < 3:
+                    continue
+                # where only an object is left that no instruction may name, the background can still change
+                kind, target = (kind, draw.pick(free)) if free else ("background", -1)
+                step = self._edited(draw, kind, change, scene, target, "", False, index, len(found))
+                if step is not None:
+                    break
+            else:
+                raise ValueError(f"World {self.world.name!r}: no room for turn {len(found) + 1} of scene {index}.")
+            sample, scene = step
+            found.append(sample)
+        return found
+
+    def _cast(self, draw: _Random, count: int, mode: str, unseen: bool, alike: int) -> list[Item]:
+        """Nouns, colours and sizes; twins (as many as are alike) first, the unseen one last."""
         world, nouns, taken = self.world, [], set()
         while len(nouns) < count - unseen:
             noun = draw.pick(self._nouns)
             if noun not in taken:
                 taken.add(noun)
-                nouns += [noun, noun] if mode and not nouns else [noun]
+                nouns += [noun] * alike if mode and not nouns else [noun]
         if unseen:
             nouns.append(draw.pick(self._unseen))
         palette = list(world.palette)
@@ -214,6 +265,11 @@ class SceneGenerator:
         world, item = self.world, items[target]
         noun = world.generic_noun if generic else item.noun
         rivals = [o for i, o in enumerate(items) if i != target and (generic or o.noun == item.noun)]
+        if world.rich_share and not generic and draw.unit() < world.rich_share:
+            rich = rich_phrases(items, target)
+            if rich:
+                how = draw.weighted({way: weight for way, weight in RICH_WAYS.items() if way in rich})
+                return how, draw.pick(rich[how])
         if not rivals:
             spare = item.colour and draw.unit() < world.spare_colour_share
             how = "colour" if spare else "noun"
@@ -245,7 +301,7 @@ class SceneGenerator:
         self, draw: _Random, kind: str, change: str, items: list[Item], target: int, phrase: str, background: str
     ) -> Edit | None:
         """The edited scene, or None where this edit has no room in this scene."""
-        world, item = self.world, items[target]
+        world, item = self.world, items[target] if items else None
         others = [self._box(o) for i, o in enumerate(items) if i != target]
 
         def say(key: str, **words: str) -> str:
@@ -280,7 +336,8 @@ class SceneGenerator:
         if kind == "add":
             return self._add(draw, items, item, others, say)
         new = replace(item, size=world.scaled(item.size, getattr(world, change)))
-        if not self._free(self._box(new), others):
+        # a later turn may want what is large already still larger: what no first edit makes is not rendered
+        if new.size not in self._all_sizes or not self._free(self._box(new), others):
             return None
         return Edit(with_new(new), say(change), (item, new), detail=change)
 

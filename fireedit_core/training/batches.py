@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import EDIT_TYPES, EditSample, World
+from ..data.referring import RICH_WAYS
 from .loop import to_tensor
 
 DETAILS = ("bigger", "smaller", "left", "right", "above", "below")
-WAYS = ("noun", "left", "right", "top", "bottom", "big", "small", "colour")
+WAYS = ("noun", "left", "right", "top", "bottom", "big", "small", "colour", *RICH_WAYS)
 
 
 @dataclass
