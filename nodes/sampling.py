@@ -109,7 +109,8 @@ class FireEditSample(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "keep_outside", options=KEEP_OUTSIDE, default="off",
-                    tooltip="exact: every pixel outside the feathered mask is the source's own, bit for bit. Needs a mask.",
+                    tooltip="exact: every pixel outside the feathered mask is the source's own, bit for bit; the edit takes on the "
+                    "tone around it. Needs a mask.",
                 ),
                 io.Mask.Input(
                     "mask", optional=True,

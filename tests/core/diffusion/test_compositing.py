@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from fireedit_core.diffusion.compositing import WorkingSize, composite, edit_mask, measure_change
+from fireedit_core.diffusion.compositing import WorkingSize, composite, edit_mask, match_surroundings, measure_change
 
 
 def pictures(height: int, width: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
@@ -100,10 +100,25 @@ def test_composite_is_the_source_bit_for_bit_outside():
     outside = (mask == 0)[:, None].expand_as(out)
     assert torch.equal(out[outside], source[outside]) and torch.equal(out[1], source[1])
     full = (mask == 1)[:, None].expand_as(out)
-    assert torch.allclose(out[full], edited[full], atol=1e-6)
+    assert torch.allclose(out[full], match_surroundings(source, edited, mask)[full], atol=1e-6)
     broken = edited.clone()
     broken[..., 0, 0] = float("nan")
     assert torch.equal(composite(source, broken, mask), out)  # not even a NaN leaks
+
+
+def test_a_tint_beside_the_mask_is_taken_off_inside_too():
+    source = pictures(96, 128) * 0.6 + 0.2
+    mask = torch.zeros(1, 96, 128)
+    mask[:, 30:70, 40:90] = 1
+    tint = torch.tensor([0.05, -0.03, 0.02]).view(1, 3, 1, 1)
+    change = 0.2 * mask[:, None]
+    matched = match_surroundings(source, source + change + tint, mask)
+    assert torch.allclose(matched, source + change, atol=1e-4)
+    # a real change beside the mask is no tint, and where nothing is known nothing is shifted
+    moved = source.clone()
+    moved[..., 72:90, 40:90] += 0.2
+    assert torch.allclose(match_surroundings(source, moved, mask), moved, atol=1e-6)
+    assert torch.equal(match_surroundings(source, source + tint, torch.ones_like(mask)), source + tint)
 
 
 def test_measure_change_by_hand():
