@@ -4,13 +4,14 @@
 from .sample import EDIT_TYPES, EditSample
 from .scenes import SPLITS, SceneGenerator
 from .sprites import SpriteError, Sprites
-from .world import RICH_WORLD, WORLD, World, vocabulary
+from .world import RICH_WORLD, WORLD, WORLDS, World, vocabulary
 
 __all__ = [
     "EDIT_TYPES",
     "RICH_WORLD",
     "SPLITS",
     "WORLD",
+    "WORLDS",
     "EditSample",
     "SceneGenerator",
     "SpriteError",

@@ -107,8 +107,8 @@ def _relation(own: Thing, rivals: Sequence[Thing], unique: Sequence[Thing]) -> t
         }  # fmt: skip
         for words, ahead in sides.items():
             along = ahead(own)
-            across = hypot(own.x - o.x, own.y - o.y) ** 2 - along**2
-            if along >= 20 and across <= along**2 and all(ahead(r) <= -8 for r in rivals):
+            across = own.y - o.y if words.startswith("to") else own.x - o.x
+            if along >= 20 and abs(across) <= along and all(ahead(r) <= -8 for r in rivals):
                 phrases.append(f"the {own.noun} {words} the {o.noun}")
     return tuple(phrases)
 

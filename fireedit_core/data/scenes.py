@@ -301,7 +301,7 @@ class SceneGenerator:
         self, draw: _Random, kind: str, change: str, items: list[Item], target: int, phrase: str, background: str
     ) -> Edit | None:
         """The edited scene, or None where this edit has no room in this scene."""
-        world, item = self.world, items[target] if items else None
+        world, item = self.world, items[target]
         others = [self._box(o) for i, o in enumerate(items) if i != target]
 
         def say(key: str, **words: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .backgrounds import PAINTERS
@@ -220,7 +220,7 @@ class World:
 
 # Fields that came after narrow-v0, with the values at which they do nothing: a world that does not use them keeps the
 # fingerprint that it had, and the weights and figures that name it stay valid.
-_NEWER: dict[str, Any] = {"rich_share": 0.0, "triplet_share": 0.0}
+_NEWER = {f.name: f.default for f in fields(World) if f.name in ("rich_share", "triplet_share")}
 
 WORLD = World()
 
@@ -234,6 +234,7 @@ def merged(*tables: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
 RICH_WORLD = World(
     name="narrow-v1", templates=merged(_TEMPLATES, _MORE_TEMPLATES), rich_share=0.4, triplet_share=0.35, generic_share=0.08
 )
+WORLDS = {world.name: world for world in (WORLD, RICH_WORLD)}
 
 
 def article(noun: str) -> str:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..blur import gaussian_blur
+
 
 @dataclass(frozen=True)
 class WorkingSize:
@@ -109,20 +111,11 @@ def match_surroundings(source: Tensor, edited: Tensor, mask: Tensor, cells: int 
     off, known = F.adaptive_avg_pool2d(off, grid), F.adaptive_avg_pool2d(known, grid)
     shift = torch.zeros_like(off)
     for sigma in (3 * reach, reach):  # the wider view fills in where the nearer one sees too little
-        weight = _smooth(known, sigma)
+        weight = gaussian_blur(known, sigma, "constant")
         trust = (weight / 0.05).clamp(max=1)
-        shift = trust * _smooth(off, sigma) / weight.clamp(min=1e-6) + (1 - trust) * shift
+        shift = trust * gaussian_blur(off, sigma, "constant") / weight.clamp(min=1e-6) + (1 - trust) * shift
     shift = F.interpolate(shift, (height, width), mode="bilinear", align_corners=False)
     return (edited + shift.to(edited)).clamp(0, 1)
-
-
-def _smooth(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B, C, h, w) with zeros around it; `sigma` in pixels."""
-    radius = max(1, round(3 * sigma))
-    kernel = torch.exp(-torch.arange(-radius, radius + 1, device=x.device).float().square() / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
-    x = F.conv2d(x, kernel, padding=(0, radius), groups=x.shape[1])
-    return F.conv2d(x, kernel.transpose(-1, -2), padding=(radius, 0), groups=x.shape[1])
 
 
 def composite(source: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
@@ -134,6 +127,19 @@ def composite(source: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
     mask = mask[:, None].to(source)
     mixed = source + mask * (edited - source)
     return torch.where(mask == 0, source, mixed)
+
+
+def next_source(original: Tensor, edited: Tensor, mask: Tensor, touched: Tensor) -> tuple[Tensor, Tensor]:
+    """What the next of several edits starts from, and the mask of all that was edited so far.
+
+    What no edit was meant to touch comes from the original again, so that the autoencoder's losses do not add up there.
+
+    Args:
+        original: the picture before the first edit, (B, C, H, W) in 0..1. edited: the result of the latest edit.
+        mask: (B, H, W), `edit_mask` of the latest edit. touched: the same of all edits before it, zeros at first.
+    """
+    touched = torch.maximum(touched, mask)
+    return composite(original, edited, touched), touched
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m fireedit_core.evaluation scenes | sheet | sweep | judge | ablation | tati | demo-pictures | card``.
+"""``python -m fireedit_core.evaluation scenes | turns | sheet | sweep | judge | ablation | tati | demo-pictures | card``.
 
 Each explains itself with --help.
 """
@@ -10,14 +10,15 @@ import argparse
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
 from ..checkpoints.bundle import BundleError
-from ..data import EDIT_TYPES, SPLITS, SpriteError
+from ..data import EDIT_TYPES, SPLITS, WORLD, WORLDS, SpriteError
 from ..training.ablation import Budget
-from . import ablation, calibration, card, pictures, tati
+from . import ablation, calibration, card, pictures, tati, turns
 from . import scenes as runs
 from . import sweep as sweeps
 from .judge import load_judge
@@ -40,6 +41,12 @@ def parser() -> argparse.ArgumentParser:
     scenes.add_argument("--name", default="result", help="name of the files in --out")
     scenes.add_argument("--markdown", action="store_true", help="print Markdown tables")
     scenes.add_argument("--no-judge", action="store_true", help="leave the judge's columns out")
+
+    series = commands.add_parser("turns", help="several edits one after the other: success and drift turn by turn")
+    _scene_options(series, 100, "heldout")
+    _sampling_options(series)
+    series.add_argument("--turns", type=int, default=4)
+    series.add_argument("--out", type=Path, help="Markdown to write")
 
     judge = commands.add_parser("judge", help="how sure the judge is: what passes on targets, and what fails on haze")
     _scene_options(judge, 500, "heldout")
@@ -101,6 +108,8 @@ def _scene_options(command: argparse.ArgumentParser, count: int, split: str) -> 
     command.add_argument("--each", type=int, default=0, help="instead: N scenes of every edit type")
     command.add_argument("--kinds", type=_kinds, default=(), help="only these edit types, separated by commas")
     command.add_argument("--split", choices=SPLITS, default=split)
+    command.add_argument("--world", choices=WORLDS, default=WORLD.name, help="narrow-v1 is spoken of in more ways (default %(default)s)")
+    command.add_argument("--unseen", action="store_true", help="held-out remove edits are about objects that training never saw")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--batch", type=int, default=16, help="pictures per call")
     command.add_argument("--device", help="cpu, cuda, ...; default: an accelerator when there is one")
@@ -112,6 +121,7 @@ def _sampling_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--image-guidance", type=float, help="default: the bundle's")
     command.add_argument("--tati-strength", type=float, default=1.0, help="0 leaves TATI out")
     command.add_argument("--hvca-strength", type=float, default=1.0, help="0 leaves HVCA out")
+    command.add_argument("--no-regions", action="store_true", help="nothing is detected: the model gets no region tokens")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -136,46 +146,56 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
             log.info("%(image)s: scene %(seed_index)d, %(instruction)r", record)
         return 0
     scenes = Scenes(o.count, o.split, o.seed, o.kinds, o.each)
+    world = replace(WORLDS[o.world], unseen_targets=o.unseen)
     if o.command == "ablation":
         budget = Budget(o.align_steps, o.edit_steps, o.pairs)
-        found = ablation.run(o.folder, o.bundle, o.seeds, budget, scenes, load_judge())
+        found = ablation.run(o.folder, o.bundle, o.seeds, budget, scenes, load_judge(), world=world)
         ablation.plot(found, o.out / "ablation.png")
         (o.out / "ablation.md").write_text(ablation.report(found, card.command_line(arguments)))
         log.info("%s", ablation.table(found))
         return 0
     pipe = runs.load_pipeline(o.bundle, o.device)
     if o.command == "judge":
-        text = card.command_line(arguments) + "\n\n" + calibration.report(calibration.calibrate(load_judge(), scenes, pipe, o.batch))
-        log.info("%s", text)
-        if o.out:
-            o.out.parent.mkdir(parents=True, exist_ok=True)
-            o.out.write_text(text + "\n")
+        found = calibration.calibrate(load_judge(), scenes, pipe, o.batch, world)
+        _show(card.command_line(arguments) + "\n\n" + calibration.report(found), o.out)
         return 0
     if o.command == "tati":
-        text = tati.study(pipe, scenes, load_judge(), o.out, o.steps, o.batch, card.command_line(arguments))
+        text = tati.study(pipe, scenes, load_judge(), o.out, o.steps, o.batch, card.command_line(arguments), world)
         log.info("%s", text)
         return 0
     if o.command == "sweep":
-        rows = sweeps.sweep(pipe, scenes, o.steps, o.text_guidance, o.image_guidance, o.batch)
+        rows = sweeps.sweep(pipe, scenes, o.steps, o.text_guidance, o.image_guidance, o.batch, world)
         log.info("%d scenes of %s\n\n%s", len(scenes), o.split, sweeps.sweep_report(rows, o.markdown))
         if o.out:
             o.out.parent.mkdir(parents=True, exist_ok=True)
             o.out.write_text(json.dumps(rows, indent=1) + "\n")
         return 0
-    settings = Settings(o.steps, o.text_guidance, o.image_guidance, o.tati_strength, o.hvca_strength)
+    settings = Settings(o.steps, o.text_guidance, o.image_guidance, o.tati_strength, o.hvca_strength, regions=not o.no_regions)
     if o.command == "sheet":
-        picture = pictures.sheet(pipe, scenes, settings, o.batch, o.columns, o.zoom)
+        picture = pictures.sheet(pipe, scenes, settings, o.batch, o.columns, o.zoom, world)
         o.out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(o.out)
         log.info("wrote %s", o.out)
         return 0
-    result = runs.evaluate(pipe, scenes, settings, o.batch, judge=None if o.no_judge else load_judge())
+    if o.command == "turns":
+        measured = turns.evaluate_turns(pipe, scenes, o.turns, settings, o.batch, world, load_judge())
+        _show(card.command_line(arguments) + "\n\n" + turns.report(measured), o.out)
+        return 0
+    result = runs.evaluate(pipe, scenes, settings, o.batch, world, judge=None if o.no_judge else load_judge())
     result["command"] = card.command_line(arguments)
     result["bundle"] = {"name": Path(o.bundle).name, "fingerprint": runs.bundle_fingerprint(o.bundle)}
     log.info("%s", runs.report(result, o.markdown))
     if o.out:
         log.info("\nwrote %s", runs.save_result(result, o.out, o.name))
     return 0
+
+
+def _show(text: str, out: Path | None) -> None:
+    """Print a report, and write it where that is asked for."""
+    log.info("%s", text)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..blur import gaussian_blur
 from ..data import EDIT_TYPES, WORLD, EditSample, World
 from ..diffusion.pipeline import FireEditPipeline
 from .judge import SceneJudge, judge_edit
@@ -20,11 +21,9 @@ HAZE = 3.0  # blur of the edited area in pixels: colours and place are right, an
 
 def haze(sample: EditSample, _: np.ndarray) -> np.ndarray:
     """The target, its edited area blurred to haze: what is there, or where something is to go, what was there."""
-    from torchvision.transforms.functional import gaussian_blur
-
     target = sample.target / 255.0
     thing = sample.source / 255.0 if sample.edit_type == "remove" else target
-    soft = gaussian_blur(torch.from_numpy(thing).permute(2, 0, 1), 2 * round(3 * HAZE) + 1, HAZE).permute(1, 2, 0).numpy()
+    soft = gaussian_blur(torch.from_numpy(thing).permute(2, 0, 1)[None], HAZE, "reflect")[0].permute(1, 2, 0).numpy()
     return np.where(sample.mask[..., None], soft, target)
 
 

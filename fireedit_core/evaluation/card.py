@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.bundle import COMPONENTS, bundle_options, read_index
-from ..data import EDIT_TYPES, WORLD, World
+from ..data import EDIT_TYPES, WORLD, WORLDS, World
 from . import summary
 from .scenes import bundle_fingerprint, report
 
@@ -37,7 +37,7 @@ def write_card(bundle: str | Path, results: Sequence[str | Path], training: str 
     record_path = Path(training) if training else folder / TRAINING
     record = json.loads(record_path.read_text()) if record_path.is_file() else None
     path = folder / CARD
-    path.write_text(card_text(folder, index, loaded, record))
+    path.write_text(card_text(folder, index, loaded, record, WORLDS.get(loaded[0]["config"]["world"], WORLD)))
     return path
 
 

@@ -38,7 +38,7 @@ class EditScore:
         bystanders_intact: every object that is not edited changed by at most INTACT_CHANGE on average.
         success: relative_error < SUCCESS_ERROR and bystanders_intact.
         grounding: "single", "twins" (another object shares the noun) or "none" (no object is meant).
-        grounded: whether the grounding hit; None where it was not judged.
+        grounded: whether the grounding hit; None where it was not judged. sure: the score (0..1) of the top region.
         psnr: inside the mask against the target, in dB. l1, l2: mean absolute and squared error over the whole picture.
         judged: what the judge says (`judge.Verdict`): {"success", "right", "close", "same"}; None without a judge.
     """
@@ -51,6 +51,7 @@ class EditScore:
     success: bool
     grounding: str
     grounded: bool | None = None
+    sure: float | None = None
     psnr: float | None = None
     l1: float | None = None
     l2: float | None = None
@@ -91,6 +92,7 @@ def score_edit(
         success=error < SUCCESS_ERROR and intact,
         grounding=grounding_group(sample),
         grounded=None if regions is None else grounding_hit(sample, regions),
+        sure=None if regions is None else float(regions.scores.max()) if len(regions) else 0.0,
         psnr=inside_psnr(edit, target, sample.mask),
         l1=float(np.abs(edit - target).mean()),
         l2=float(np.square(edit - target).mean()),

@@ -265,10 +265,19 @@ def report(result: dict[str, Any], markdown: bool = False) -> str:
     if "autoencoder" in result["tables"]:
         parts.append("Baselines on the same scenes (identity = the source as output):")
         parts.append(table(summary.BASE_HEAD, summary.baseline_rows(result)))
-    for system, said in (("edit", "The judge on the edits:"), ("autoencoder", "The judge on the targets through the autoencoder:")):
+    for system, said in (
+        ("edit", "The judge on the edits:"), ("identity", "The judge on the untouched sources:"),
+        ("autoencoder", "The judge on the targets through the autoencoder:"),
+    ):  # fmt: skip
         rows = summary.judge_rows(result, system)
         if rows:
             parts += [said, table(summary.JUDGE_HEAD, rows)]
+    rows = summary.calibration_rows(result["scenes"])
+    if rows:
+        parts += [
+            f"Calibration of the grounding score: expected calibration error {summary.calibration_error(result['scenes']):.4f}.",
+            table(summary.CALIBRATION_HEAD, rows),
+        ]
     rows = summary.goal_rows(result)
     if rows:
         parts.append(table(summary.GOAL_HEAD, rows))

@@ -180,6 +180,32 @@ def baseline_rows(result: Mapping[str, Any]) -> list[list[str]]:
     ]  # fmt: skip
 
 
+CALIBRATION_HEAD = ("score of the top region", "n", "mean score", "right")
+CALIBRATION_EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+
+def calibration_rows(scenes: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """How often the top region is the one that is meant, by its score, of scene records where an object is meant."""
+    pairs = [(s["sure"], s["grounded"]) for s in scenes if s.get("sure") is not None and s["grounding"] != "none"]
+    rows = []
+    for low, high in zip(CALIBRATION_EDGES, CALIBRATION_EDGES[1:]):
+        own = [(sure, hit) for sure, hit in pairs if low <= sure < high or (high == 1 and sure == 1)]
+        if own:
+            hits = estimate([hit for _, hit in own])
+            rows.append([f"{low:g} to {high:g}", str(len(own)), f"{np.mean([sure for sure, _ in own]):.3f}", share(hits)])
+    return rows
+
+
+def calibration_error(scenes: Sequence[Mapping[str, Any]]) -> float | None:
+    """Expected calibration error of the top region's score: mean |share right - mean score|, weighted by the bins' sizes."""
+    pairs = [(s["sure"], s["grounded"]) for s in scenes if s.get("sure") is not None and s["grounding"] != "none"]
+    if not pairs:
+        return None
+    sure, hit = np.array(pairs, float).T
+    bins = np.clip(np.digitize(sure, CALIBRATION_EDGES) - 1, 0, len(CALIBRATION_EDGES) - 2)
+    return float(sum(abs(hit[bins == b].sum() - sure[bins == b].sum()) for b in np.unique(bins)) / len(pairs))
+
+
 def goal_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """The goals as text cells."""
     return [[g["what"], g["goal"], f"{g['measured']:.3f}", str(g["n"]), "yes" if g["met"] else "no"] for g in goals(result)]

@@ -54,27 +54,28 @@ def embeddings_of(pipe: FireEditPipeline, scenes: Scenes, count: int = 32, world
 
 
 def measure(
-    pipe: FireEditPipeline, scenes: Scenes, judge: SceneJudge | None, settings: Sequence[Settings], batch: int = 16
-) -> list[dict[str, Any]]:
+    pipe: FireEditPipeline, scenes: Scenes, judge: SceneJudge | None, settings: Sequence[Settings], batch: int = 16,
+    world: World = WORLD,
+) -> list[dict[str, Any]]:  # fmt: skip
     """The overall row of each setting, all on the same scenes and noise."""
-    runs = (evaluate(pipe, scenes, one, batch, baselines=False, judge=judge) for one in settings)
+    runs = (evaluate(pipe, scenes, one, batch, world, baselines=False, judge=judge) for one in settings)
     return [run["tables"]["edit"][summary.OVERALL] for run in runs]
 
 
 def study(
     pipe: FireEditPipeline, scenes: Scenes, judge: SceneJudge | None, folder: Path | str, steps: int = 20, batch: int = 16,
-    command: str = "",
+    command: str = "", world: World = WORLD,
 ) -> str:  # fmt: skip
     """Write `tati.md`, `tati_condition.png` and `tati_strength.png` into a folder; returns the text."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    over_time = condition_over_time(pipe, embeddings_of(pipe, scenes))
+    over_time = condition_over_time(pipe, embeddings_of(pipe, scenes, world=world))
     plain = Settings(steps=steps)
-    by_strength = measure(pipe, scenes, judge, [replace(plain, tati_strength=s) for s in STRENGTHS], batch)
-    by_window = measure(pipe, scenes, judge, [replace(plain, start_percent=a, end_percent=b) for a, b in WINDOWS], batch)
+    by_strength = measure(pipe, scenes, judge, [replace(plain, tati_strength=s) for s in STRENGTHS], batch, world)
+    by_window = measure(pipe, scenes, judge, [replace(plain, start_percent=a, end_percent=b) for a, b in WINDOWS], batch, world)
     plot_condition(over_time, folder / "tati_condition.png")
     plot_strength(by_strength, folder / "tati_strength.png")
-    head = ("", "success by the judge", "strict success", "relative error", "L1", "outside change")
+    head = ("success by the judge", "strict success", "relative error", "L1", "outside change")
     row = lambda name, r: [  # noqa: E731
         name, summary.share(r["judged"]["success"]), summary.share(r["success"]), summary.number(r["relative_error"]),
         summary.number(r["l1"], 4), summary.number(r["outside_change"], 4),
@@ -89,11 +90,11 @@ def study(
         f"{over_time['alike'][0, -1]:.3f}.",
         "![norm and similarity of the condition over the timesteps](tati_condition.png)",
         "**Strength** (0 leaves TATI out, 1 is as trained; HVCA stays):",
-        summary.markdown_table(("TATI strength", *head[1:]), [row(f"{s:g}", r) for s, r in zip(STRENGTHS, by_strength, strict=True)]),
+        summary.markdown_table(("TATI strength", *head), [row(f"{s:g}", r) for s, r in zip(STRENGTHS, by_strength, strict=True)]),
         "![success, error and outside change by strength](tati_strength.png)",
         "**Window** (`start_percent` to `end_percent` of FireEdit Apply; outside it neither TATI nor HVCA acts):",
         summary.markdown_table(
-            ("window", *head[1:]), [row(f"{a:g} to {b:g}", r) for (a, b), r in zip(WINDOWS, by_window, strict=True)]
+            ("window", *head), [row(f"{a:g} to {b:g}", r) for (a, b), r in zip(WINDOWS, by_window, strict=True)]
         ),
     ]) + "\n"  # fmt: skip
     (folder / "tati.md").write_text(text)

@@ -8,6 +8,8 @@ import logging
 import re
 from pathlib import Path
 
+from ..data import WORLDS
+from .alignment import ALIGNED
 from .build import SHARES, STAGES, build_tiny
 from .diffusion import TRAINED
 
@@ -25,16 +27,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fireedit_core.training", description=__doc__)
     shares = ", ".join(f"{name} {share:.0%}%" for name, share in SHARES.items())
     parser.add_argument("--budget", type=minutes, default=minutes("3h"), help=f"wall-clock time of all stages ({shares})")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="the others are read from --out, else --bundle")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="the others are read from a folder below")
     parser.add_argument("--pairs", type=int, default=24_000, help="cached training pairs of the diffusion stage")
-    parser.add_argument("--freeze", nargs="+", choices=TRAINED, default=(), help="left as they are by the diffusion stage")
+    parser.add_argument("--freeze", nargs="+", choices=sorted({*ALIGNED, *TRAINED}), default=(), help="parts that stay as they are")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the diffusion stage; muon needs timm")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the UNet of the diffusion stage; needs a C++ compiler")
+    parser.add_argument("--world", choices=WORLDS, default="narrow-v0", help="what the scenes show and how they are spoken of")
+    parser.add_argument("--start", type=Path, help="a bundle to go on from instead of random weights, e.g. models/fireedit-tiny")
     parser.add_argument("--out", type=Path, default=Path(".cache/runs/tiny"), help="states, caches, logs and sheets")
     parser.add_argument("--bundle", type=Path, default=Path("models/fireedit-tiny"), help="folder that receives the weights")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("fireedit").setLevel(logging.INFO)
-    build_tiny(args.out, args.bundle, args.budget, args.stages, args.pairs, args.freeze, args.compile)
+    build_tiny(
+        args.out, args.bundle, args.budget, args.stages, args.pairs, args.freeze, args.compile, WORLDS[args.world], args.start,
+        args.optimizer,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints.bundle import load_component, read_index
+from ..checkpoints.bundle import load_components
 from ..data import WORLD, World, vocabulary
 from ..diffusion.pipeline import FireEditPipeline
 from .alignment import ALIGNED, train_alignment
@@ -63,9 +63,7 @@ def train_variant(
     """
     budget, room = budget or Budget(), Path(folder) / f"seed{seed}" / ("regions" if variant.regions else "plain")
     components = tiny_components(vocabulary(world), sizes, seed)
-    index = read_index(Path(shared))
-    for name in ("vae", "detector"):
-        components[name] = load_component(Path(shared), name, torch.float32, index)
+    components |= load_components(shared, names=("vae", "detector"))
     for part in components.values():
         if isinstance(part, torch.nn.Module):
             part.eval()

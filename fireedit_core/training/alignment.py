@@ -8,6 +8,7 @@ scratch needs them taught first, which is cheap: pointing takes minutes where ap
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,15 +168,18 @@ class AlignmentModel(nn.Module):
 
 
 def train_alignment(
-    components: dict[str, Any], world: World, folder: Path | str, config: StageConfig, regions: bool = True
-) -> None:
+    components: dict[str, Any], world: World, folder: Path | str, config: StageConfig, regions: bool = True,
+    frozen: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Train the modules named in `ALIGNED` in place; leaves them at their averaged weights.
 
     Args:
-        regions: False trains a model without region tokens, for the ablation.
+        regions: False trains a model without region tokens, for the ablation. frozen: those that stay as they are.
     """
     generator = SceneGenerator(replace(world, twin_share=TWIN_SHARE), split="train", seed=1, masks=False)
-    model = AlignmentModel(components, world)
+    model = AlignmentModel(components, world).requires_grad_(True)
+    for name in set(frozen) & set(ALIGNED):
+        model.parts[name].requires_grad_(False)
 
     def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
         batch = move(collate([generator.sample(i) for i in stage.indices(step)], world), device)

@@ -8,14 +8,16 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderDC
+from transformers import AutoTokenizer
 
 from ..checkpoints.bundle import save_bundle
-from ..data import WORLD, vocabulary
+from ..data import WORLD, World, vocabulary
 from ..diffusion.pipeline import FireEditPipeline
 from ..evaluation.pictures import sheet
 from ..evaluation.scenes import Scenes
@@ -32,6 +34,8 @@ logger = logging.getLogger("fireedit")
 # Shares of the budget. Appearance is what costs samples (the last stage), the rest is learnt in minutes.
 SHARES = {"detector": 0.03, "autoencoder": 0.2, "alignment": 0.3, "diffusion": 0.47}
 STAGES = tuple(SHARES)
+# A bundle that is gone on from knows most of it already: large steps would only forget.
+WARM_ALIGNMENT_RATE = 3e-4
 OPTIONS = {"native_size": 128, "source_latent_scaled": True, "text_guidance": 1.0, "image_guidance": 1.0, "steps": 1}
 
 
@@ -47,16 +51,21 @@ def stage_configs(minutes: float) -> dict[str, StageConfig]:
 
 def build_tiny(
     out: Path | str, bundle: Path | str, minutes: float, stages: Sequence[str] = STAGES, pairs: int = 24_000, freeze: Sequence[str] = (),
-    compiled: bool = False,
+    compiled: bool = False, world: World = WORLD, start: Path | str | None = None, optimizer: str = "adamw",
 ) -> None:  # fmt: skip
-    """Train the chosen stages and write the bundle; stages that are not chosen are read from `out`, else from `bundle`.
+    """Train the chosen stages and write the bundle; what is not trained is read from `out`, else from `start` or `bundle`.
 
     Args:
         out: folder of states, caches, logs and sheets. bundle: folder that receives the weights.
         minutes: wall-clock budget of all stages together. pairs: cached training pairs of the last stage.
-        freeze: modules of `TRAINED` that the last stage leaves as they are. compiled: see `DiffusionModel`.
+        freeze: modules that the last two stages leave as they are. compiled: see `DiffusionModel`.
+        optimizer: of the last stage, see `StageConfig`.
+        world: what the scenes show and how they are spoken of.
+        start: a bundle whose weights the stages go on from instead of random ones. Words of `world` that are new to it
+            are added to its vocabulary.
     """
     out, bundle = Path(out), Path(bundle)
+    source = Path(start or bundle)
     configs = stage_configs(minutes)
     if "detector" in stages:
         from .detector import DetectorTraining, save_detector, scene_source, train_detector
@@ -65,39 +74,45 @@ def build_tiny(
         save_detector(train_detector(scene_source("train", 0), out / "detector", settings), out / "parts" / "detector")
     if "autoencoder" in stages:
         train_autoencoder(out, configs["autoencoder"]).save_pretrained(out / "parts" / "vae")
-    components = tiny_components(vocabulary(WORLD))
-    components["vae"] = AutoencoderDC.from_pretrained(_part(out, bundle, "vae"), torch_dtype=torch.float32)
-    components["detector"] = load_region_detector(_part(out, bundle, "detector"))
+    fresh = "alignment" in stages and not start
+    components = tiny_components(vocabulary(world), **({} if fresh else {"known": words_of(_part(out, source, "tokenizer"))}))
+    components["vae"] = AutoencoderDC.from_pretrained(_part(out, source, "vae"), torch_dtype=torch.float32)
+    components["detector"] = load_region_detector(_part(out, source, "detector"))
+    if start:
+        load_parts(components, sorted({*ALIGNED, *TRAINED}), out, source)
+        configs["alignment"] = replace(configs["alignment"], lr=WARM_ALIGNMENT_RATE)
     for part in components.values():
         if isinstance(part, torch.nn.Module):
             part.eval()
     if "alignment" in stages:
         plain_attention(components)
-        train_alignment(components, WORLD, out, configs["alignment"])
-        save_parts(components, out, ALIGNED)
+        train_alignment(components, world, out, configs["alignment"], frozen=freeze)
+        save_parts(components, out, ("tokenizer", *ALIGNED))
     else:
-        load_parts(components, ALIGNED, out, bundle)
+        load_parts(components, ALIGNED, out, source)
     if "diffusion" in stages:
-        load_parts(components, [name for name in TRAINED if (out / "parts" / name).is_dir()], out, bundle)
-        cache = EditCache(components, WORLD, out / "cache", pairs)
+        load_parts(components, [name for name in TRAINED if (out / "parts" / name).is_dir()], out, source)
+        cache = EditCache(components, world, out / "cache", pairs)
 
         def show() -> None:
             processors = components["unet"].attn_processors  # these very objects: others would compile the UNet anew
             try:
-                picture = sheet(FireEditPipeline(**components, **OPTIONS), Scenes(count=24, split="validation"), columns=3)
+                picture = sheet(FireEditPipeline(**components, **OPTIONS), Scenes(count=24, split="validation"), columns=3, world=world)
             finally:
                 components["unet"].set_attn_processor(processors)
             picture.save(out / "diffusion" / "sheet.png")
             save_parts(components, out, TRAINED)
 
-        train_diffusion(components, cache, out, configs["diffusion"], show, frozen=freeze, compiled=compiled)
+        frozen = [name for name in freeze if name in TRAINED]
+        config = replace(configs["diffusion"], optimizer=optimizer)
+        train_diffusion(components, cache, out, config, show, frozen=frozen, compiled=compiled)
         save_parts(components, out, TRAINED)
     else:
-        load_parts(components, TRAINED, out, bundle)
-    write_bundle(components, out, bundle)
+        load_parts(components, TRAINED, out, source)
+    write_bundle(components, out, bundle, world)
 
 
-def write_bundle(components: dict[str, Any], out: Path, bundle: Path) -> None:
+def write_bundle(components: dict[str, Any], out: Path, bundle: Path, world: World) -> None:
     """Save the bundle in half precision with `training.json`, the record that the model card quotes."""
     save_bundle(bundle, components, OPTIONS)
     stages = {}
@@ -107,7 +122,7 @@ def write_bundle(components: dict[str, Any], out: Path, bundle: Path) -> None:
             progress = json.loads(record.read_text())
             stages[name] = {"steps": progress["step"], "minutes": round(progress["seconds"] / 60, 1), **progress["metrics"]}
     training = {
-        "data": f"synthetic scenes, world {WORLD.fingerprint()}", "seed": 0, "stages": stages,
+        "data": f"synthetic scenes, world {world.name} ({world.fingerprint()})", "seed": 0, "stages": stages,
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {'GPU' if torch.cuda.is_available() else 'no GPU'}",
     }  # fmt: skip
     (bundle / "training.json").write_text(json.dumps(training, indent=2) + "\n")
@@ -134,7 +149,15 @@ def load_parts(components: dict[str, Any], names: Sequence[str], out: Path, bund
     """
     for name in names:
         loaded = type(components[name]).from_pretrained(_part(out, bundle, name))
+        if name == "language_model":
+            loaded.resize_token_embeddings(components[name].config.vocab_size, mean_resizing=False)
         components[name].load_state_dict(loaded.state_dict())
+
+
+def words_of(tokenizer: Path) -> list[str]:
+    """The vocabulary of a saved tokenizer in the order of its ids."""
+    ids = AutoTokenizer.from_pretrained(tokenizer).get_vocab()
+    return sorted(ids, key=ids.__getitem__)
 
 
 def _part(out: Path, bundle: Path, name: str) -> Path:

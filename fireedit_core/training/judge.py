@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..blur import gaussian_blur
 from ..checkpoints.portable import make_portable
 from ..data import WORLD, EditSample, SceneGenerator, Sprites, World
 from ..evaluation.judge import JUDGE, NATIVE, NOTHING, SMUDGE, SceneJudge, crops
@@ -86,7 +87,7 @@ def jittered(box: tuple, rng: np.random.Generator) -> tuple[float, ...]:
 def degrade(seen: Tensor, rng: np.random.Generator) -> Tensor:
     """What an autoencoder and a good edit do to a picture: slight blur, tint and noise."""
     sigma = rng.uniform(0, 1.3)
-    out = blurred(seen, sigma) if sigma > 0.3 else seen
+    out = gaussian_blur(seen, sigma) if sigma > 0.3 else seen
     shift = torch.from_numpy(rng.normal(0, 0.03, (len(seen), 3, 1, 1))).float()
     noise = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.04), seen.shape)).float()
     return (out + shift + noise).clamp(0, 1)
@@ -94,21 +95,11 @@ def degrade(seen: Tensor, rng: np.random.Generator) -> Tensor:
 
 def smudge(thing: Tensor, ground: Tensor, rng: np.random.Generator) -> Tensor:
     """A thing gone to haze (1, 3, CROP, CROP): blurred until it is none, or half see-through over background."""
-    haze = blurred(thing, rng.uniform(4, 9))
+    haze = gaussian_blur(thing, rng.uniform(4, 9))
     if rng.random() < 0.5:
         share = rng.uniform(0.3, 0.7)
-        haze = share * blurred(thing, rng.uniform(2, 6)) + (1 - share) * ground
+        haze = share * gaussian_blur(thing, rng.uniform(2, 6)) + (1 - share) * ground
     return degrade(haze, rng)
-
-
-def blurred(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (N, C, H, W) with `sigma` in pixels; edges are repeated."""
-    radius = max(1, round(3 * sigma))
-    kernel = torch.exp(-torch.arange(-radius, radius + 1).float().square() / (2 * sigma * sigma))
-    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
-    x = F.pad(x, (radius,) * 4, mode="replicate")
-    x = F.conv2d(x, kernel, groups=x.shape[1])
-    return F.conv2d(x, kernel.transpose(-1, -2), groups=x.shape[1])
 
 
 class JudgeLoss(nn.Module):

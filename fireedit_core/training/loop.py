@@ -35,6 +35,7 @@ class StageConfig:
         cooldown: last part of the budget (0..1) over which the learning rate falls linearly to zero.
         ema_decay: decay of the weight average; 0 turns it off.
         save_minutes: how often the state is saved and the sample sheet is drawn.
+        optimizer: "adamw", or "muon" (timm's; matrices and convolutions take orthogonalised steps of AdamW's size).
         max_steps: end after so many steps at the latest; `minutes` infinite makes the steps the budget.
     """
 
@@ -48,6 +49,7 @@ class StageConfig:
     ema_decay: float = 0.999
     save_minutes: float = 5.0
     seed: int = 0
+    optimizer: str = "adamw"
     max_steps: int | None = None
 
 
@@ -94,7 +96,7 @@ class TrainingStage:
         decay = [p for p in trainable if p.ndim > 1]
         rest = [p for p in trainable if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
+        optimizer = make_optimizer(groups, config)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.trainable = trainable
         self.ema = (
@@ -202,9 +204,8 @@ class TrainingStage:
             p.seconds += time.monotonic() - begin
             if p.decay_from is None and self._cools():
                 p.decay_from = p.step
-                p.decay_steps = max(1, math.ceil(p.step * c.cooldown / max(1e-6, 1 - c.cooldown)))
-                if math.isinf(c.minutes):
-                    p.decay_steps = c.max_steps - p.step
+                by_time = math.ceil(p.step * c.cooldown / max(1e-6, 1 - c.cooldown))
+                p.decay_steps = max(1, c.max_steps - p.step if math.isinf(c.minutes) else by_time)
             for key, value in {"loss": loss.detach(), **metrics}.items():
                 value = float(value)
                 if math.isfinite(value):
@@ -237,6 +238,18 @@ class TrainingStage:
             with torch.no_grad(), self.ema_weights():
                 self.on_save(self)
             self.raw.train()
+
+
+def make_optimizer(groups: list[dict], config: StageConfig) -> torch.optim.Optimizer:
+    """The optimizer that `config` names, over [matrices and convolutions, all other parameters]."""
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
+    if config.optimizer != "muon":
+        raise ValueError(f"optimizer must be adamw or muon, got {config.optimizer!r}")
+    from timm.optim import Muon  # deferred: a training extra
+
+    matrices, rest = groups
+    return Muon([matrices, rest | {"use_fallback": True}], lr=config.lr, betas=(0.9, 0.99), adjust_lr_fn="match_rms_adamw")
 
 
 class _EmaWeights:

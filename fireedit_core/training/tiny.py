@@ -56,24 +56,30 @@ class TinyConfig:
     heads: int = 4
 
 
-def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over `words` that drops case and punctuation; any other word becomes [UNK]."""
-    vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", *sorted(set(words))])}
+def word_tokenizer(words: Sequence[str], known: Sequence[str] = ("[PAD]", "[UNK]")) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over `words` that drops case and punctuation; any other word becomes [UNK].
+
+    Args:
+        known: the vocabulary of a trained language model in the order of its ids, which it keeps; new words follow.
+    """
+    vocabulary = {w: i for i, w in enumerate([*known, *sorted(set(words) - set(known))])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"[^\w\s]"), " "), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
 
 
-def tiny_components(words: Sequence[str], config: TinyConfig | None = None, seed: int = 0) -> dict[str, Any]:
+def tiny_components(
+    words: Sequence[str], config: TinyConfig | None = None, seed: int = 0, known: Sequence[str] = ("[PAD]", "[UNK]")
+) -> dict[str, Any]:
     """Fresh components of a small bundle, all but `vae` and `detector`, which have trainers of their own.
 
     Args:
-        words: vocabulary of the instructions. seed: of the random weights.
+        words: vocabulary of the instructions. seed: of the random weights. known: see `word_tokenizer`.
     """
     c = config or TinyConfig()
     torch.manual_seed(seed)
-    tokenizer = word_tokenizer(words)
+    tokenizer = word_tokenizer(words, known)
     language_model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=-(-len(tokenizer) // 64) * 64,

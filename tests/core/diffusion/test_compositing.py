@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from fireedit_core.diffusion.compositing import WorkingSize, composite, edit_mask, match_surroundings, measure_change
+from fireedit_core.diffusion.compositing import WorkingSize, composite, edit_mask, match_surroundings, measure_change, next_source
 
 
 def pictures(height: int, width: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
@@ -104,6 +104,18 @@ def test_composite_is_the_source_bit_for_bit_outside():
     broken = edited.clone()
     broken[..., 0, 0] = float("nan")
     assert torch.equal(composite(source, broken, mask), out)  # not even a NaN leaks
+
+
+def test_the_next_turn_starts_from_the_original_wherever_no_turn_has_been():
+    original, first, second = (pictures(64, 64, seed=i) for i in range(3))
+    masks = torch.zeros(2, 1, 64, 64)
+    masks[0, :, 5:15, 5:15], masks[1, :, 40:50, 40:50] = 1, 1
+    one, touched = next_source(original, first, edit_mask(masks[0]), torch.zeros(1, 64, 64))
+    two, both = next_source(original, second, edit_mask(masks[1]), touched)
+    assert torch.equal(both > 0, (edit_mask(masks[0]) > 0) | (edit_mask(masks[1]) > 0))
+    for picture, mask in ((one, touched), (two, both)):
+        free = (mask == 0)[:, None].expand_as(picture)
+        assert torch.equal(picture[free], original[free]) and not torch.equal(picture[~free], original[~free])
 
 
 def test_a_tint_beside_the_mask_is_taken_off_inside_too():

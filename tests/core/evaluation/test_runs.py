@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fireedit_core.data import WORLD
-from fireedit_core.evaluation import card, pictures, scenes, sweep
+from fireedit_core.evaluation import card, pictures, scenes, sweep, turns
 from fireedit_core.evaluation.__main__ import main
 from fireedit_core.evaluation.scenes import Scenes, Settings, batches, evaluate, scene_noise
 from fireedit_core.regions import Regions
@@ -68,6 +68,26 @@ def test_evaluate_an_editor_that_does_nothing(tmp_path):
     assert floor["relative_error"]["mean"] == pytest.approx(0, abs=1e-9) and floor["success"]["mean"] == 1
     assert result["config"]["steps"] == 7 and result["config"]["text_guidance"] == 2.0 and not result["mastered"]
     scenes.report(result)
+
+
+def test_turns_keep_what_no_turn_touches_and_a_chain_does_not():
+    """An editor that darkens the picture a little each time, as an autoencoder loses a little each time."""
+    pipe = Painter()
+    call = pipe.__call__
+
+    def darken(image, instructions, **options):
+        out = call(0.9 * image, instructions, **options)
+        out.mask = torch.zeros(len(instructions), 128, 128)
+        return out
+
+    pipe = type("Darkener", (), {**vars(pipe), "__call__": lambda self, *a, **k: darken(*a, **k)})()
+    found = turns.evaluate_turns(pipe, Scenes(count=3), 3, batch=2)
+    drift = {way: [np.mean(turn["outside"]) for turn in rows] for way, rows in found["ways"].items()}
+    assert len(drift["kept"]) == 3 and drift["kept"][2] == pytest.approx(drift["kept"][0])
+    assert drift["chained"][2] > 2 * drift["chained"][0]
+    assert "x 1.00" in turns.report(found)
+    again = turns.evaluate_turns(pipe, Scenes(count=3), 3, batch=3)
+    assert again["ways"]["kept"] == found["ways"]["kept"]
 
 
 def test_sweep_covers_the_grid():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,20 @@ def result(scores: list[EditScore], split: str = "heldout") -> dict:
         "config": config, "tables": tables, "scenes": [s.to_dict() for s in scores], "seconds_per_edit": 0.1, "batch": 4,
         "machine": {"device": "cpu (test)", "threads": 1},
     }  # fmt: skip
+
+
+def test_calibration_is_of_scenes_where_an_object_is_meant():
+    sure = [(0.3, False), (0.85, True), (0.85, True), (0.97, True), (0.97, False), (1.0, True)]
+    scores = [replace(score("remove", True, grounded=hit), sure=p) for p, hit in sure]
+    scores.append(replace(score("background", True, grounding="none"), sure=0.0))
+    records = [s.to_dict() for s in scores]
+    rows = summary.calibration_rows(records)
+    assert [row[:3] for row in rows] == [
+        ["0 to 0.5", "1", "0.300"], ["0.8 to 0.9", "2", "0.850"], ["0.95 to 0.99", "2", "0.970"], ["0.99 to 1", "1", "1.000"],
+    ]  # fmt: skip
+    assert summary.calibration_error(records) == pytest.approx((0.3 + 2 * 0.15 + 0.94 + 0) / 6)
+    assert "calibration error 0.2567" in scenes.report(result(scores))
+    assert summary.calibration_rows([score("remove", True).to_dict()]) == [] and summary.calibration_error([]) is None
 
 
 def test_mastered_needs_more_than_half_of_three_hundred_held_out_scenes():

@@ -10,12 +10,9 @@ pytest.importorskip("tensorboard")
 from fireedit_core.evaluation import ablation
 from fireedit_core.evaluation.scenes import Scenes
 from fireedit_core.training.ablation import VARIANTS, Budget, train_variant
-from fireedit_core.training.tiny import TinyConfig
 
-SIZES = TinyConfig(
-    unet_widths=(96, 96), attention_levels=(False, True), unet_heads=2, context_size=32, hidden_size=64, language_layers=1,
-    img_tokens=4, dino_size=32, dino_layers=3, dino_patch=16, clip_size=32, clip_layers=2, clip_patch=32, qformer_layers=1, heads=2,
-)  # fmt: skip
+from .small import SIZES
+
 BUDGET = Budget(align_steps=1, edit_steps=2, pairs=24)
 
 

@@ -14,16 +14,14 @@ from fireedit_core.training.autoencoder import make_autoencoder
 from fireedit_core.training.diffusion import TRAINED, DiffusionModel, conditioning_dropout, train_diffusion
 from fireedit_core.training.edit_cache import FROZEN, EditCache, fingerprint
 from fireedit_core.training.loop import StageConfig
-from fireedit_core.training.tiny import TinyConfig, tiny_components
+from fireedit_core.training.tiny import tiny_components
+
+from .small import SIZES
 
 
 @pytest.fixture(scope="module")
 def parts():
-    config = TinyConfig(
-        unet_widths=(96, 96), attention_levels=(False, True), unet_heads=2, context_size=32, hidden_size=64, language_layers=1,
-        img_tokens=4, dino_size=32, dino_layers=3, dino_patch=16, clip_size=32, clip_layers=2, clip_patch=32, qformer_layers=1, heads=2,
-    )  # fmt: skip
-    made = tiny_components(vocabulary(WORLD), config)
+    made = tiny_components(vocabulary(WORLD), SIZES)
     return made | {"vae": make_autoencoder()}
 
 
