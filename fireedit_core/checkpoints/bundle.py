@@ -13,7 +13,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ..diffusion.hvca import HVCA
 from ..diffusion.tati import TATI
@@ -22,12 +22,12 @@ from ..regions.deformable_detr import DeformableDetrRegionDetector
 from ..regions.yolo import YoloRegionDetector
 from ..vlm import EditQFormer, GroundingHead, ImgTokens, RegionEncoder, VisionAdapter
 from .portable import make_portable, portable_name
+from .weights import check_weights
 
 logger = logging.getLogger("fireedit")
 
 INDEX = "model_index.json"
 LORA = "language_model_lora"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 # What a bundle may name. Nothing else is imported, so a stranger's model_index.json cannot run code.
 OWN_CLASSES = {
@@ -207,18 +207,7 @@ def _resolve(entry: Any, name: str, folder: Path) -> type:
 
 def _check_weights(path: Path) -> None:
     """Refuse pickles and broken safetensors with a message that names the file."""
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        pickles = [f.name for f in path.iterdir() if f.suffix in _PICKLES]
-        if pickles:
-            raise BundleError(
-                f"{path / pickles[0]} is a pickle, which can run code when it is loaded; FireEdit loads only safetensors. Convert "
-                f"it: model.save_pretrained(folder, safe_serialization=True) in the library that made it."
-            )
-        raise BundleError(f"{path} has no *.safetensors; copy the bundle again.")
-    for file in weights:
-        try:
-            with safe_open(str(file), "pt") as handle:
-                handle.keys()
-        except (SafetensorError, OSError, ValueError) as error:
-            raise BundleError(f"{file} is truncated or no safetensors file ({error}); copy it again.") from error
+    try:
+        check_weights(path)
+    except ValueError as error:
+        raise BundleError(str(error)) from error

@@ -1,27 +1,48 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one interface that every region detector of the pack fulfils (design D9)."""
+"""The one interface that every region detector of the pack fulfils (design D9): `detect`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..checkpoints.weights import check_weights
 from .record import Regions
 
 OBJECT_LABEL = "object"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+class Detector(Protocol):
+    """What nodes and pipelines ask of a detector, whichever family it is of.
+
+    Attributes:
+        reads_prompt: whether it looks for the things that a prompt names; the others find what they were trained on.
+    """
+
+    reads_prompt: bool
+
+    def detect(
+        self, images: Tensor, score_threshold: float, iou_threshold: float, max_regions: int, prompt: str = ""
+    ) -> list[Regions]:
+        """One `Regions` per picture of images (B, 3, H, W) in 0..1, best score first, on the CPU."""
+        ...
 
 
 class RegionDetector(ModelMixin, ConfigMixin):
-    """Proposes regions of pictures of any size. A backend implements `predict_boxes` only.
+    """Proposes class-agnostic regions of pictures of any size. A backend implements `predict_boxes` only.
 
     The detector runs on the device and in the dtype that its owner gave it; it never moves itself.
     """
+
+    reads_prompt = False
 
     def predict_boxes(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw proposals: images (B, 3, H, W) 0..1 -> boxes (B, N, 4) xyxy in pixels of H, W; scores (B, N) 0..1."""
@@ -34,6 +55,7 @@ class RegionDetector(ModelMixin, ConfigMixin):
         score_threshold: float = 0.15,
         iou_threshold: float = 0.6,
         max_regions: int = 100,
+        prompt: str = "",
     ) -> list[Regions]:
         """Detect regions, class-agnostic. Thresholds as in Groma (groma.py): score > 0.15, NMS IoU 0.6, at most 100.
 
@@ -41,7 +63,7 @@ class RegionDetector(ModelMixin, ConfigMixin):
             images: (B, 3, H, W) RGB, 0..1, any H and W.
             score_threshold: keep regions whose score is above this.
             iou_threshold: of two regions that overlap more than this, only the better stays.
-            max_regions: at most this many per picture.
+            max_regions: at most this many per picture. prompt: means nothing here.
 
         Returns:
             One `Regions` per picture, best score first (the order is never random), in pixels of the given picture.
@@ -50,11 +72,7 @@ class RegionDetector(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if `images` has another shape.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(
-                f"{type(self).__name__}.detect expects RGB pictures as float (B, 3, H, W) in 0..1, "
-                f"got {tuple(images.shape)} of {images.dtype}."
-            )
+        _check_pictures(images, self)
         size = (images.shape[2], images.shape[3])
         if images.shape[0] == 0:
             return []
@@ -76,17 +94,97 @@ class RegionDetector(ModelMixin, ConfigMixin):
         folder = Path(pretrained_model_name_or_path)
         if kwargs.get("subfolder"):
             folder = folder / kwargs["subfolder"]
-        if folder.is_dir() and not any(folder.glob("*.safetensors")):
-            pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
-            if pickles:
-                raise ValueError(
-                    f"{folder} holds its weights as {pickles[0]}, a pickle, which can run code and is refused. Convert "
-                    "it where you trust it: load the state dict with torch.load(..., weights_only=True) and write it "
-                    "with safetensors.torch.save_file as diffusion_pytorch_model.safetensors."
-                )
-            raise ValueError(f"{folder} has no .safetensors file; expected diffusion_pytorch_model.safetensors.")
+        if folder.is_dir():
+            check_weights(folder)
         kwargs["use_safetensors"] = True
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+
+@dataclass
+class Proposals:
+    """What a labelled detector finds in one picture of H x W, in any order.
+
+    Attributes:
+        boxes: (n, 4) xyxy in pixels. scores: (n,) 0..1. labels: n names. masks: (n, H, W) in 0..1, or None.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Sequence[str]
+    masks: Tensor | None = None
+
+
+class LabelledDetector(nn.Module):
+    """A detector that names what it finds. A backend implements `propose` only; it never moves itself."""
+
+    reads_prompt = False
+
+    def propose(self, image: Tensor, score_threshold: float, iou_threshold: float, prompt: str = "") -> Proposals:
+        """What is in one picture (1, 3, H, W) in 0..1; what lies below the threshold may already be left out."""
+        raise NotImplementedError(f"{type(self).__name__} must implement propose.")
+
+    @torch.no_grad()
+    def detect(
+        self, images: Tensor, score_threshold: float = 0.3, iou_threshold: float = 0.6, max_regions: int = 100, prompt: str = ""
+    ) -> list[Regions]:
+        """As `RegionDetector.detect`, with labels and, where the family has them, masks.
+
+        Args:
+            prompt: for detectors that read one: things to look for, separated by commas or full stops.
+
+        Raises:
+            ValueError: if `images` has another shape, or a prompt is needed and empty.
+        """
+        _check_pictures(images, self)
+        if self.reads_prompt and not prompt.strip():
+            raise ValueError("this detector looks for what its prompt names: write one, for example 'cat, dog'.")
+        size = (int(images.shape[2]), int(images.shape[3]))
+        first = next(self.parameters())
+        found = []
+        for image in images.to(first.device, first.dtype).clamp(0, 1).split(1):
+            made = self.propose(image, score_threshold, iou_threshold, prompt)
+            masks = None if made.masks is None else made.masks.float().cpu()
+            found.append(
+                select_regions(
+                    made.boxes.float().cpu(), made.scores.float().cpu(), size, score_threshold, iou_threshold, max_regions,
+                    made.labels, masks,
+                )
+            )  # fmt: skip
+        return found
+
+
+def _check_pictures(images: Tensor, detector: object) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(
+            f"{type(detector).__name__}.detect expects RGB pictures as float (B, 3, H, W) in 0..1, "
+            f"got {tuple(images.shape)} of {images.dtype}."
+        )
+
+
+def load_detector(path: str | Path) -> Detector:
+    """Any detector on disk: a folder of this pack or of transformers, or a `.pt` file of ultralytics.
+
+    Raises:
+        ValueError: for a file or folder that is none of these, or not safe to load; the message says what mends it.
+        ImportError: if its family needs a package that is not installed.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix == ".pt":
+        from .ultralytics_detector import load_ultralytics
+
+        return load_ultralytics(path)
+    config = path / "config.json"
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is no detector: expected a .pt file of ultralytics, or a folder with config.json and .safetensors ({error})."
+        ) from error
+    if kind.get("model_type"):
+        from .transformers_detector import load_transformers_detector
+
+        return load_transformers_detector(path, str(kind["model_type"]))
+    return load_region_detector(path)
 
 
 def load_region_detector(folder: str | Path, **kwargs) -> RegionDetector:
@@ -118,19 +216,21 @@ def select_regions(
     score_threshold: float,
     iou_threshold: float,
     max_regions: int,
+    labels: Sequence[str] | None = None,
+    masks: Tensor | None = None,
 ) -> Regions:
     """Score filter, clip to the picture, class-agnostic NMS, best `max_regions`, best first.
 
-    boxes (N, 4) xyxy in pixels of `size` = (height, width), scores (N,).
+    boxes (N, 4) xyxy in pixels of `size` = (height, width), scores (N,), labels of N names, masks (N, height, width).
     """
-    keep = (scores > score_threshold) & torch.isfinite(boxes).all(dim=1)
-    boxes, scores = boxes[keep], scores[keep]
     height, width = size
-    boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
-    keep = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
-    boxes, scores = boxes[keep], scores[keep]
-    keep = non_maximum_suppression(boxes, scores, iou_threshold)[:max_regions]
-    return Regions(boxes[keep], scores[keep], (OBJECT_LABEL,) * len(keep), size)
+    clipped = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+    keep = (scores > score_threshold) & torch.isfinite(boxes).all(dim=1)
+    keep &= ((clipped[:, 2:] - clipped[:, :2]) > 0).all(dim=1)
+    indices = keep.nonzero().flatten()
+    indices = indices[non_maximum_suppression(clipped[indices], scores[indices], iou_threshold)[:max_regions]]
+    names = (OBJECT_LABEL,) * len(indices) if labels is None else tuple(labels[i] for i in indices.tolist())
+    return Regions(clipped[indices], scores[indices], names, size, None if masks is None else masks[indices])
 
 
 def non_maximum_suppression(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which weight files are opened: safetensors, and nothing that could run code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def check_weights(folder: Path | str) -> None:
+    """Make sure that a folder holds whole safetensors files; pickles beside them are never looked at.
+
+    Raises:
+        ValueError: naming the file that is a pickle, truncated or missing, and what mends it.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(f.name for f in folder.iterdir() if f.suffix in PICKLES)
+        if pickles:
+            raise ValueError(
+                f"{folder / pickles[0]} is a pickle, which can run code when it is loaded; FireEdit loads only safetensors. Convert "
+                "it where you trust it: model.save_pretrained(folder, safe_serialization=True) in the library that made it, or "
+                "torch.load(..., weights_only=True) and safetensors.torch.save_file."
+            )
+        raise ValueError(f"{folder} has no .safetensors file; copy the folder again.")
+    for file in files:
+        try:
+            with safe_open(str(file), "pt") as handle:
+                handle.keys()
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(f"{file} is truncated or no safetensors file ({error}); copy it again.") from error

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Choosing among regions, and joining those of several detectors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .detector import non_maximum_suppression
+from .record import Regions
+
+
+@dataclass(frozen=True)
+class RegionFilter:
+    """What a region must be to stay. Everything that is given must hold; the rest of the record keeps its order.
+
+    Attributes:
+        labels: names, of which a region's label must be one (case aside); empty allows any.
+        least_score, most_score: bounds of the score, both included.
+        least_area, most_area: bounds of the box's share (0..1) of the picture, both included.
+        indices: numbers of regions as `FireEdit Regions Preview` writes them; None allows all. Negative ones count from the end.
+        top: at most this many, best score first to be kept; 0 keeps all.
+    """
+
+    labels: tuple[str, ...] = ()
+    least_score: float = 0.0
+    most_score: float = 1.0
+    least_area: float = 0.0
+    most_area: float = 1.0
+    indices: tuple[int, ...] | None = None
+    top: int = 0
+
+    def split(self, regions: Regions) -> tuple[Regions, Regions]:
+        """(those that stay, all others), each in the order of the record.
+
+        Raises:
+            ValueError: for an index that the record does not have.
+        """
+        keep = torch.ones(len(regions), dtype=torch.bool)
+        if self.labels:
+            wanted = {label.strip().lower() for label in self.labels}
+            keep &= torch.tensor([label.lower() in wanted for label in regions.labels], dtype=torch.bool)
+        scores = regions.scores.cpu()
+        keep &= (scores >= self.least_score) & (scores <= self.most_score)
+        share = area_share(regions)
+        keep &= (share >= self.least_area) & (share <= self.most_area)
+        if self.indices is not None:
+            wrong = [i for i in self.indices if not -len(regions) <= i < len(regions)]
+            if wrong:
+                raise ValueError(f"there is no region {wrong[0]}: this picture has {len(regions)}, numbered from 0.")
+            chosen = torch.zeros_like(keep)
+            chosen[torch.tensor([i % len(regions) for i in self.indices], dtype=torch.long)] = True
+            keep &= chosen
+        if self.top:
+            order = torch.argsort(torch.where(keep, scores, -torch.inf), descending=True, stable=True)[: self.top]
+            keep &= torch.zeros_like(keep).index_fill(0, order, True)
+        return regions.select(keep), regions.select(~keep)
+
+
+def area_share(regions: Regions) -> Tensor:
+    """(n,) share of the picture that each box covers, 0..1; what lies outside the picture does not count."""
+    height, width = regions.image_size
+    limit = regions.boxes.new_tensor([width, height, width, height])
+    corners = torch.minimum(regions.boxes.clamp(min=0), limit)
+    return ((corners[:, 2:] - corners[:, :2]).prod(1) / (height * width)).cpu()
+
+
+def parse_indices(text: str) -> tuple[int, ...] | None:
+    """Numbers of "0, 2, 5-7"; None for an empty text.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    found: list[int] = []
+    for part in re.split(r"[,;\s]+", text.strip()):
+        if not part:
+            continue
+        match = re.fullmatch(r"(-?\d+)(?:-(\d+))?", part)
+        if not match:
+            raise ValueError(f"region numbers look like 0, 2, 5-7; {part!r} is none.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError(f"{part!r} counts backwards; write {last}-{first}.")
+        found += range(first, last + 1)
+    return tuple(dict.fromkeys(found)) if text.strip() else None
+
+
+def merge_regions(sets: Sequence[Regions], iou_threshold: float = 1.0) -> Regions:
+    """All regions of several detections of one picture, best score first.
+
+    Args:
+        iou_threshold: of two that overlap by more than this only the better stays; 1 keeps all. Where some have masks and
+            others none, the others get their box as mask.
+
+    Raises:
+        ValueError: for none, or for sets of pictures of different sizes.
+    """
+    if not sets:
+        raise ValueError("there are no regions to merge.")
+    size = sets[0].image_size
+    for one in sets[1:]:
+        one.check_image(size)
+    masks = None
+    if any(one.masks is not None for one in sets):
+        masks = torch.cat([box_masks(one) if one.masks is None else one.masks.float().cpu() for one in sets])
+    joined = Regions(
+        torch.cat([one.boxes.cpu() for one in sets]), torch.cat([one.scores.cpu() for one in sets]),
+        tuple(label for one in sets for label in one.labels), size, masks,
+    )  # fmt: skip
+    if iou_threshold >= 1:
+        return joined.sorted_by_score()
+    return joined.select(non_maximum_suppression(joined.boxes, joined.scores, iou_threshold))
+
+
+def box_masks(regions: Regions) -> Tensor:
+    """(n, H, W) masks that are 1 inside each box."""
+    height, width = regions.image_size
+    masks = torch.zeros(len(regions), height, width)
+    for mask, (x1, y1, x2, y2) in zip(masks, regions.boxes.round().int().tolist(), strict=True):
+        mask[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = 1
+    return masks

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters and merging of regions, by hand on four of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fireedit_core.regions import Regions
+from fireedit_core.regions.selection import RegionFilter, area_share, box_masks, merge_regions, parse_indices
+
+
+def four(masks: bool = False) -> Regions:
+    boxes = torch.tensor([[0, 0, 10, 10], [10, 10, 30, 30], [0, 0, 40, 40], [35, 35, 60, 60]], dtype=torch.float32)
+    made = Regions(boxes, torch.tensor([0.9, 0.2, 0.6, 0.6]), ("cat", "Dog", "cat", "bird"), (40, 40))
+    return Regions(made.boxes, made.scores, made.labels, made.image_size, box_masks(made)) if masks else made
+
+
+def kept(**options) -> list[str]:
+    stays, rest = RegionFilter(**options).split(four())
+    assert len(stays) + len(rest) == 4
+    return [f"{label} {score:.1f}" for label, score in zip(stays.labels, stays.scores.tolist(), strict=True)]
+
+
+def test_each_bound_and_all_together():
+    assert kept() == ["cat 0.9", "Dog 0.2", "cat 0.6", "bird 0.6"]
+    assert kept(labels=("CAT",)) == ["cat 0.9", "cat 0.6"] and kept(labels=("dog", " bird ")) == ["Dog 0.2", "bird 0.6"]
+    assert kept(least_score=0.6) == ["cat 0.9", "cat 0.6", "bird 0.6"] and kept(most_score=0.5) == ["Dog 0.2"]
+    assert kept(least_area=0.25) == ["Dog 0.2", "cat 0.6"] and kept(most_area=0.1) == ["cat 0.9", "bird 0.6"]
+    assert kept(indices=(2, 0)) == ["cat 0.9", "cat 0.6"] and kept(indices=(-1,)) == ["bird 0.6"] and kept(indices=()) == []
+    assert kept(top=2) == ["cat 0.9", "cat 0.6"]  # of equal scores the first
+    assert kept(top=2, labels=("dog", "bird")) == ["Dog 0.2", "bird 0.6"] and kept(top=9) == kept()
+    assert kept(labels=("cat",), most_area=0.5, top=1) == ["cat 0.9"] and kept(labels=("fish",)) == []
+    with pytest.raises(ValueError, match="no region 4: this picture has 4"):
+        kept(indices=(4,))
+
+
+def test_an_empty_record_stays_empty():
+    none = Regions.empty((8, 9))
+    assert [len(x) for x in RegionFilter(labels=("cat",), top=3).split(none)] == [0, 0]
+    with pytest.raises(ValueError, match="has 0"):
+        RegionFilter(indices=(0,)).split(none)
+
+
+def test_area_counts_only_inside_the_picture():
+    assert area_share(four()).tolist() == pytest.approx([100 / 1600, 400 / 1600, 1, 25 / 1600])
+
+
+def test_numbers_are_read_as_an_artist_writes_them():
+    assert parse_indices("0, 2, 5-7") == (0, 2, 5, 6, 7) and parse_indices("3;1 3") == (3, 1) and parse_indices("-1") == (-1,)
+    assert parse_indices("  ") is None
+    for text, said in (("one", "is none"), ("7-5", "write 5-7"), ("1.5", "is none")):
+        with pytest.raises(ValueError, match=said):
+            parse_indices(text)
+
+
+def test_merging_keeps_all_or_the_better_of_two():
+    other = Regions(torch.tensor([[1.0, 1, 10, 10]]), torch.tensor([0.95]), ("kitten",), (40, 40))
+    assert merge_regions([four(), other]).labels == ("kitten", "cat", "cat", "bird", "Dog")
+    assert merge_regions([four(), other], 0.5).labels == ("kitten", "cat", "bird", "Dog")
+    assert merge_regions([four(), other]).masks is None
+    mixed = merge_regions([other, four(masks=True)])
+    assert mixed.masks.shape == (5, 40, 40) and mixed.masks[0].sum() == 81 and mixed.masks[1].sum() == 100
+    with pytest.raises(ValueError, match="height 40"):
+        merge_regions([four(), Regions.empty((40, 41))])
+    with pytest.raises(ValueError, match="no regions to merge"):
+        merge_regions([])
