@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .diffusion.hvca import HVCA
 from .diffusion.tati import TATI
+from .regions.detector import detect_each
 from .regions.record import Regions
 from .vlm import EditQFormer, GroundingHead, RegionAwareVLM, VisionFeatures, encode_vision
 
@@ -105,14 +106,7 @@ class FireEditor(nn.Module):
         progress: Callable[[int], None] | None = None,
     ) -> list[Regions]:  # fmt: skip
         """Class-agnostic regions of pictures (B, 3, H, W) in 0..1, best first; picture by picture, `progress(done)`."""
-        device = _device_of(self.detector)
-        out = []
-        for index in range(images.shape[0]):
-            picture = images[index : index + 1].to(device)
-            out += self.detector.detect(picture, score_threshold, iou_threshold, max_regions)
-            if progress is not None:
-                progress(index + 1)
-        return out
+        return detect_each(self.detector, images, score_threshold, iou_threshold, max_regions, progress=progress)
 
     def tokenize(self, images: Tensor, regions: list[Regions]) -> RegionTokens:
         """Region tokens P, image tokens mu(x) and vision features of pictures (B, 3, H, W) in 0..1.

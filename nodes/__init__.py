@@ -4,24 +4,45 @@
 from .apply import FireEditApply
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
-from .host import bundles
+from .host import bundles, detectors
 from .host.compat import ComfyExtension
-from .loading import FireEditLoader
+from .loading import FireEditDetectorLoader, FireEditLoader
+from .multi_turn import FireEditMultiTurn
 from .preview import FireEditRegionsPreview
+from .region_dialects import (
+    FireEditRegionsFromBBox,
+    FireEditRegionsFromMask,
+    FireEditRegionsFromSEGS,
+    FireEditRegionsToBBox,
+    FireEditRegionsToMask,
+    FireEditRegionsToSEGS,
+)
+from .region_selection import FireEditRegionsFilter, FireEditRegionsMerge
 from .sampling import FireEditGuider, FireEditSample
 
 NODES = [
     FireEditLoader,
+    FireEditDetectorLoader,
     FireEditRegionDetect,
+    FireEditRegionsFilter,
+    FireEditRegionsMerge,
+    FireEditRegionsFromMask,
+    FireEditRegionsFromSEGS,
+    FireEditRegionsFromBBox,
+    FireEditRegionsToMask,
+    FireEditRegionsToSEGS,
+    FireEditRegionsToBBox,
     FireEditRegionTokenize,
     FireEditVLMConditioning,
     FireEditApply,
     FireEditGuider,
     FireEditSample,
+    FireEditMultiTurn,
     FireEditRegionsPreview,
 ]
 
 bundles.register_folder()
+detectors.register_folders()
 
 
 class FireEditExtension(ComfyExtension):

@@ -7,13 +7,14 @@ import logging
 
 import comfy.utils
 
+from fireedit_core.regions.detector import detect_each
 from fireedit_core.regions.record import Regions
 
 from .errors import FireEditNodeError, named
 from .host import models
 from .host.compat import CATEGORY, io, schema, ui
 from .pictures import batch_text, size_of, to_core
-from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
+from .types import FIREEDIT_TOOLTIP, DetectorType, FireEditType, RegionsType, RegionTokensType
 
 logger = logging.getLogger("fireedit")
 
@@ -47,6 +48,13 @@ class FireEditRegionDetect(io.ComfyNode):
                     "max_regions", default=100, min=1, max=300,
                     tooltip="At most this many regions per picture, best first.",
                 ),
+                DetectorType.Input(
+                    "detector", optional=True, tooltip="A detector of your own, from FireEdit Detector Loader, instead of the bundle's."
+                ),
+                io.String.Input(
+                    "prompt", default="", optional=True,
+                    tooltip="What to look for, separated by commas. Only for detectors that read one (Grounding DINO, OWLv2).",
+                ),
             ],
             outputs=[
                 RegionsType.Output(
@@ -56,10 +64,13 @@ class FireEditRegionDetect(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, fireedit, image, score_threshold, iou_threshold, max_regions) -> io.NodeOutput:
+    def execute(
+        cls, fireedit, image, score_threshold, iou_threshold, max_regions, detector=None, prompt=""
+    ) -> io.NodeOutput:  # fmt: skip
         """Detect picture by picture, so that progress and cancel work within a batch."""
         pictures = to_core(image, DETECT)
-        models.use(fireedit.detector)
+        chosen, patcher = (fireedit.editor.detector, fireedit.detector) if detector is None else (detector.detector, detector.patcher)
+        models.use(patcher)
         bar = comfy.utils.ProgressBar(pictures.shape[0])
 
         def progress(done: int) -> None:
@@ -68,7 +79,7 @@ class FireEditRegionDetect(io.ComfyNode):
 
         models.check_interrupted()
         with named(DETECT):
-            found = fireedit.editor.detect(pictures, score_threshold, iou_threshold, max_regions, progress)
+            found = detect_each(chosen, pictures, score_threshold, iou_threshold, max_regions, prompt or "", progress)
         text = "\n".join(_describe(i, regions, len(found)) for i, regions in enumerate(found))
         if any(not len(regions) for regions in found):
             logger.warning("%s: %s", DETECT, text)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FireEditLoader."""
+"""FireEditLoader and FireEditDetectorLoader."""
 
 from __future__ import annotations
 
 from fireedit_core.checkpoints.bundle import BundleError
 
 from .errors import FireEditNodeError
-from .host import bundles, models
+from .host import bundles, detectors, models
 from .host.compat import CATEGORY, io, schema
-from .types import FireEditType
+from .types import DetectorType, FireEditType
 
-NAME = "FireEdit Loader"
+NAME, DETECTOR = "FireEdit Loader", "FireEdit Detector Loader"
 
 
 class FireEditLoader(io.ComfyNode):
@@ -75,3 +75,54 @@ class FireEditLoader(io.ComfyNode):
             raise FireEditNodeError(NAME, f"the bundle {bundle!r} cannot be loaded: {error}") from error
         except ImportError as error:
             raise FireEditNodeError(NAME, f"the bundle {bundle!r} needs a package that is missing: {error}") from error
+
+
+class FireEditDetectorLoader(io.ComfyNode):
+    """A detector that the user has -> FIREEDIT_DETECTOR."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditDetectorLoader",
+            display_name=DETECTOR,
+            category=f"{CATEGORY}/regions",
+            description="Loads a detector of your own for FireEdit Region Detect: a YOLO file of ultralytics (models/ultralytics/bbox "
+            "or segm), or a folder of transformers in models/detectors (RT-DETR, Deformable DETR, Grounding DINO, OWLv2 ...).",
+            search_aliases=["ultralytics", "yolo", "grounding dino", "owlv2", "rt-detr", "adetailer"],
+            inputs=[
+                io.Combo.Input(
+                    "detector",
+                    options=detectors.list_detectors(),
+                    tooltip="bbox and segm are ultralytics files; only such as are built of known layers are loaded. detectors are "
+                    "folders with config.json and .safetensors.",
+                )
+            ],
+            outputs=[DetectorType.Output(display_name="detector", tooltip="For the detector input of FireEdit Region Detect.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, detector=None):
+        """Refuse an unknown name before anything runs. A name that comes over a wire is only known when it runs."""
+        if detector is None:
+            return True
+        try:
+            detectors.find_detector(detector)
+        except ValueError as error:
+            return f"{DETECTOR}: {error}"
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, detector=None):
+        """A detector that was replaced on disk is loaded again."""
+        try:
+            return detectors.state_of(detectors.find_detector(detector)) if detector else detector
+        except ValueError:
+            return detector
+
+    @classmethod
+    def execute(cls, detector) -> io.NodeOutput:
+        """Load on the host's offload device; it moves when it is needed."""
+        try:
+            return io.NodeOutput(detectors.load(detector))
+        except (ValueError, ImportError) as error:
+            raise FireEditNodeError(DETECTOR, f"the detector {detector!r} cannot be loaded: {error}") from error

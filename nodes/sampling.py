@@ -26,7 +26,7 @@ from .types import (
 )
 
 GUIDER, SAMPLE = "FireEdit Guider", "FireEdit Sample"
-KEEP_OUTSIDE = ["off", "exact"]
+KEEP_OUTSIDE = ["off", "soft", "exact"]
 
 
 def _conditioning_inputs() -> list:
@@ -38,7 +38,26 @@ def _conditioning_inputs() -> list:
     ]
 
 
-def _guidance_inputs() -> list:
+def sampling_inputs() -> list:
+    """Seed, steps, sampler and scheduler, as KSampler has them."""
+    return [
+        io.Int.Input(
+            "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+            tooltip="The noise to start from. The same seed gives the same edit.",
+        ),
+        io.Int.Input("steps", default=STEPS, min=1, max=1000, tooltip="Steps of sampling: more is slower and finer."),
+        io.Combo.Input(
+            "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="The sampling method."
+        ),
+        io.Combo.Input(
+            "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple",
+            tooltip="How the steps are spread over the noise. simple is how bundles are trained and measured.",
+        ),
+    ]  # fmt: skip
+
+
+def guidance_inputs() -> list:
+    """The two scales of dual guidance."""
     return [
         io.Float.Input(
             "text_guidance", default=TEXT_GUIDANCE, min=0.0, max=30.0, step=0.1, round=0.01, tooltip=TEXT_GUIDANCE_TOOLTIP
@@ -62,7 +81,7 @@ class FireEditGuider(io.ComfyNode):
             description="Guidance by instruction and by picture with a scale each, for SamplerCustomAdvanced. Branches that the "
             "scales do not need are not computed.",
             search_aliases=["dual cfg", "guidance"],
-            inputs=[*_conditioning_inputs(), *_guidance_inputs()],
+            inputs=[*_conditioning_inputs(), *guidance_inputs()],
             outputs=[io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced.")],
         )
 
@@ -90,27 +109,16 @@ class FireEditSample(io.ComfyNode):
                 *_conditioning_inputs(),
                 io.Vae.Input("vae", tooltip="The VAE of FireEdit Loader."),
                 io.Image.Input("image", tooltip="The source picture, the same as for FireEdit VLM Conditioning."),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="The noise to start from. The same seed gives the same edit.",
-                ),
-                io.Int.Input("steps", default=STEPS, min=1, max=1000, tooltip="Steps of sampling: more is slower and finer."),
-                io.Combo.Input(
-                    "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="The sampling method."
-                ),
-                io.Combo.Input(
-                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple",
-                    tooltip="How the steps are spread over the noise. simple is how bundles are trained and measured.",
-                ),
-                *_guidance_inputs(),
+                *sampling_inputs(),
+                *guidance_inputs(),
                 io.Float.Input(
                     "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
                     tooltip="1 edits from pure noise. Less starts from the source picture with some noise, for a weaker edit.",
                 ),
                 io.Combo.Input(
                     "keep_outside", options=KEEP_OUTSIDE, default="off",
-                    tooltip="exact: every pixel outside the feathered mask is the source's own, bit for bit; the edit takes on the "
-                    "tone around it. Needs a mask.",
+                    tooltip="soft: while sampling, everything outside the mask is held at the source. exact: every pixel outside the "
+                    "feathered mask is the source's own, bit for bit; the edit takes on the tone around it. Both need a mask.",
                 ),
                 io.Mask.Input(
                     "mask", optional=True,
@@ -144,15 +152,16 @@ class FireEditSample(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         """Sample, decode, restore the size, composite, measure."""
         pictures = to_core(image, SAMPLE)
-        if keep_outside == "exact" and mask is None:
+        if keep_outside != "off" and mask is None:
             raise FireEditNodeError(
-                SAMPLE, "keep_outside 'exact' needs a mask. Connect grounding of FireEdit VLM Conditioning to mask, or choose off."
+                SAMPLE, f"keep_outside {keep_outside!r} needs a mask. Connect grounding of FireEdit VLM Conditioning, or choose off."
             )
         region = None if mask is None else edit_mask(check_mask(mask, pictures, SAMPLE))
         source, plan = source_latent(positive, pictures)
         guider = host_guider.make_guider(model, positive, image_only, negative, text_guidance, image_guidance)
-        start = torch.zeros_like(source) if denoise > 0.9999 else source
-        latent = host_guider.sample(guider, start, seed, steps, sampler_name, scheduler, denoise)
+        held = plan.hold_mask(region).to(source) if keep_outside == "soft" else None
+        start = source if held is not None or denoise <= 0.9999 else torch.zeros_like(source)
+        latent = host_guider.sample(guider, start, seed, steps, sampler_name, scheduler, denoise, held)
         decoded = vae.decode(latent).movedim(-1, 1)
         if tuple(decoded.shape[-2:]) != plan.padded:
             raise FireEditNodeError(

@@ -7,6 +7,8 @@ from .host.compat import io
 
 FireEditType = io.Custom("FIREEDIT")  # nodes.host.models.FireEditModels
 RegionsType = io.Custom("REGIONS")  # list[fireedit_core.regions.record.Regions], one per picture
+DetectorType = io.Custom("FIREEDIT_DETECTOR")  # nodes.host.detectors.LoadedDetector
+BoundingBoxType = io.Custom("BOUNDING_BOX")  # of later hosts: dicts with x, y, width, height
 RegionTokensType = io.Custom("REGION_TOKENS")  # fireedit_core.editor.RegionTokens
 
 # Defaults of the sampling widgets. A bundle's own numbers stand in its model_index.json and its card.

@@ -26,7 +26,7 @@ def check_weights(folder: Path | str) -> None:
                 "it where you trust it: model.save_pretrained(folder, safe_serialization=True) in the library that made it, or "
                 "torch.load(..., weights_only=True) and safetensors.torch.save_file."
             )
-        raise ValueError(f"{folder} has no .safetensors file; copy the folder again.")
+        raise ValueError(f"{folder} has no *.safetensors; copy the folder again.")
     for file in files:
         try:
             with safe_open(str(file), "pt") as handle:

@@ -50,6 +50,13 @@ class WorkingSize:
         """Share of each latent cell at the working size that a mask (B, H, W) of the picture covers, (B, 1, h, w)."""
         return mask_on_latents(self.shrink(mask[:, None])[:, 0])
 
+    def hold_mask(self, mask: Tensor) -> Tensor:
+        """Where sampling may change latents, (B, 1, h, w): the most that a mask (B, H, W) of the picture reaches in each cell.
+
+        The share of a cell would weaken the edit along its own border.
+        """
+        return F.max_pool2d(self.shrink(mask[:, None]), 8)
+
     def restore(self, edited: Tensor, source: Tensor, mask: Tensor) -> Tensor:
         """The edit (B, C, *padded) at the picture's own size (B, C, H, W).
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -151,6 +151,19 @@ class LabelledDetector(nn.Module):
                 )
             )  # fmt: skip
         return found
+
+
+def detect_each(
+    detector: Detector, images: Tensor, score_threshold: float, iou_threshold: float, max_regions: int, prompt: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> list[Regions]:  # fmt: skip
+    """`detector.detect` picture by picture, so that `progress(done)` can show how far it is, and stop it by an exception."""
+    found: list[Regions] = []
+    for image in images.split(1):
+        found += detector.detect(image, score_threshold, iou_threshold, max_regions, prompt)
+        if progress is not None:
+            progress(len(found))
+    return found
 
 
 def _check_pictures(images: Tensor, detector: object) -> None:

@@ -146,6 +146,19 @@ def from_bboxes(bboxes: Any, image_size: tuple[int, int], layout: str) -> Region
     return Regions(boxes, scores, tuple(row[2] for row in rows), image_size).sorted_by_score()
 
 
+def split_by_picture(value: Any, count: int) -> list[Any]:
+    """Boxes of `count` pictures: one entry each where `value` is a list of so many lists of boxes, else the same for all."""
+    frames = isinstance(value, (list, tuple)) and len(value) == count > 1 and all(map(_is_frame, value))
+    return list(value) if frames else [value] * count
+
+
+def _is_frame(value: Any) -> bool:
+    """Whether a value is the boxes of one picture, rather than one box."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim > 1
+    return (isinstance(value, (list, tuple)) and not _numbers(value)) or (isinstance(value, Mapping) and "bboxes" in value)
+
+
 def to_bounding_boxes(regions: Regions) -> list[dict[str, Any]]:
     """Core BOUNDING_BOX dicts of one picture: x, y, width, height (whole pixels), label, score."""
     return [

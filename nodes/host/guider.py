@@ -72,9 +72,15 @@ def make_guider(
 
 
 def sample(
-    guider: FireEditDualGuider, latent: Tensor, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float
-) -> Tensor:
-    """One run from noise of `seed` (drawn on the CPU, as KSampler does) over `latent` (B, C, h, w); unscaled latents."""
+    guider: FireEditDualGuider, latent: Tensor, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float,
+    mask: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """One run from noise of `seed` (drawn on the CPU, as KSampler does) over `latent` (B, C, h, w); unscaled latents.
+
+    Args:
+        mask: (B, 1, h, w) in 0..1, where `latent` may change; elsewhere the host holds it at the noise of each step, by the
+            same path as Set Latent Noise Mask, so that Differential Diffusion and its like work.
+    """
     model = guider.model_patcher
     schedule = comfy.samplers.KSampler(
         model, steps=steps, device=model.load_device, sampler=sampler_name, scheduler=scheduler, denoise=denoise,
@@ -83,6 +89,6 @@ def sample(
     noise = comfy.sample.prepare_noise(latent, seed)
     callback = latent_preview.prepare_callback(model, schedule.sigmas.shape[-1] - 1)
     return guider.sample(
-        noise, latent, comfy.samplers.sampler_object(sampler_name), schedule.sigmas, callback=callback,
+        noise, latent, comfy.samplers.sampler_object(sampler_name), schedule.sigmas, mask, callback,
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed,
     )  # fmt: skip

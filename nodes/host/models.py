@@ -36,10 +36,10 @@ class FireEditModels:
         self.editor = editor
         self.visual_attention = visual_attention
         self.options = options
-        self.vision = _patcher("FireEditVision", editor.vision)
-        self.language = _patcher("FireEditLanguage", editor.language)
-        self.detector = _patcher("FireEditDetector", editor.detector)
-        self.injection = _patcher("FireEditInjection", editor.tati, visual_attention)
+        self.vision = make_patcher("FireEditVision", editor.vision)
+        self.language = make_patcher("FireEditLanguage", editor.language)
+        self.detector = make_patcher("FireEditDetector", editor.detector)
+        self.injection = make_patcher("FireEditInjection", editor.tati, visual_attention)
 
     def __deepcopy__(self, memo: dict) -> FireEditModels:
         return self  # hosts before 2026-02 (#12382) deep-copy what hangs on a MODEL
@@ -100,7 +100,8 @@ def check_interrupted() -> None:
     management.throw_exception_if_processing_interrupted()
 
 
-def _patcher(name: str, *modules: nn.Module) -> ModelPatcher:
+def make_patcher(name: str, *modules: nn.Module) -> ModelPatcher:
+    """Modules that are needed together as one group that the host loads and offloads; `name` stands in its log."""
     # A holder of its own: the host writes `device` on the module, which is read-only on diffusers models, and names its
     # class in the log.
     holder = type(name, (nn.ModuleList,), {})(modules)

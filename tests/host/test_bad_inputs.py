@@ -185,7 +185,7 @@ def test_exact_without_mask(server: ComfyServer):
     assert "needs a mask" in said and "grounding" in said
 
 
-@pytest.mark.parametrize("name, value", (("sampler_name", "eular"), ("scheduler", "none"), ("keep_outside", "soft")))
+@pytest.mark.parametrize("name, value", (("sampler_name", "eular"), ("scheduler", "none"), ("keep_outside", "hard")))
 def test_unknown_choice(server: ComfyServer, name: str, value: str):
     graph = edit(server, FireEditSample={name: value})
     del graph["9"]  # the host runs those outputs that are valid

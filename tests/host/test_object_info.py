@@ -12,7 +12,20 @@ from tests.host.small import REPO, install
 
 NODES = {
     "FireEditLoader": (["bundle"], ["FIREEDIT", "MODEL", "VAE"]),
-    "FireEditRegionDetect": (["fireedit", "image", "score_threshold", "iou_threshold", "max_regions"], ["REGIONS"]),
+    "FireEditDetectorLoader": (["detector"], ["FIREEDIT_DETECTOR"]),
+    "FireEditRegionDetect": (
+        ["fireedit", "image", "score_threshold", "iou_threshold", "max_regions", "detector", "prompt"], ["REGIONS"],
+    ),
+    "FireEditRegionsFilter": (
+        ["regions", "labels", "min_score", "min_area", "max_area", "numbers", "top"], ["REGIONS", "REGIONS"],
+    ),
+    "FireEditRegionsMerge": (["regions_a", "regions_b", "iou_threshold"], ["REGIONS"]),
+    "FireEditRegionsFromMask": (["mask", "threshold", "min_area", "label"], ["REGIONS"]),
+    "FireEditRegionsFromSEGS": (["segs", "image"], ["REGIONS"]),
+    "FireEditRegionsFromBBox": (["bbox", "image", "layout"], ["REGIONS"]),
+    "FireEditRegionsToMask": (["regions", "masks", "feather"], ["MASK"]),
+    "FireEditRegionsToSEGS": (["regions", "crop_factor", "image"], ["SEGS"]),
+    "FireEditRegionsToBBox": (["regions", "layout"], ["BBOX", "BOUNDING_BOX"]),
     "FireEditRegionTokenize": (["fireedit", "image", "regions"], ["REGION_TOKENS"]),
     "FireEditVLMConditioning": (
         ["fireedit", "region_tokens", "image", "vae", "instruction", "working_size", "mask"],
@@ -29,6 +42,13 @@ NODES = {
             "text_guidance", "image_guidance", "denoise", "keep_outside", "mask",
         ],
         ["LATENT", "IMAGE", "STRING"],
+    ),
+    "FireEditMultiTurn": (
+        [
+            "fireedit", "model", "vae", "image", "instructions", "seed", "steps", "sampler_name", "scheduler", "text_guidance",
+            "image_guidance", "keep_outside", "score_threshold",
+        ],
+        ["IMAGE", "IMAGE", "MASK", "STRING"],
     ),
     "FireEditRegionsPreview": (["image", "regions", "zoom", "mask"], ["IMAGE"]),
 }  # fmt: skip

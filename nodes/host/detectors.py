@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Detectors that users have: ultralytics files where the Impact Pack keeps them, transformers folders in models/detectors."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import folder_paths
+from comfy.model_patcher import ModelPatcher
+
+from fireedit_core.regions.detector import Detector, load_detector
+from fireedit_core.regions.yolo import COMPROMISED_VERSIONS, ultralytics_available
+
+from .models import make_patcher
+
+logger = logging.getLogger("fireedit")
+
+# Name of a folder in a graph -> the host's keys for it (the first two are the Impact Subpack's) and where it lies by default.
+FOLDERS = {
+    "bbox": ("ultralytics_bbox", os.path.join("ultralytics", "bbox")),
+    "segm": ("ultralytics_segm", os.path.join("ultralytics", "segm")),
+    "detectors": ("detectors", "detectors"),
+}
+NONE = "none found"
+
+
+def register_folders() -> None:
+    """Make the folders known to the host. Appends, so entries of extra_model_paths.yaml and other packs stay."""
+    for key, place in FOLDERS.values():
+        folder_paths.add_model_folder_path(key, os.path.join(folder_paths.models_dir, place))
+
+
+def list_detectors() -> list[str]:
+    """Names as 'bbox/face.pt' and 'detectors/rtdetr', sorted; [NONE] where there is none."""
+    names = {f"{group}/{path.relative_to(root).as_posix()}" for group, root, path in _found()}
+    if not ultralytics_available():
+        pt = {name for name in names if name.endswith(".pt")}
+        if pt:
+            logger.info(
+                "FireEdit: %d ultralytics detectors are not offered, because ultralytics is not installed or is one of the "
+                "compromised releases %s", len(pt), ", ".join(COMPROMISED_VERSIONS),
+            )  # fmt: skip
+        names -= pt
+    return sorted(names) or [NONE]
+
+
+def find_detector(name: str) -> Path:
+    """The file or folder of a detector. Backslashes of a graph saved on Windows are understood.
+
+    Raises:
+        ValueError: for a name that is not below the folders; the message lists what there is.
+    """
+    wanted = str(name).replace("\\", "/")
+    for group, root, path in _found():
+        if f"{group}/{path.relative_to(root).as_posix()}" == wanted:
+            return path
+    places = ", ".join(str(Path(folder_paths.models_dir) / place) for _, place in FOLDERS.values())
+    raise ValueError(
+        f"there is no detector {name!r}. Found: {', '.join(list_detectors())}. Put a .pt file of ultralytics or a folder of transformers "
+        f"(config.json and .safetensors) into one of {places}, press R to refresh, and choose it."
+    )
+
+
+def state_of(path: Path) -> tuple:
+    """Changes when a file of the detector changes."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+
+
+class LoadedDetector:
+    """What travels on a FIREEDIT_DETECTOR wire: a detector and its host ModelPatcher."""
+
+    def __init__(self, name: str, detector: Detector):
+        self.name, self.detector = name, detector
+        self.patcher: ModelPatcher = make_patcher("FireEditDetector", detector)
+
+    def __repr__(self) -> str:
+        return f"LoadedDetector({self.name!r})"
+
+
+def load(name: str) -> LoadedDetector:
+    """Load a detector by its name, on the host's offload device.
+
+    Raises:
+        ValueError, ImportError: see `fireedit_core.regions.detector.load_detector`.
+    """
+    return LoadedDetector(name, load_detector(find_detector(name)))
+
+
+def _found() -> Iterator[tuple[str, Path, Path]]:
+    """(group, root, file or folder) of everything that looks like a detector."""
+    for group, (key, _) in FOLDERS.items():
+        for root in map(Path, folder_paths.get_folder_paths(key)):
+            if not root.is_dir():
+                continue
+            if group == "detectors":
+                folders = (config.parent for config in sorted(root.glob("*/config.json")))
+                yield from ((group, root, folder) for folder in folders)
+            else:
+                yield from ((group, root, file) for file in sorted(root.rglob("*.pt")))

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""REGIONS from and to what other packs speak: MASK, SEGS, BBOX and BOUNDING_BOX (design D7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fireedit_core.regions import dialects
+from fireedit_core.regions.record import Regions
+
+from .detection import check_regions
+from .errors import FireEditNodeError, named
+from .host import models
+from .host.compat import CATEGORY, io, schema
+from .pictures import batch_text, size_of, to_core
+from .types import BoundingBoxType, RegionsType
+
+FROM_MASK, FROM_SEGS, FROM_BBOX = "FireEdit Regions from Mask", "FireEdit Regions from SEGS", "FireEdit Regions from BBOX"
+TO_MASK, TO_SEGS, TO_BBOX = "FireEdit Regions to Mask", "FireEdit Regions to SEGS", "FireEdit Regions to BBOX"
+_GROUP = f"{CATEGORY}/regions/convert"
+_REGIONS_TOOLTIP = "Regions of one picture or of a batch."
+_MADE_TOOLTIP = "Regions for FireEdit Region Tokenize, one set per picture, best score first."
+
+
+class FireEditRegionsFromMask(io.ComfyNode):
+    """MASK -> REGIONS: every connected part is a region."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditRegionsFromMask",
+            display_name=FROM_MASK,
+            category=_GROUP,
+            description="Every connected part of a mask becomes a region, the largest first. Paint a mask, and the language model "
+            "reads what you painted over.",
+            search_aliases=["mask to regions", "mask to boxes"],
+            inputs=[
+                io.Mask.Input("mask", tooltip="A mask, or a batch of masks: one per picture."),
+                io.Float.Input(
+                    "threshold", default=0.5, min=0.0, max=1.0, step=0.01, tooltip="What is brighter than this counts as painted."
+                ),
+                io.Int.Input("min_area", default=16, min=1, max=1_000_000, tooltip="Parts of fewer pixels are left out."),
+                io.String.Input("label", default="object", tooltip="The name that the regions get."),
+            ],
+            outputs=[RegionsType.Output(display_name="regions", tooltip=_MADE_TOOLTIP)],
+        )
+
+    @classmethod
+    def execute(cls, mask, threshold, min_area, label) -> io.NodeOutput:
+        """One set of regions per mask."""
+        with named(FROM_MASK):
+            return io.NodeOutput(dialects.from_mask(mask, threshold, min_area, label.strip() or "object"))
+
+
+class FireEditRegionsFromSEGS(io.ComfyNode):
+    """SEGS + IMAGE -> REGIONS."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditRegionsFromSEGS",
+            display_name=FROM_SEGS,
+            category=_GROUP,
+            description="SEGS of the Impact Pack and its kin as regions, with their masks, labels and confidence.",
+            search_aliases=["segs to regions", "impact pack"],
+            is_input_list=True,
+            inputs=[
+                io.SEGS.Input("segs", tooltip="SEGS of this picture; a list of them for a batch, one per picture."),
+                io.Image.Input("image", tooltip="The picture that the SEGS belong to; they are scaled to its size."),
+            ],
+            outputs=[RegionsType.Output(display_name="regions", tooltip=_MADE_TOOLTIP)],
+        )
+
+    @classmethod
+    def execute(cls, segs, image) -> io.NodeOutput:
+        """Lists come, because a batch has a SEGS per picture."""
+        pictures = _pictures(image, FROM_SEGS)
+        each = _one_each(segs, pictures.shape[0], "SEGS", FROM_SEGS)
+        with named(FROM_SEGS):
+            return io.NodeOutput([dialects.from_segs(value, size_of(pictures)) for value in each])
+
+
+class FireEditRegionsFromBBox(io.ComfyNode):
+    """BBOX or BOUNDING_BOX + IMAGE -> REGIONS."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditRegionsFromBBox",
+            display_name=FROM_BBOX,
+            category=_GROUP,
+            description="Boxes of other packs as regions. Packs disagree on what four numbers mean: choose the layout.",
+            search_aliases=["bbox to regions", "bounding box", "florence2"],
+            is_input_list=True,
+            inputs=[
+                io.MultiType.Input(
+                    "bbox", [io.BBOX, BoundingBoxType],
+                    tooltip="Boxes of this picture: a BBOX of any pack, or the core's BOUNDING_BOX. For a batch, a list per picture.",
+                ),
+                io.Image.Input("image", tooltip="The picture that the boxes belong to."),
+                io.Combo.Input(
+                    "layout", options=list(dialects.BBOX_LAYOUTS), default="xywh",
+                    tooltip="xywh: left, top, width, height (KJNodes). xyxy: left, top, right, bottom (Florence2). BOUNDING_BOX "
+                    "names its numbers and needs no choice.",
+                ),
+            ],
+            outputs=[RegionsType.Output(display_name="regions", tooltip=_MADE_TOOLTIP)],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, bbox, image, layout) -> io.NodeOutput:
+        """Lists come, because a batch may have its boxes as one list per picture."""
+        pictures, layout = _pictures(image, FROM_BBOX), layout[0]
+        count = pictures.shape[0]
+        each = dialects.split_by_picture(bbox[0], count) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
+        with named(FROM_BBOX):
+            return io.NodeOutput([dialects.from_bboxes(value, size_of(pictures), layout) for value in each])
+
+
+class FireEditRegionsToMask(io.ComfyNode):
+    """REGIONS -> MASK."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditRegionsToMask",
+            display_name=TO_MASK,
+            category=_GROUP,
+            description="Regions as a mask: their own masks where they have some, else their boxes. For inpainting, compositing, or "
+            "the mask input of FireEdit VLM Conditioning.",
+            search_aliases=["regions to mask", "boxes to mask"],
+            inputs=[
+                RegionsType.Input("regions", tooltip=_REGIONS_TOOLTIP),
+                io.Combo.Input(
+                    "masks", options=["one per picture", "one per region"], default="one per picture",
+                    tooltip="One mask with all regions of a picture, or a batch with a mask for each region.",
+                ),
+                io.Int.Input("feather", default=0, min=0, max=512, tooltip="Pixels over which the mask fades outwards."),
+            ],
+            outputs=[io.Mask.Output(display_name="mask", tooltip="Masks at the picture's size.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, regions, masks, feather) -> io.NodeOutput:
+        """A picture without regions gives an empty mask, so that a batch stays whole."""
+        sets = regions if masks == "one per picture" else [one.select([i]) for one in regions for i in range(len(one))]
+        made = [dialects.to_mask(one, feather) for one in sets or regions[:1]]
+        return io.NodeOutput(models.intermediate(torch.stack(made)))
+
+
+class FireEditRegionsToSEGS(io.ComfyNode):
+    """REGIONS -> SEGS, one per picture."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditRegionsToSEGS",
+            display_name=TO_SEGS,
+            category=_GROUP,
+            description="Regions as SEGS for the detailers of the Impact Pack. A batch gives a list, one SEGS per picture.",
+            search_aliases=["regions to segs", "impact pack", "detailer"],
+            inputs=[
+                RegionsType.Input("regions", tooltip=_REGIONS_TOOLTIP),
+                io.Float.Input(
+                    "crop_factor", default=3.0, min=1.0, max=100.0, step=0.1,
+                    tooltip="How much larger than the box the crop is that a detailer works on.",
+                ),
+                io.Image.Input("image", optional=True, tooltip="The picture; its crops are put into the SEGS."),
+            ],
+            outputs=[io.SEGS.Output(display_name="segs", tooltip="SEGS, one per picture.", is_output_list=True)],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, regions, crop_factor, image=None) -> io.NodeOutput:
+        """Every picture by itself: a SEGS knows one picture only."""
+        rows: list[Any] = [None] * len(regions)
+        if image is not None:
+            pictures = to_core(image, TO_SEGS)
+            check_regions(regions, pictures, TO_SEGS)
+            rows = list(pictures.movedim(1, -1).split(1))
+        return io.NodeOutput([dialects.to_segs(one, row, crop_factor) for one, row in zip(regions, rows, strict=True)])
+
+
+class FireEditRegionsToBBox(io.ComfyNode):
+    """REGIONS -> BBOX and BOUNDING_BOX, one per picture."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditRegionsToBBox",
+            display_name=TO_BBOX,
+            category=_GROUP,
+            description="Regions as boxes for other packs. A batch gives a list, one entry per picture.",
+            search_aliases=["regions to bbox", "bounding box"],
+            inputs=[
+                RegionsType.Input("regions", tooltip=_REGIONS_TOOLTIP),
+                io.Combo.Input(
+                    "layout", options=list(dialects.BBOX_LAYOUTS), default="xywh",
+                    tooltip="Of bbox. xywh: left, top, width, height (KJNodes). xyxy: left, top, right, bottom (Florence2).",
+                ),
+            ],
+            outputs=[
+                io.BBOX.Output(display_name="bbox", tooltip="Whole-pixel boxes in the chosen layout.", is_output_list=True),
+                BoundingBoxType.Output(
+                    display_name="bounding_box", tooltip="The core's boxes with x, y, width, height, label and score.",
+                    is_output_list=True,
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, regions, layout) -> io.NodeOutput:
+        """Both dialects at once."""
+        return io.NodeOutput(
+            [dialects.to_bboxes(one, layout) for one in regions], [dialects.to_bounding_boxes(one) for one in regions]
+        )
+
+
+def _pictures(images: list[Tensor], node: str) -> Tensor:
+    """Pictures (B, 3, H, W) of a list of IMAGEs."""
+    rows = [to_core(image, node) for image in images]
+    sizes = {size_of(row) for row in rows}
+    if len(sizes) > 1:
+        raise FireEditNodeError(node, f"pictures of one batch must have one size, got {sorted(sizes)}. Resize them first.")
+    return torch.cat(rows)
+
+
+def _one_each(values: list, count: int, what: str, node: str) -> list:
+    """As many values as pictures; a single one serves all."""
+    if len(values) not in (1, count):
+        raise FireEditNodeError(node, f"{batch_text(count)} came, but {len(values)} {what}. Connect one for all, or one per picture.")
+    return values * count if len(values) == 1 else values
+
+
+def describe(regions: list[Regions]) -> str:
+    """'3 regions', or one line per picture."""
+    lines = [f"{len(one)} region" + ("" if len(one) == 1 else "s") for one in regions]
+    return lines[0] if len(lines) == 1 else "\n".join(f"picture {i + 1}: {line}" for i, line in enumerate(lines))

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Region nodes on a batch of two pictures: every dialect there and back, filters, merging, a detector of the user's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.host.inside.pack import nodes  # first: it makes the pack importable
+from tests.host.small import SIZE, picture
+
+import folder_paths  # isort: skip
+from fireedit_core.regions import Regions  # isort: skip
+from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
+from fireedit_pack.nodes.host import detectors  # isort: skip
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.stack([torch.from_numpy(picture(seed=i)).float() / 255 for i in range(2)])
+
+
+def two() -> list[Regions]:
+    """Two regions in the first picture, one in the second."""
+    one = Regions(torch.tensor([[4.0, 4, 20, 20], [30, 30, 60, 50]]), torch.tensor([0.9, 0.5]), ("cat", "dog"), (SIZE, SIZE))
+    return [one, one.select([1])]
+
+
+def boxes(regions: list[Regions]) -> list[list[list[float]]]:
+    return [one.boxes.tolist() for one in regions]
+
+
+def test_masks_there_and_back():
+    mask = nodes.FireEditRegionsToMask.execute(two(), "one per picture", 0)[0]
+    assert mask.shape == (2, SIZE, SIZE) and mask[0].sum() == 16 * 16 + 30 * 20 and mask[1].sum() == 30 * 20
+    back = nodes.FireEditRegionsFromMask.execute(mask, 0.5, 4, "thing")[0]
+    assert boxes(back) == [[[30, 30, 60, 50], [4, 4, 20, 20]], [[30, 30, 60, 50]]] and back[0].labels == ("thing", "thing")
+    each = nodes.FireEditRegionsToMask.execute(two(), "one per region", 0)[0]
+    assert each.shape == (3, SIZE, SIZE) and torch.equal(each[1], each[2])
+    empty = [Regions.empty((SIZE, SIZE))]
+    for way in ("one per picture", "one per region"):
+        assert nodes.FireEditRegionsToMask.execute(empty, way, 3)[0].sum() == 0
+
+
+def test_segs_there_and_back(images):
+    segs = nodes.FireEditRegionsToSEGS.execute(two(), 1.5, images)[0]
+    assert [len(items) for _, items in segs] == [2, 1] and segs[0][0] == (SIZE, SIZE)
+    assert segs[0][1][0].cropped_image.shape == (1, 24, 24, 3)
+    back = nodes.FireEditRegionsFromSEGS.execute(segs, [images])[0]
+    assert boxes(back) == boxes(two()) and back[0].labels == ("cat", "dog") and back[0].masks is not None
+    assert boxes(nodes.FireEditRegionsFromSEGS.execute(segs[:1], [images])[0]) == [boxes(two())[0]] * 2
+    with pytest.raises(FireEditNodeError, match="2 pictures came, but 3 SEGS"):
+        nodes.FireEditRegionsFromSEGS.execute([*segs, segs[0]], [images])
+
+
+@pytest.mark.parametrize("layout", ["xywh", "xyxy"])
+def test_boxes_there_and_back(images, layout):
+    bbox, dicts = nodes.FireEditRegionsToBBox.execute(two(), layout).args
+    assert bbox[0][1] == ((30, 30, 30, 20) if layout == "xywh" else (30, 30, 60, 50)) and dicts[0][0]["label"] == "cat"
+    read = lambda value: boxes(nodes.FireEditRegionsFromBBox.execute(value, [images], [layout])[0])  # noqa: E731
+    assert read(bbox) == boxes(two()) and read(dicts) == boxes(two())  # as the host hands over a list
+    assert read([bbox]) == boxes(two())  # as a pack hands over a batch in one value
+    assert read([bbox[0]]) == [boxes(two())[0]] * 2  # one list of boxes for all pictures
+    assert read([bbox[0][1]]) == [[boxes(two())[0][1]]] * 2  # one box
+    assert read([torch.tensor(bbox[0])]) == [boxes(two())[0]] * 2
+    with pytest.raises(FireEditNodeError, match="FireEdit Regions from BBOX"):
+        read([[(1, 2, 3)]])
+
+
+def test_filter_gives_what_fits_and_the_rest():
+    run = lambda **o: nodes.FireEditRegionsFilter.execute(  # noqa: E731
+        two(), **({"labels": "", "min_score": 0.0, "min_area": 0.0, "max_area": 1.0, "numbers": "", "top": 0} | o)
+    ).args
+    kept, rest = run(labels="DOG; bird")
+    assert [one.labels for one in kept] == [("dog",), ("dog",)] and [one.labels for one in rest] == [("cat",), ()]
+    assert [len(one) for one in run(min_score=0.6)[0]] == [1, 0] and [len(one) for one in run(top=1)[0]] == [1, 1]
+    assert [len(one) for one in run(max_area=0.1)[0]] == [1, 0] and [one.labels for one in run(numbers="0")[0]] == [("cat",), ("dog",)]
+    with pytest.raises(FireEditNodeError, match="no region 1: this picture has 1"):
+        run(numbers="1")
+    with pytest.raises(FireEditNodeError, match="Swap them"):
+        run(min_area=0.5, max_area=0.1)
+    assert "is none" in nodes.FireEditRegionsFilter.validate_inputs(numbers="two")
+    assert nodes.FireEditRegionsFilter.validate_inputs(numbers="1-2") is True
+
+
+def test_merge_joins_picture_by_picture():
+    joined = nodes.FireEditRegionsMerge.execute(two(), two()[::-1], 0.6)[0]
+    assert boxes(joined) == [boxes(two())[0]] * 2
+    assert [len(one) for one in nodes.FireEditRegionsMerge.execute(two(), two(), 1.0)[0]] == [4, 2]
+    with pytest.raises(FireEditNodeError, match="regions_a belong to 2 pictures, regions_b to 1 picture"):
+        nodes.FireEditRegionsMerge.execute(two(), two()[:1], 0.6)
+
+
+def test_a_detector_of_the_users_own(loaded, images, tmp_path, monkeypatch):
+    pytest.importorskip("ultralytics")
+    from tests.core.regions.test_own_detectors import owlv2, write_yolo
+
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    for key, place in detectors.FOLDERS.values():
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, key, ([str(tmp_path / place)], set()))
+    assert detectors.list_detectors() == [detectors.NONE]
+    (tmp_path / "ultralytics" / "segm" / "deep").mkdir(parents=True)
+    write_yolo(tmp_path / "ultralytics" / "segm" / "deep" / "pets.pt", "Segment")
+    owlv2(tmp_path / "detectors" / "owl")
+    assert detectors.list_detectors() == ["detectors/owl", "segm/deep/pets.pt"]
+    load = nodes.FireEditDetectorLoader
+    assert load.validate_inputs("segm\\deep\\pets.pt") is True and "no detector 'x'" in load.validate_inputs("x")
+    assert "no detector" in load.validate_inputs("segm/../segm/deep/pets.pt")
+
+    pets = load.execute("segm/deep/pets.pt")[0]
+    found = nodes.FireEditRegionDetect.execute(loaded[0], images, 0.2, 0.6, 5, pets)[0]
+    assert len(found) == 2 and len(found[0]) and set(found[0].labels) <= {"cat", "dog"} and found[0].masks is not None
+    nodes.FireEditRegionTokenize.execute(loaded[0], images, found)
+    owl = load.execute("detectors/owl")[0]
+    assert set(nodes.FireEditRegionDetect.execute(loaded[0], images, 0.0, 0.9, 5, owl, "cat, dog")[0][1].labels) <= {"cat", "dog"}
+    with pytest.raises(FireEditNodeError, match="FireEdit Region Detect.*write one"):
+        nodes.FireEditRegionDetect.execute(loaded[0], images, 0.0, 0.9, 5, owl)
+    state = load.fingerprint_inputs("segm/deep/pets.pt")
+    write_yolo(tmp_path / "ultralytics" / "segm" / "deep" / "pets.pt", "Segment", ("cat", "dog", "owl"))
+    assert load.fingerprint_inputs("segm/deep/pets.pt") != state

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FireEdit Sample's soft hold and FireEdit Multi Turn, on the small bundle with random weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.host.inside.pack import nodes  # first: it makes the pack importable
+from tests.host.small import INSTRUCTION, SIZE
+
+from fireedit_core.diffusion.compositing import edit_mask  # isort: skip
+from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
+from fireedit_pack.nodes.host import patching  # isort: skip
+
+
+@pytest.fixture(scope="module")
+def model(loaded):
+    return patching.apply(loaded[1], loaded[0], 1, 1, 0, 1)
+
+
+def left_half(count: int = 1) -> torch.Tensor:
+    mask = torch.zeros(count, SIZE, SIZE)
+    mask[:, :, : SIZE // 2] = 1
+    return mask
+
+
+def sample(loaded, model, conds, images, keep="off", mask=None, steps=3, denoise=1.0, sampler="euler"):
+    return nodes.FireEditSample.execute(
+        model, *conds.args[:3], loaded[2], images, 7, steps, sampler, "simple", 1.0, 1.0, denoise, keep, mask
+    ).args
+
+
+@pytest.mark.parametrize("sampler, steps", [("euler", 1), ("euler", 4), ("euler_ancestral", 4), ("dpmpp_2m", 4)])
+def test_soft_holds_the_source_latent_outside(loaded, model, conds, tokens, sampler, steps):
+    images = tokens[0]
+    source = conds.args[0][0][1]["concat_latent_image"]
+    latent, picture, report = sample(loaded, model, conds, images, "soft", left_half(), steps, sampler=sampler)
+    free = sample(loaded, model, conds, images, "off", left_half(), steps, sampler=sampler)[0]["samples"]
+    held = latent["samples"]
+    first_held = (SIZE // 2 + 8) // 8  # the mask is grown and feathered by seven pixels
+    assert (held - source)[..., first_held:].abs().max() <= 1e-4 < (free - source)[..., first_held:].abs().max()
+    assert (held - source)[..., : SIZE // 16].abs().max() > 0.01
+    assert picture.shape == images.shape and "outside" in report
+
+
+def test_soft_lets_other_masks_have_their_say(loaded, model, conds, tokens):
+    """Differential Diffusion and its kin sit in the one slot for mask functions; we do not take it."""
+    seen = []
+    theirs = model.clone()
+    theirs.set_model_denoise_mask_function(lambda sigma, mask, extra_options: seen.append(mask) or torch.ones_like(mask))
+    with_it = sample(loaded, theirs, conds, tokens[0], "soft", left_half())[0]["samples"]
+    assert len(seen) == 3 and 0 < float(seen[0].mean()) < 1
+    assert not torch.equal(with_it, sample(loaded, model, conds, tokens[0], "soft", left_half())[0]["samples"])
+
+
+def test_soft_and_exact_need_a_mask(loaded, model, conds, tokens):
+    for keep in ("soft", "exact"):
+        with pytest.raises(FireEditNodeError, match=f"keep_outside '{keep}' needs a mask"):
+            sample(loaded, model, conds, tokens[0], keep)
+
+
+def turns(loaded, model, images, text, keep="exact", seed=5, steps=2):
+    return nodes.FireEditMultiTurn.execute(
+        loaded[0], model, loaded[2], images, text, seed, steps, "euler", "simple", 1.0, 1.0, keep, 0.15
+    ).args
+
+
+def test_a_single_turn_is_the_same_as_the_nodes(loaded, model, conds, tokens):
+    images = tokens[0]
+    last, every, touched, report = turns(loaded, model, images, INSTRUCTION, "off", seed=7, steps=3)
+    assert torch.equal(last, sample(loaded, model, conds, images, "off", conds.args[4])[1]) and torch.equal(last, every)
+    assert torch.equal(touched, edit_mask(conds.args[4])) and report.startswith(f"1. {INSTRUCTION}: mean change")
+
+
+@pytest.mark.parametrize("keep", ["off", "soft", "exact"])
+def test_every_turn_comes_out_and_nothing_untouched_wears_out(loaded, model, tokens, keep, monkeypatch):
+    """The grounding of random weights means everything; here turn 1 means the top left, turn 2 the top right."""
+    images, wanted = tokens[0], []
+    condition = loaded[0].editor.condition
+
+    def pointed(region_tokens, instructions):
+        made = condition(region_tokens, instructions)
+        made.mask = torch.zeros_like(made.mask)
+        made.mask[:, : SIZE // 4, (SIZE // 2) * len(wanted) : (SIZE // 2) * len(wanted) + SIZE // 4] = 1
+        wanted.append(edit_mask(made.mask))
+        return made
+
+    monkeypatch.setattr(loaded[0].editor, "condition", pointed)
+    sources = []
+    tokenize = nodes.FireEditRegionTokenize.execute
+    monkeypatch.setattr(nodes.FireEditRegionTokenize, "execute", lambda h, x, r: sources.append(x.clone()) or tokenize(h, x, r))
+    last, every, touched, report = turns(loaded, model, images, "remove the cat\n\n  remove the   dog ", keep)
+    assert every.shape == (4, *images.shape[1:]) and torch.equal(every[2:], last) and len(report.splitlines()) == 2
+    assert torch.equal(touched, torch.maximum(*wanted))
+    assert torch.equal(sources[0], images)
+    untouched = (wanted[0] == 0)[..., None].expand_as(images)
+    assert torch.equal(sources[1][untouched], images[untouched]) and not torch.equal(sources[1], images)
+    if keep == "exact":
+        untouched = (touched == 0)[..., None].expand_as(images)
+        assert torch.equal(last[untouched], images[untouched])
+
+
+def test_turns_say_which_line_is_wrong(loaded, model, tokens):
+    with pytest.raises(FireEditNodeError, match="FireEdit Multi Turn: there is no instruction"):
+        turns(loaded, model, tokens[0], " \n ")
+    other = patching.apply(loaded[1], loaded[0], 1, 1, 0, 1)
+    stranger = torch.nn.Identity()
+    stranger.encode = lambda x: torch.zeros(2, 8, 3, 3)
+    with pytest.raises(FireEditNodeError, match=r"FireEdit Multi Turn: turn 1 \('remove the cat'\): .*this VAE made a latent"):
+        nodes.FireEditMultiTurn.execute(
+            loaded[0], other, stranger, tokens[0], "remove the cat", 0, 1, "euler", "simple", 1.0, 1.0, "off", 0.15
+        )
+    assert "FireEdit Multi Turn: sampler_name" in nodes.FireEditMultiTurn.validate_inputs(sampler_name="eular")
