@@ -123,7 +123,8 @@ def regions_of_a_prompt(model):
         assert torch.equal(k, v)  # as theirs does: nobody may have changed one of them alone
         entries = extra["cond_or_uncond"]
         extra["entries before"] = list(entries)
-        wide = lambda x, n=len(entries): x.unflatten(0, (n, -1)).repeat_interleave(2, 0)  # noqa: E731
+        count = len(entries)
+        wide = lambda x: x.unflatten(0, (count, -1)).repeat_interleave(2, 0)  # noqa: E731
         context = wide(k)
         context[1::2] = context[1::2].roll(5, -1)
         entries[:] = [e for e in entries for _ in range(2)]

@@ -33,6 +33,7 @@ def test_the_true_timestep(loaded, conds, monkeypatch, scheduler):
     sampling = model.get_model_object("model_sampling")
     made = guider.make_guider(patched, *conds.args[:3], 2.0, 1.5)
     source = conds.args[0][0][1]["concat_latent_image"]
+    first = 999.0
     for sampler in SAMPLERS:
         for denoise in (1.0, 0.6):
             read.clear(), sigmas.clear()
