@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write the UI workflows (workflows/*.json) from the API ones: `python -m scripts.make_workflows`.
 
-The API files say what is connected and set; here stands where each node lies on the canvas. The order of sockets and
-widgets comes from the running host, so that the files keep up with the nodes.
+The API files say what is connected and set; here stands where each node lies on the canvas: by hand for the first two, else packed
+into columns. The order of sockets and widgets comes from the running host, so that the files keep up with the nodes.
 """
 
 from __future__ import annotations
@@ -34,6 +34,43 @@ LAYOUTS = {
 }  # fmt: skip
 
 
+SCREEN = (1920, 990)  # px that a workflow may cover at full size
+_TITLE, _GAP, _LEFT, _TOP = 30, 30, 20, 40
+_SHOWS_PICTURES = ("SaveImage", "PreviewImage", "FireEditRegionsPreview")
+_SHOWS_TEXT = ("FireEditRegionDetect", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn", "FireEditRegionsFilter",
+               "FireEditRegionsMerge")  # fmt: skip
+
+
+def height_of(kind: str, info: dict[str, Any]) -> int:
+    """Pixels that the front end needs for a node: rows of sockets, widgets, and what it shows after a run."""
+    specs = inputs_of(info).values()
+    sockets = max(sum(not is_widget(s) for s in specs), len(info["output"]))
+    height = 16 + 20 * sockets + (260 if kind in _SHOWS_PICTURES else 60 if kind in _SHOWS_TEXT else 0)
+    for spec in filter(is_widget, specs):
+        options = spec[1] if len(spec) > 1 else {}
+        height += 90 if options.get("multiline") else 26
+        height += 26 * bool(options.get("control_after_generate")) + 190 * bool(options.get("image_upload"))
+    return height
+
+
+def arrange(graph: dict[str, Any], info: dict[str, Any], width: int = 285) -> dict[str, tuple[int, int, int, int]]:
+    """Places for the nodes of a graph: in the order of the work, down one column after the other.
+
+    Raises:
+        ValueError: if they do not fit the screen.
+    """
+    places, x, y = {}, _LEFT, _TOP
+    for key, entry in graph.items():
+        height = height_of(entry["class_type"], info[entry["class_type"]])
+        if y > _TOP and y + height > SCREEN[1]:
+            x, y = x + width + _GAP, _TOP
+        places[key] = (x, y, width, height)
+        y += height + _TITLE + _GAP
+    if x + width > SCREEN[0]:
+        raise ValueError(f"the workflow is {x + width} px wide and does not fit a screen of {SCREEN[0]}")
+    return places
+
+
 def is_widget(spec: list[Any]) -> bool:
     """Whether an input of /object_info is a widget on the node, and no mere socket."""
     kind, options = spec[0], spec[1] if len(spec) > 1 else {}
@@ -62,7 +99,7 @@ def inputs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
 
 def ui_workflow(name: str, graph: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """An API workflow in the front end's own format (version 0.4)."""
-    layout = LAYOUTS[name]
+    layout = LAYOUTS.get(name) or arrange(graph, info)
     nodes: dict[str, dict[str, Any]] = {}
     for order, (key, entry) in enumerate(graph.items()):
         kind = entry["class_type"]
@@ -112,8 +149,8 @@ def main() -> int:
     """Write every UI workflow."""
     with ComfyServer(cpu=True) as server:
         info = server.object_info()
-    for name in LAYOUTS:
-        graph = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    for path in sorted((WORKFLOWS / "api").glob("*.json")):
+        name, graph = path.stem, json.loads(path.read_text(encoding="utf-8"))
         text = json.dumps(ui_workflow(name, graph, info), indent=1, ensure_ascii=False)
         (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         sys.stdout.write(f"wrote workflows/{name}.json\n")

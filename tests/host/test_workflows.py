@@ -13,6 +13,7 @@ from scripts.make_workflows import widget_values
 from tests.host.small import INSTRUCTION, REPO, install, load_workflow, node_of, picture
 
 NAMES = ("fireedit_edit", "fireedit_stock_sampler")
+ALL = sorted(path.stem for path in (REPO / "workflows" / "api").glob("*.json"))
 REAL = "fireedit-tiny"
 HAVE_REAL = (REPO / "models" / REAL / "model_index.json").is_file()
 
@@ -49,7 +50,7 @@ def test_workflow_runs_with_the_embedded_bundle(server: ComfyServer, name: str):
     assert saved.shape == (128, 128, 3) and np.isfinite(saved).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_ui_and_api_form_agree(server: ComfyServer, name: str):
     info = server.object_info()
     api = load_workflow(name)
@@ -74,7 +75,7 @@ def test_ui_and_api_form_agree(server: ComfyServer, name: str):
         assert node["outputs"] == [] or [o["name"] for o in node["outputs"]] == info[node["type"]]["output_name"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_ui_form_fits_one_screen_without_overlap(name: str):
     ui = json.loads((REPO / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     boxes = [(*node["pos"], *node["size"], node["type"]) for node in ui["nodes"]]
@@ -88,7 +89,7 @@ def test_ui_form_fits_one_screen_without_overlap(name: str):
 
 def test_api_form_names_only_known_values(server: ComfyServer):
     info = server.object_info()
-    for name in NAMES:
+    for name in ALL:
         for node in load_workflow(name).values():
             known = info[node["class_type"]]["input"]
             assert set(node["inputs"]) <= {*known.get("required", {}), *known.get("optional", {})}

@@ -13,10 +13,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tests.host.inside.make_controlnet import make_controlnet
 from tests.host.inside.pack import nodes, plain, run  # first: it makes the pack importable
 from tests.host.small import INSTRUCTION, TinyConfig, picture, write_bundle
 
-import comfy.cldm.cldm  # isort: skip
 import comfy.controlnet  # isort: skip
 import comfy.model_management  # isort: skip
 import comfy.sd  # isort: skip
@@ -251,15 +251,8 @@ def test_differential_diffusion_in_both_orders(bundle, given):
 
 def control(bundle):
     """A ControlNet for this UNet, with weights that are not zero."""
-    torch.manual_seed(4)
-    settings = dict(bundle[1].model.model_config.unet_config)
-    for name in ("out_channels", "transformer_depth_output", "disable_unet_model_creation"):
-        settings.pop(name, None)
-    settings |= {"in_channels": SHAPE.latent_channels, "hint_channels": 3, "dtype": torch.float32}
-    made = comfy.cldm.cldm.ControlNet(**settings, operations=comfy.ops.disable_weight_init)
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    return comfy.controlnet.ControlNet(made.eval(), load_device=comfy.model_management.get_torch_device())
+    made = make_controlnet(bundle[1].model.model_config.unet_config, SHAPE.latent_channels)
+    return comfy.controlnet.ControlNet(made, load_device=comfy.model_management.get_torch_device())
 
 
 def with_control(given, net, strength=1.0):

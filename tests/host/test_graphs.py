@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The workflows that join FireEdit with other things run through /prompt, and the other thing has an effect."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from scripts.comfy_host import ComfyServer
+from scripts.host_lookup import find_python, require_host
+from tests.host.small import (
+    INSTRUCTION,
+    REPO,
+    SIZE,
+    TinyConfig,
+    load_workflow,
+    node_of,
+    picture,
+    write_bundle,
+)
+
+# Whole ratios of the widths and heads of 64 channels: what the host's ControlNet loader takes a file of unknown shape for.
+SHAPE = TinyConfig(
+    image_size=SIZE, latent_channels=8, unet_widths=(128, 256), attention_levels=(False, True), unet_heads=4, context_size=64,
+    hidden_size=64, language_layers=1, dino_size=64, dino_layers=2, dino_patch=16, clip_size=64, clip_layers=2, qformer_layers=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle(server: ComfyServer) -> str:
+    folder = server.models_dir / "fireedit" / "graphs"
+    if not folder.exists():
+        write_bundle(folder, SHAPE)
+    return "graphs"
+
+
+def prepared(server: ComfyServer, name: str, bundle: str, seed: int = 0, **changes) -> dict:
+    image = server.upload_image(picture(60, 52, seed=seed), f"graph-{seed}.png")
+    graph = load_workflow(
+        name, FireEditLoader={"bundle": bundle}, LoadImage={"image": image}, FireEditSample={"steps": 2}, FireEditMultiTurn={"steps": 2},
+        KSampler={"steps": 3}, **changes,
+    )  # fmt: skip
+    for node in graph.values():
+        if node["class_type"] == "FireEditVLMConditioning" and "\n" not in node["inputs"]["instruction"]:
+            node["inputs"]["instruction"] = INSTRUCTION
+    return graph
+
+
+def saved(server: ComfyServer, graph: dict) -> list[np.ndarray]:
+    return server.run(graph, timeout=200).images[node_of(graph, "SaveImage")]
+
+
+def test_lora(server: ComfyServer, bundle: str):
+    generator = torch.Generator().manual_seed(2)
+    name = "diffusion_model.output_blocks.0.1.transformer_blocks.0.attn2.to_v"
+    folder = server.models_dir / "loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {"lora_up": torch.randn(256, 4, generator=generator), "lora_down": torch.randn(4, 64, generator=generator)}
+    save_file({f"{name}.{part}.weight": value for part, value in weights.items()}, folder / "my_lora.safetensors")
+    server.object_info("LoraLoaderModelOnly")  # the host reads its folders anew
+    with_it = saved(server, prepared(server, "fireedit_lora", bundle))[0]
+    without = saved(server, prepared(server, "fireedit_lora", bundle, LoraLoaderModelOnly={"strength_model": 0.0}))[0]
+    assert with_it.shape == (60, 52, 3) and not np.array_equal(with_it, without)
+
+
+def test_controlnet(server: ComfyServer, bundle: str):
+    host, file = require_host(), server.models_dir / "controlnet" / "my_controlnet.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    command = [find_python(host), "-m", "tests.host.inside.make_controlnet", str(file), str(server.models_dir / "fireedit" / bundle)]
+    env = {**os.environ, "FIREEDIT_HOST": str(host.path)}
+    done = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    server.object_info("ControlNetLoader")
+    runs = [
+        saved(server, prepared(server, "fireedit_controlnet", bundle, ControlNetApplyAdvanced={"strength": strength}))[0]
+        for strength in (1.0, 0.0)
+    ]
+    assert runs[0].shape == (60, 52, 3) and not np.array_equal(*runs)
+
+
+def test_model_upscaler(server: ComfyServer, bundle: str):
+    from spandrel.architectures.Compact import Compact
+
+    folder = server.models_dir / "upscale_models"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    network = Compact(num_in_ch=3, num_out_ch=3, num_feat=8, num_conv=2, upscale=2, act_type="prelu")
+    save_file(network.state_dict(), folder / "my_upscaler.safetensors")
+    server.object_info("UpscaleModelLoader")
+    assert saved(server, prepared(server, "fireedit_upscale", bundle))[0].shape == (120, 104, 3)
+
+
+def test_hires_second_pass(server: ComfyServer, bundle: str):
+    graph = prepared(server, "fireedit_hires", bundle)
+    for node in graph.values():  # twice the native size of the small bundle
+        if node["inputs"].get("working_size"):
+            node["inputs"]["working_size"] = 2 * SIZE
+    picture_ = saved(server, graph)[0]
+    assert max(picture_.shape[:2]) == 2 * SIZE and picture_.std() > 0
+
+
+def test_inpaint_mask_from_grounding(server: ComfyServer, bundle: str):
+    """What stands outside the mask is the source, bit for bit, through the host's own nodes."""
+    graph = prepared(server, "fireedit_inpaint", bundle)
+    node_cond = node_of(graph, "FireEditVLMConditioning")
+    graph["90"] = {"class_type": "MaskToImage", "inputs": {"mask": [node_of(graph, "GrowMask"), 0]}}
+    graph["91"] = {"class_type": "SaveImage", "inputs": {"images": ["90", 0], "filename_prefix": "mask"}}
+    image = server.upload_image(picture(SIZE, SIZE, seed=3), "inpaint.png")
+    mask = np.zeros((SIZE, SIZE, 4), np.uint8)
+    mask[..., 3] = 255
+    mask[:20, :20, 3] = 0  # LoadImage's mask is where the picture is transparent
+    painted = server.upload_image(mask, "painted.png")
+    graph["92"] = {"class_type": "LoadImage", "inputs": {"image": painted}}
+    for node in graph.values():
+        if node["class_type"] == "LoadImage" and node["inputs"]["image"] != painted:
+            node["inputs"]["image"] = image
+    graph[node_cond]["inputs"]["mask"] = ["92", 1]  # random weights point everywhere
+    images = server.run(graph, timeout=200).images
+    out, shown = images[node_of_save(graph, "fireedit")][0], images["91"][0]
+    outside = shown.max(-1) == 0
+    assert outside.mean() > 0.5 and np.array_equal(out[outside], picture(SIZE, SIZE, seed=3)[outside])
+    assert not np.array_equal(out[~outside], picture(SIZE, SIZE, seed=3)[~outside])
+
+
+def node_of_save(graph: dict, prefix: str) -> str:
+    (found,) = [k for k, n in graph.items() if n["class_type"] == "SaveImage" and n["inputs"]["filename_prefix"] == prefix]
+    return found
+
+
+def test_batch_of_pictures_with_one_instruction(server: ComfyServer, bundle: str):
+    graph = prepared(server, "fireedit_batch", bundle)
+    first, second = [k for k, n in graph.items() if n["class_type"] == "LoadImage"]
+    graph[second]["inputs"]["image"] = server.upload_image(picture(60, 52, seed=9), "graph-9.png")
+    both = saved(server, graph)
+    assert len(both) == 2 and not np.array_equal(*both)
+    single = saved(server, prepared(server, "fireedit_edit", bundle))[0]
+    assert np.abs(both[0].astype(int) - single).max() <= 1  # of 255: the first of a batch has the noise of a single one
+
+
+def test_one_picture_with_many_instructions(server: ComfyServer, bundle: str):
+    graph = prepared(server, "fireedit_many_instructions", bundle)
+    graph[node_of(graph, "FireEditVLMConditioning")]["inputs"]["instruction"] = f"{INSTRUCTION}\nmake the cat blue\nremove the dog"
+    three = saved(server, graph)
+    assert len(three) == 3 and len({x.tobytes() for x in three}) == 3
+
+
+def test_multi_turn(server: ComfyServer, bundle: str):
+    lines = {"steps": 2, "instructions": "remove the cat\nremove the dog"}
+    graph = prepared(server, "fireedit_multi_turn", bundle)
+    graph[node_of(graph, "FireEditMultiTurn")]["inputs"].update(lines)
+    result = server.run(graph, timeout=200)
+    assert len(result.images[node_of(graph, "SaveImage")]) == 2 and len(result.previews) == 4
+    assert len(result.outputs[node_of(graph, "FireEditMultiTurn")]["text"][0].splitlines()) == 2
+
+
+def test_regions_of_ones_own(server: ComfyServer, bundle: str):
+    graph = prepared(server, "fireedit_own_regions", bundle)
+    painted = np.dstack([picture(60, 52, seed=5), np.full((60, 52), 255, np.uint8)])
+    painted[8:20, 8:30, 3] = 0
+    graph[node_of(graph, "LoadImage")]["inputs"]["image"] = server.upload_image(painted, "painted-regions.png")
+    result = server.run(graph, timeout=200)
+    assert result.outputs[node_of(graph, "FireEditRegionsMerge")]["text"][0].endswith(("region", "regions"))
+    assert result.images[node_of(graph, "SaveImage")][0].shape == (60, 52, 3)
+
+
+def test_every_workflow_has_a_test_here():
+    with open(__file__, encoding="utf-8") as file:
+        text = file.read()
+    names = [path.stem for path in (REPO / "workflows" / "api").glob("*.json")]
+    assert names and all(f'"{name}"' in text or name == "fireedit_stock_sampler" for name in names)
+
+
+def test_the_same_queue_gives_the_same_bytes(server: ComfyServer, bundle: str):
+    graph = prepared(server, "fireedit_edit", bundle, seed=21)
+    first = saved(server, graph)[0]
+    server.free()  # nothing of the first run is left in the host's cache
+    assert np.array_equal(saved(server, graph)[0], first)
