@@ -21,6 +21,7 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor, nn
 
 from fireedit_core.diffusion.pipeline import active_timesteps
+from fireedit_core.diffusion.tati import TATI
 from fireedit_core.diffusion.visual_attention import Projected, VisualCrossAttention
 
 from . import compat
@@ -58,11 +59,26 @@ class _Run:
     """What is remembered within a sampling run; emptied by the host's clean-up. Correct without it, only slower."""
 
     cache: list[tuple[Tensor, list[Projected]]] = field(default_factory=list)
+    injected: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     warned: bool = False
 
     def clear(self, *_: Any) -> None:
         self.cache.clear()
+        self.injected.clear()
         self.warned = False
+
+    def inject(self, tati: TATI, embedding: Tensor, timesteps: Tensor, strength: float) -> Tensor:
+        """TATI's condition of rows with an instruction, (N, 77, D), once for equal rows at equal timesteps.
+
+        The UNet is called more than once at a timestep by patches that look again at what the guidance saw (PAG, SAG).
+        """
+        for known, when, found in self.injected:
+            if known.shape == embedding.shape and torch.equal(when, timesteps) and torch.equal(known, embedding):
+                return found
+        found = tati.inject(embedding, timesteps, torch.ones_like(timesteps), strength)
+        self.injected.insert(0, (embedding, timesteps, found))
+        del self.injected[2:]
+        return found
 
     def project(self, attention: VisualCrossAttention, visual: Tensor) -> list[Projected]:
         """What every layer makes of v, once for equal v. The host makes a new tensor each step: compare content."""
@@ -227,10 +243,12 @@ def _make_wrapper(
         options = {} if transformer_options is None else transformer_options
         active = visual is not None and where is not None and gate is not None and earliest <= float(timesteps[0]) <= latest
         if active and tati_strength and context is not None:
-            dtype = tati.null_embedding.dtype
             rows = gate.reshape(-1) > 0.5
-            changed = tati.inject(context.to(dtype), timesteps, gate, tati_strength).to(context.dtype)
-            context = torch.where(rows.view(-1, *[1] * (context.ndim - 1)), changed, context)
+            if bool(rows.any()):
+                chosen = context[rows].to(tati.null_embedding.dtype)
+                when = timesteps.reshape(-1).expand(context.shape[0])[rows]
+                context = context.clone()
+                context[rows] = run.inject(tati, chosen, when, tati_strength).to(context.dtype)
         if active and hvca_strength:
             entries = list(options.get("cond_or_uncond") or [0])
             # the latent may be of another size than the mask was made for, as under a tiled or two-stage sampler

@@ -222,6 +222,15 @@ def test_wherever_it_stands_in_a_chain(bundle, given):
     assert torch.equal(run(twice, given), results[0])
 
 
+def test_a_second_look_at_a_timestep_costs_no_second_tati(bundle, given, monkeypatch):
+    """Perturbed attention calls the UNet twice per step; what TATI makes of the instruction is the same both times."""
+    tati, rows = type(bundle[0].editor.tati), []
+    forward = tati.forward
+    monkeypatch.setattr(tati, "forward", lambda self, context, t: rows.append(len(context)) or forward(self, context, t))
+    run(NEIGHBOURS["PerturbedAttentionGuidance"](fireedit(bundle[1], bundle)), given, steps=4)
+    assert rows == [1] * 4  # the row with the instruction alone, once per step
+
+
 def test_a_patch_that_replaces_the_guidance_is_named(bundle, given, caplog):
     """RescaleCFG sits in the one slot for a guidance formula; dual guidance has its own, and says so."""
     rescaled = RescaleCFG().patch(fireedit(bundle[1], bundle), 0.7)[0]

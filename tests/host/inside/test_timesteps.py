@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from tests.host.inside.pack import guider  # first: it makes the pack importable
 
@@ -41,7 +40,6 @@ def test_the_true_timestep(loaded, conds, monkeypatch, scheduler):
             assert len(read) == len(sigmas) >= 3, (sampler, denoise)
             wanted = [sampling.timestep(s) for s in sigmas]
             assert all(torch.equal(t.float(), w.float()) for t, w in zip(read, wanted, strict=True)), (sampler, denoise)
-            first = float(read[0][0]) if denoise == 1.0 else first
             assert float(read[0][0]) <= first
             steps = [float(t[0]) for t in read]
             assert steps == sorted(steps, reverse=True) or sampler == "heun", (sampler, denoise)
