@@ -37,9 +37,10 @@ def test_the_true_timestep(loaded, conds, monkeypatch, scheduler):
         for denoise in (1.0, 0.6):
             read.clear(), sigmas.clear()
             guider.sample(made, source, 3, 3, sampler, scheduler, denoise)
-            assert len(read) == len(sigmas) >= 3, (sampler, denoise)
-            wanted = [sampling.timestep(s) for s in sigmas]
-            assert all(torch.equal(t.float(), w.float()) for t, w in zip(read, wanted, strict=True)), (sampler, denoise)
-            assert float(read[0][0]) <= first
-            steps = [float(t[0]) for t in read]
-            assert steps == sorted(steps, reverse=True) or sampler == "heun", (sampler, denoise)
+            assert all(len(set(t.tolist())) == 1 for t in read) and len(sigmas) >= 3
+            called = [float(sampling.timestep(s)[0]) for s in sigmas]
+            # where a sampler looks twice at a timestep in a row (heun), TATI is computed once
+            once = [t for i, t in enumerate(called) if i == 0 or t != called[i - 1]]
+            assert [float(t[0]) for t in read] == once, (sampler, denoise)
+            first = called[0] if denoise == 1.0 else first
+            assert called[0] <= first
