@@ -192,6 +192,9 @@ def host_places(names: list[str], layers: list[int]) -> dict[Place, int]:
 def entry_rows(entries: list[int], now: list[int]) -> list[int] | None:
     """For each row group that is there `now`, the entry it came from, when a neighbour's patch has multiplied them.
 
+    Packs repeat an entry's rows and write the new rows' values before it: its own value again, or a 0 for "prompt", whatever the
+    entry was. So the list is read from its end: what follows an entry's predecessor belongs to the entry.
+
     Args:
         entries: the host's `cond_or_uncond` when the UNet was called. now: the same list as it is at present.
 
@@ -199,14 +202,22 @@ def entry_rows(entries: list[int], now: list[int]) -> list[int] | None:
         Indices into `entries`, one per element of `now`; None if the lists cannot be matched.
     """
     before = [(value, len(list(group))) for value, group in groupby(entries)]
-    after = [(value, len(list(group))) for value, group in groupby(now)]
-    if [value for value, _ in before] != [value for value, _ in after]:
+    rest, sizes = list(now), []
+    for index, (value, count) in reversed(list(enumerate(before))):
+        above = before[index - 1][0] if index else None
+        size, seen = 0, False
+        while rest and (index == 0 or rest[-1] != above):
+            seen |= rest.pop() == value
+            size += 1
+        if not seen or size % count:
+            return None
+        sizes.insert(0, size // count)
+    # a 0 before an entry that is neither prompt nor its opposite may as well be a row of the prompt above it
+    if any(below not in (0, 1) and above == 0 and size > 1 for (above, _), (below, _), size in zip(before, before[1:], sizes)):
         return None
     source, start = [], 0
-    for (_, count), (_, more) in zip(before, after, strict=True):
-        if more % count:
-            return None
-        source += [start + i for i in range(count) for _ in range(more // count)]
+    for (_, count), more in zip(before, sizes, strict=True):
+        source += [start + i for i in range(count) for _ in range(more)]
         start += count
     return source
 

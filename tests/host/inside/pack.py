@@ -3,36 +3,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-from pathlib import Path
-
 import torch
 
-REPO = Path(__file__).resolve().parents[3]
-sys.path.append(os.environ["FIREEDIT_HOST"])  # at the end: it has folders named like ours
+from scripts.inside_host import nodes  # noqa: F401  first: it makes the host and the pack importable
 
-import comfy.cli_args  # noqa: E402
-
-comfy.cli_args.args.cpu = True
-
-import comfy.latent_formats  # noqa: E402
-from diffusers import UNet2DConditionModel  # noqa: E402
-
-
-def _import_pack():
-    spec = importlib.util.spec_from_file_location(
-        "fireedit_pack", REPO / "__init__.py", submodule_search_locations=[str(REPO)]
-    )
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules["fireedit_pack"] = pack
-    spec.loader.exec_module(pack)
-    pack._load_core()
-    return importlib.import_module("fireedit_pack.nodes")
-
-
-nodes = _import_pack()
+import comfy.latent_formats  # isort: skip
+from diffusers import UNet2DConditionModel  # isort: skip
 from fireedit_pack.nodes import conditioning  # noqa: E402
 from fireedit_pack.nodes.host import guider  # noqa: E402
 

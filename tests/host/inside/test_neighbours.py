@@ -117,24 +117,34 @@ def normalised_guidance(model):
 
 
 def regions_of_a_prompt(model):
-    """Acly's regions: every entry's rows are repeated, attended with their own context, and merged by weights."""
+    """Acly's regions: rows of prompts are repeated with contexts of their own, marked by a 0 before the entry, and merged by weights.
+
+    What is 1 is taken for the negative and left alone; any other entry for a prompt, the third of dual guidance too.
+    """
 
     def before(q, k, v, extra):
-        assert torch.equal(k, v)  # as theirs does: nobody may have changed one of them alone
+        assert k.mean() == v.mean()  # as theirs does: nobody may have changed one of them alone
         entries = extra["cond_or_uncond"]
-        extra["entries before"] = list(entries)
-        count = len(entries)
-        wide = lambda x: x.unflatten(0, (count, -1)).repeat_interleave(2, 0)  # noqa: E731
-        context = wide(k)
-        context[1::2] = context[1::2].roll(5, -1)
-        entries[:] = [e for e in entries for _ in range(2)]
-        return wide(q).flatten(0, 1), context.flatten(0, 1), context.flatten(0, 1)
+        rows, contexts = [], []
+        for index, (query, context) in reversed(list(enumerate(zip(q.chunk(len(entries)), k.chunk(len(entries)))))):
+            if entries[index] == 1:
+                rows.insert(0, query), contexts.insert(0, context)
+            else:
+                rows.insert(0, query.repeat(2, 1, 1)), contexts.insert(0, torch.cat([context, context.roll(5, -1)]))
+                entries.insert(index, 0)
+        extra["size"] = len(query)
+        return torch.cat(rows), torch.cat(contexts), torch.cat(contexts)
 
     def after(n, extra):
-        entries = extra["entries before"]
-        extra["cond_or_uncond"][:] = entries
-        pairs = n.unflatten(0, (len(entries), 2, -1))
-        return (0.7 * pairs[:, 0] + 0.3 * pairs[:, 1]).flatten(0, 1)
+        entries, index, rest, merged = extra["cond_or_uncond"], 0, list(n.split(extra["size"])), []
+        while index < len(entries):
+            first = rest.pop(0)
+            if entries[index] != 1:
+                first = 0.7 * first + 0.3 * rest.pop(0)
+                entries.pop(index)
+            merged.append(first)
+            index += 1
+        return torch.cat(merged)
 
     model = model.clone()
     model.set_model_attn2_patch(before)

@@ -214,6 +214,12 @@ def test_entry_rows():
     assert patching.entry_rows([0, 0, 1], [0, 0, 0, 0, 1]) == [0, 0, 1, 1, 2]
     assert patching.entry_rows([0, 1], [0, 1]) == [0, 1]
     assert patching.entry_rows([0, 1], [1, 1, 0]) is None and patching.entry_rows([0, 0], [0, 0, 0]) is None
+    # Acly's regions write a 0 before every entry but a 1, whatever the entry was
+    assert patching.entry_rows([0, 1], [0, 0, 0, 1]) == [0, 0, 0, 1]
+    assert patching.entry_rows([0, 1, 2], [0, 0, 1, 0, 2]) == [0, 0, 1, 2, 2]
+    assert patching.entry_rows([2, 1, 0], [0, 2, 1, 0, 0]) == [0, 0, 1, 2, 2]
+    assert patching.entry_rows([2, 0], [0, 2, 0, 0]) == [0, 0, 1, 1]
+    assert patching.entry_rows([0, 2], [0, 0, 0, 2]) is None  # the third row may be the prompt's or the other's
 
 
 def test_models_that_do_not_fit(loaded):
