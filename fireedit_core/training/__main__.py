@@ -29,8 +29,7 @@ def main() -> None:
     parser.add_argument("--budget", type=minutes, default=minutes("3h"), help=f"wall-clock time of all stages ({shares})")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="the others are read from a folder below")
     parser.add_argument("--pairs", type=int, default=24_000, help="cached training pairs of the diffusion stage")
-    parser.add_argument("--freeze", nargs="+", choices=sorted({*ALIGNED, *TRAINED}), default=(), help="parts that stay as they are")
-    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw", help="of the diffusion stage; muon needs timm")
+    parser.add_argument("--freeze", nargs="+", choices=sorted({"encoder", *ALIGNED, *TRAINED}), default=(), help="parts left as they are")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the UNet of the diffusion stage; needs a C++ compiler")
     parser.add_argument("--world", choices=WORLDS, default="narrow-v0", help="what the scenes show and how they are spoken of")
     parser.add_argument("--start", type=Path, help="a bundle to go on from instead of random weights, e.g. models/fireedit-tiny")
@@ -41,7 +40,6 @@ def main() -> None:
     logging.getLogger("fireedit").setLevel(logging.INFO)
     build_tiny(
         args.out, args.bundle, args.budget, args.stages, args.pairs, args.freeze, args.compile, WORLDS[args.world], args.start,
-        args.optimizer,
     )  # fmt: skip
 
 

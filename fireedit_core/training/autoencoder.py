@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -57,10 +58,19 @@ def reconstruction_loss(pictures: Tensor, out: Tensor, latent: Tensor) -> tuple[
     return pixel + 0.1 * edges + 0.05 * unit, {"psnr": -10 * mse.log10(), "std": std.mean()}
 
 
-def train_autoencoder(folder: Path | str, config: StageConfig, crop: int = 64) -> AutoencoderDC:
-    """Train on crops of scenes; returns the averaged weights. Resumes from `folder` if a state is there."""
+def train_autoencoder(
+    folder: Path | str, config: StageConfig, crop: int = 64, start: AutoencoderDC | None = None, frozen: Sequence[str] = ()
+) -> AutoencoderDC:  # fmt: skip
+    """Train on crops of scenes; returns the averaged weights. Resumes from `folder` if a state is there.
+
+    Args:
+        start: weights to go on from. frozen: "encoder" trains the decoder alone: latents stay what they are, and with them
+            everything that was trained on them.
+    """
     generator = SceneGenerator(split="train", seed=7, masks=False)
-    model = make_autoencoder().to(memory_format=torch.channels_last)
+    model = (start or make_autoencoder()).to(memory_format=torch.channels_last).requires_grad_(True)
+    if "encoder" in frozen:
+        model.encoder.requires_grad_(False)
 
     def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
         samples = [generator.sample(i) for i in stage.indices(step)]

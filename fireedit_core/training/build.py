@@ -51,15 +51,14 @@ def stage_configs(minutes: float) -> dict[str, StageConfig]:
 
 def build_tiny(
     out: Path | str, bundle: Path | str, minutes: float, stages: Sequence[str] = STAGES, pairs: int = 24_000, freeze: Sequence[str] = (),
-    compiled: bool = False, world: World = WORLD, start: Path | str | None = None, optimizer: str = "adamw",
+    compiled: bool = False, world: World = WORLD, start: Path | str | None = None,
 ) -> None:  # fmt: skip
     """Train the chosen stages and write the bundle; what is not trained is read from `out`, else from `start` or `bundle`.
 
     Args:
         out: folder of states, caches, logs and sheets. bundle: folder that receives the weights.
         minutes: wall-clock budget of all stages together. pairs: cached training pairs of the last stage.
-        freeze: modules that the last two stages leave as they are. compiled: see `DiffusionModel`.
-        optimizer: of the last stage, see `StageConfig`.
+        freeze: modules that stay as they are, and "encoder", the autoencoder's. compiled: see `DiffusionModel`.
         world: what the scenes show and how they are spoken of.
         start: a bundle whose weights the stages go on from instead of random ones. Words of `world` that are new to it
             are added to its vocabulary.
@@ -73,7 +72,8 @@ def build_tiny(
         settings = DetectorTraining(minutes=SHARES["detector"] * minutes)
         save_detector(train_detector(scene_source("train", 0), out / "detector", settings), out / "parts" / "detector")
     if "autoencoder" in stages:
-        train_autoencoder(out, configs["autoencoder"]).save_pretrained(out / "parts" / "vae")
+        first = AutoencoderDC.from_pretrained(source / "vae", torch_dtype=torch.float32) if start else None
+        train_autoencoder(out, configs["autoencoder"], start=first, frozen=freeze).save_pretrained(out / "parts" / "vae")
     fresh = "alignment" in stages and not start
     components = tiny_components(vocabulary(world), **({} if fresh else {"known": words_of(_part(out, source, "tokenizer"))}))
     components["vae"] = AutoencoderDC.from_pretrained(_part(out, source, "vae"), torch_dtype=torch.float32)
@@ -104,8 +104,7 @@ def build_tiny(
             save_parts(components, out, TRAINED)
 
         frozen = [name for name in freeze if name in TRAINED]
-        config = replace(configs["diffusion"], optimizer=optimizer)
-        train_diffusion(components, cache, out, config, show, frozen=frozen, compiled=compiled)
+        train_diffusion(components, cache, out, configs["diffusion"], show, frozen=frozen, compiled=compiled)
         save_parts(components, out, TRAINED)
     else:
         load_parts(components, TRAINED, out, source)

@@ -131,10 +131,12 @@ def _sparse(levels: dict[int, Tensor]) -> tuple[Tensor, ...]:
 
 
 def fingerprint(components: dict[str, nn.Module], names: tuple[str, ...] = FROZEN) -> str:
-    """Short hash of the weights of some components."""
+    """Short hash of the weights of some components, without the autoencoder's decoder: no feature depends on it."""
     digest = hashlib.sha256()
     for name in names:
         for key, value in components[name].state_dict().items():
+            if name == "vae" and key.startswith("decoder."):
+                continue
             digest.update(key.encode())
             digest.update(value.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()[:16]

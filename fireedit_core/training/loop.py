@@ -35,7 +35,6 @@ class StageConfig:
         cooldown: last part of the budget (0..1) over which the learning rate falls linearly to zero.
         ema_decay: decay of the weight average; 0 turns it off.
         save_minutes: how often the state is saved and the sample sheet is drawn.
-        optimizer: "adamw", or "muon" (timm's; matrices and convolutions take orthogonalised steps of AdamW's size).
         max_steps: end after so many steps at the latest; `minutes` infinite makes the steps the budget.
     """
 
@@ -49,7 +48,6 @@ class StageConfig:
     ema_decay: float = 0.999
     save_minutes: float = 5.0
     seed: int = 0
-    optimizer: str = "adamw"
     max_steps: int | None = None
 
 
@@ -96,7 +94,7 @@ class TrainingStage:
         decay = [p for p in trainable if p.ndim > 1]
         rest = [p for p in trainable if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        optimizer = make_optimizer(groups, config)
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.trainable = trainable
         self.ema = (
@@ -238,18 +236,6 @@ class TrainingStage:
             with torch.no_grad(), self.ema_weights():
                 self.on_save(self)
             self.raw.train()
-
-
-def make_optimizer(groups: list[dict], config: StageConfig) -> torch.optim.Optimizer:
-    """The optimizer that `config` names, over [matrices and convolutions, all other parameters]."""
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
-    if config.optimizer != "muon":
-        raise ValueError(f"optimizer must be adamw or muon, got {config.optimizer!r}")
-    from timm.optim import Muon  # deferred: a training extra
-
-    matrices, rest = groups
-    return Muon([matrices, rest | {"use_fallback": True}], lr=config.lr, betas=(0.9, 0.99), adjust_lr_fn="match_rms_adamw")
 
 
 class _EmaWeights:

@@ -257,20 +257,6 @@ def test_it_learns(tmp_path):
     assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
 
 
-def test_muon_learns_and_steps_matrices_alone(tmp_path):
-    pytest.importorskip("timm")
-    losses = []
-    stage = make(tmp_path, max_steps=80, warmup=1, lr=0.03, optimizer="muon")
-    loss_fn = stage.loss_fn
-    stage.raw[1].p = 0.0
-    stage.loss_fn = lambda step, device: (lambda out: losses.append(out[0].item()) or out)(loss_fn(step, device))
-    stage.run()
-    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
-    assert [bool(g.get("use_fallback")) for g in stage.optimizer.param_groups] == [False, True]
-    with pytest.raises(ValueError, match="adamw or muon"):
-        make(tmp_path / "other", optimizer="sgd")
-
-
 def test_progress_is_json(tmp_path):
     stage = make(tmp_path, max_steps=20)
     stage.run()
