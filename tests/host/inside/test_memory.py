@@ -29,8 +29,9 @@ def test_free_memory_lets_go_of_everything():
     assert listed(), "the host does not know of our models"
     management.unload_all_models()  # what the button "free memory" does first
     assert not listed()
-    seen = [weakref.ref(p.model) for p in groups] + [weakref.ref(handle), weakref.ref(patched)]
-    del handle, model, vae, tokens, conds, patched, groups  # and then the host forgets the outputs of all nodes
+    inner = [m for p in groups for m in p.model.children()]
+    seen = [weakref.ref(x) for x in (*(p.model for p in groups), *inner, handle, patched)]
+    del handle, model, vae, tokens, conds, patched, groups, inner  # and then the host forgets the outputs of all nodes
     management.cleanup_models()
     gc.collect()
     assert [ref for ref in seen if ref() is not None] == []

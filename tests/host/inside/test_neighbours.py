@@ -197,8 +197,9 @@ NEIGHBOURS: dict[str, Callable] = {
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
-def test_either_order_and_both_effects(bundle, given, name):
+def test_either_order_and_both_effects(bundle, given, name, caplog):
     model, neighbour = bundle[1], NEIGHBOURS[name]
+    caplog.set_level("WARNING", logger="fireedit")
     behind, front = fireedit(neighbour(model), bundle), neighbour(fireedit(model, bundle))
     both = run(behind, given)
     # a pack that repeats rows and averages them again rounds otherwise when ours is added before than after
@@ -208,6 +209,7 @@ def test_either_order_and_both_effects(bundle, given, name):
     assert (both - only).abs().max() > 1e-4, f"{name} has no effect beside FireEdit"
     alone = run(neighbour(model), given)
     assert (both - alone).abs().max() > 1e-4, f"FireEdit has no effect beside {name}"
+    assert not caplog.records  # each part of it: HVCA says when it is left out
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
