@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edit pictures from the command line, in a ComfyUI of its own or on running servers.
+
+    ./fireedit edit in.png "remove the cat" -o out.png
+    ./fireedit edit pictures/ "remove the cat" -o edited/
+    ./fireedit edit jobs.csv -o edited/ --server http://one:8188 --server http://two:8188
+
+A CSV has the columns image and instruction and, if wanted, output and seed. What was done already is not done again; a run that was
+stopped goes on. Exit codes: 0 all done, 1 some edits failed, 2 wrong usage, 3 no server, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from tqdm import tqdm
+
+from scripts.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, jobs_of, result_node
+from scripts.comfy_client import HostError
+from scripts.comfy_host import ComfyServer, HostNotFound
+from scripts.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, use_bundle
+
+log = logging.getLogger("fireedit")
+
+DONE, FAILED, USAGE, NO_SERVER, CANCELLED = 0, 1, 2, 3, 130
+# Option -> node and input that it sets.
+SETTINGS = {
+    "steps": ("FireEditSample", "steps"), "sampler": ("FireEditSample", "sampler_name"), "scheduler": ("FireEditSample", "scheduler"),
+    "text_guidance": ("FireEditSample", "text_guidance"), "image_guidance": ("FireEditSample", "image_guidance"),
+    "keep_outside": ("FireEditSample", "keep_outside"),
+}  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    main = argparse.ArgumentParser(prog="fireedit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = main.add_subparsers(dest="command", required=True)
+    edit = commands.add_parser("edit", help="edit a picture, a folder of pictures or the rows of a CSV")
+    edit.add_argument("source", type=Path, help="picture, folder or .csv")
+    edit.add_argument("instruction", nargs="?", help="what to do; in a CSV for rows without one")
+    edit.add_argument("-o", "--output", type=Path, help="file for a picture, folder otherwise; default: beside the source")
+    edit.add_argument("--server", action="append", default=[], metavar="URL", help="a running ComfyUI; several times for several")
+    edit.add_argument("--seed", type=int, default=0)
+    edit.add_argument("--bundle", help="name of a bundle, or its folder when no --server is given")
+    edit.add_argument("--workflow", type=Path, default=EDIT_WORKFLOW, help="another workflow in API format")
+    edit.add_argument("--steps", type=int)
+    edit.add_argument("--sampler")
+    edit.add_argument("--scheduler")
+    edit.add_argument("--text-guidance", type=float)
+    edit.add_argument("--image-guidance", type=float)
+    edit.add_argument("--keep-outside", choices=("off", "soft", "exact"))
+    edit.add_argument("--again", action="store_true", help="do everything, also what was done already")
+    edit.add_argument("--patience", type=float, default=30.0, help="seconds to wait for a server that went quiet (default %(default)g)")
+    edit.add_argument("--timeout", type=float, default=600.0, help="seconds for one edit (default %(default)g)")
+    edit.add_argument("--quiet", action="store_true", help="no progress bar")
+    return main
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; returns the exit code."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        jobs = jobs_of(options.source, options.instruction, options.output, options.seed)
+        flow = Workflow.load(options.workflow)
+        result_node(flow)
+        for name, (node, field) in SETTINGS.items():
+            if getattr(options, name) is not None:
+                flow.set(node, field, getattr(options, name))
+        return _run(options, jobs, flow)
+    except (JobError, WorkflowError) as error:
+        log.error("fireedit: %s", error)
+        return USAGE
+    except (NoServer, HostNotFound) as error:
+        log.error("fireedit: %s", error)
+        return NO_SERVER
+    except (HostError, *BROKEN) as error:
+        log.error("fireedit: %s", error)
+        return NO_SERVER
+    except KeyboardInterrupt:
+        log.error("fireedit: cancelled; the same command goes on where this one stopped")
+        return CANCELLED
+
+
+def _run(options: argparse.Namespace, jobs: list[Job], flow: Workflow) -> int:
+    if options.bundle and options.server:
+        flow.set("FireEditLoader", "bundle", options.bundle)
+    journal = Journal(json.dumps([flow.nodes, options.bundle], sort_keys=True))
+    todo = [job for job in jobs if options.again or not journal.done(job)]
+    if len(todo) < len(jobs) and not options.quiet:
+        log.warning("%d of %d are done already", len(jobs) - len(todo), len(jobs))
+    if not todo:
+        return DONE
+    host = nullcontext() if options.server else ComfyServer()
+    with host as own, tqdm(total=len(todo), unit="edit", disable=options.quiet) as bar:
+        urls = options.server or [own.url]
+        if own is not None and options.bundle:
+            flow.set("FireEditLoader", "bundle", use_bundle(own, options.bundle))
+
+        def progress(job: Job, error: str | None) -> None:
+            bar.update()
+            if error is not None:
+                bar.write(f"{job.source.name}: {error}", file=sys.stderr)
+
+        fleet = Fleet(urls, flow, journal, patience=options.patience, timeout=options.timeout)
+        failed = fleet.run(todo, progress)
+    if failed:
+        log.error("fireedit: %d of %d edits failed", len(failed), len(todo))
+    return FAILED if failed else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
