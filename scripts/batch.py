@@ -216,6 +216,7 @@ class Fleet:
         self._change = threading.Condition()
         self._stop = False
         self._gone: dict[str, str] = {}
+        self._clients: list[ComfyClient] = []
 
     def run(self, jobs: Sequence[Job], progress: Callable[[Job, str | None], None] = lambda job, error: None) -> list[Job]:
         """Do all jobs; returns those that failed, with what each server said in `refused`.
@@ -226,7 +227,7 @@ class Fleet:
         Raises:
             NoServer: if no server is left; what was done stays, and a later run goes on.
         """
-        self._waiting, self._open, self._stop, self._gone = deque(jobs), len(jobs), False, {}
+        self._waiting, self._open, self._stop, self._gone, self._clients = deque(jobs), len(jobs), False, {}, []
         failed: list[Job] = []
         threads = [threading.Thread(target=self._work, args=(url, failed, progress), daemon=True) for url in self.urls]
         for thread in threads:
@@ -244,13 +245,20 @@ class Fleet:
         return failed
 
     def stop(self) -> None:
-        """Take no more jobs; what runs is cancelled."""
+        """Take no more jobs; what runs for us is cancelled, what runs for others is not."""
         with self._change:
             self._stop = True
             self._change.notify_all()
+        for client in self._clients:
+            if client.running:
+                try:
+                    client.interrupt(client.running)
+                except (HostError, *BROKEN):
+                    continue  # a server that is gone runs nothing
 
     def _work(self, url: str, failed: list[Job], progress: Callable[[Job, str | None], None]) -> None:
         client, quiet_since = self.make_client(url), None
+        self._clients.append(client)
         while (job := self._take(url)) is not None:
             error = None
             try:

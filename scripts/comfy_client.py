@@ -129,6 +129,12 @@ class ComfyClient:
         self._previews: dict[str, list[bytes]] = {}
         self._running: str | None = None
 
+    @property
+    def running(self) -> str | None:
+        """Id of the prompt of ours that the server spoke of last, None when it has ended."""
+        events = self._events.get(self._running or "", [])
+        return None if any(event.kind in ENDINGS for event in events) else self._running
+
     # --- plain requests
 
     def get(self, path: str, **params: str) -> Any:

@@ -174,3 +174,20 @@ def test_what_one_server_refuses_another_is_asked_for(pictures: Path, tmp_path: 
 def test_the_command_in_the_repository_explains_itself():
     done = subprocess.run([REPO / "fireedit", "edit", "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "exit codes" in (done.stdout + done.stderr).lower() or "--server" in done.stdout
+
+
+def test_a_cancelled_run_stops_what_runs_and_nothing_of_others(server: ComfyServer, pictures: Path, tmp_path: Path):
+    flow = Workflow.load()
+    flow.set("FireEditLoader", "bundle", install(server))
+    flow.set("FireEditSample", "steps", 1000)
+    fleet, out = Fleet([server.url], flow, Journal("")), tmp_path / "out"
+    thread = threading.Thread(target=lambda: fleet.run(jobs_of(pictures, INSTRUCTION, out)))
+    thread.start()
+    while not (fleet._clients and fleet._clients[0].running):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    begin = time.monotonic()
+    fleet.stop()
+    thread.join(20)
+    assert not thread.is_alive() and time.monotonic() - begin < 15 and not list(out.glob("*"))
+    assert run(server, pictures / "p0.png", INSTRUCTION, "-o", tmp_path / "after.png") == 0  # the server works on
