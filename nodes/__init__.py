@@ -17,6 +17,7 @@ from .region_dialects import (
     FireEditRegionsToMask,
     FireEditRegionsToSEGS,
 )
+from .region_select import FireEditRegionSelect
 from .region_selection import FireEditRegionsFilter, FireEditRegionsMerge
 from .sampling import FireEditGuider, FireEditSample
 
@@ -24,6 +25,7 @@ NODES = [
     FireEditLoader,
     FireEditDetectorLoader,
     FireEditRegionDetect,
+    FireEditRegionSelect,
     FireEditRegionsFilter,
     FireEditRegionsMerge,
     FireEditRegionsFromMask,

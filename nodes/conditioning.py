@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 
@@ -55,7 +56,7 @@ class FireEditVLMConditioning(io.ComfyNode):
                 io.Mask.Input(
                     "mask", optional=True,
                     tooltip="Edit here instead of where the instruction seems to point: a mask at the picture's size, e.g. the "
-                    "grounding output after some painting.",
+                    "grounding output after some painting. A black one counts as none.",
                 ),
             ],
             outputs=[
@@ -93,13 +94,15 @@ class FireEditVLMConditioning(io.ComfyNode):
             )
         with named(NAME):
             instructions = check_instructions(split_instruction(instruction, count), count)
-        chosen = None if mask is None else check_mask(mask, pictures, NAME)
+        # a black mask is what Load Image gives for a picture without one, and Region Select when nothing is forced
+        chosen = check_mask(mask, pictures, NAME) if mask is not None and bool(mask.any()) else None
         models.use(fireedit.language)
         models.check_interrupted()
         with named(NAME):
             conditions = fireedit.editor.condition(region_tokens, instructions)
         if chosen is not None:
-            conditions = replace(conditions, mask=chosen.to(conditions.mask))
+            own = chosen.to(conditions.mask)
+            conditions = replace(conditions, mask=torch.where(own.amax((1, 2), keepdim=True) > 0, own, conditions.mask))
         side = working_size or int(fireedit.options["native_size"])
         plan = WorkingSize.plan(size, side)
         source = vae.encode(to_host(plan.shrink(pictures)))
@@ -116,8 +119,14 @@ class FireEditVLMConditioning(io.ComfyNode):
             {"samples": torch.zeros_like(source)},
             models.intermediate(conditions.mask),
             conditions.regions,
-            ui=ui.PreviewText(text),
+            ui=ui.PreviewText(text).as_dict() | {"fireedit_meant": [for_the_picker(conditions)]},
         )
+
+
+def for_the_picker(conditions: EditConditions) -> str:
+    """Boxes of the first picture and how likely each is meant, as JSON for web/region_select.js."""
+    first = conditions.regions[0]
+    return json.dumps({"boxes": first.boxes.tolist(), "scores": [round(float(s), 4) for s in first.scores]})
 
 
 def split_instruction(text: str, pictures: int) -> list[str]:

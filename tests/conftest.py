@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from scripts.comfy_host import ComfyServer, HostNotFound
 
 # No test may reach for a model hub: what it needs lies in the repository or is made on the spot. Set before
 # transformers, huggingface_hub and ultralytics are imported, which read them at import; servers inherit them.
@@ -20,3 +23,14 @@ REPO = Path(__file__).resolve().parents[1]
 def repo() -> Path:
     """The root of this repository."""
     return REPO
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ComfyServer]:
+    """One ComfyUI for the whole session, on the CPU so that results do not depend on the machine."""
+    try:
+        host = ComfyServer(cpu=True, preview="latent2rgb")
+    except HostNotFound as error:
+        pytest.fail(f"these tests need a ComfyUI. {error}", pytrace=False)
+    with host:
+        yield host

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scripts.comfy_host import ComfyServer
+from scripts.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
 from scripts.host_lookup import find_python, require_host
 from tests.host.small import (
     INSTRUCTION,
@@ -166,6 +166,21 @@ def test_regions_of_ones_own(server: ComfyServer, bundle: str):
     result = server.run(graph, timeout=200)
     assert result.outputs[node_of(graph, "FireEditRegionsMerge")]["text"][0].endswith(("region", "regions"))
     assert result.images[node_of(graph, "SaveImage")][0].shape == (60, 52, 3)
+
+
+def test_regions_picked_by_hand(server: ComfyServer, bundle: str):
+    """A typed selection: with force, what is outside the picked box is the source bit for bit."""
+    graph = prepared(server, "fireedit_pick_regions", bundle, seed=6)
+    graph[node_of(graph, "FireEditRegionSelect")]["inputs"]["selection"] = '{"mode": "force", "boxes": [[5, 5, 25, 25]]}'
+    out, source = saved(server, graph)[0], picture(60, 52, seed=6)
+    assert np.array_equal(out[34:], source[34:]) and np.array_equal(out[:, 34:], source[:, 34:])
+    assert not np.array_equal(out[5:25, 5:25], source[5:25, 5:25])
+    graph[node_of(graph, "FireEditRegionSelect")]["inputs"]["selection"] = '{"mode": "restrict"}'
+    with pytest.raises(ExecutionFailed, match="FireEdit Region Select: nothing is picked"):
+        saved(server, graph)
+    graph[node_of(graph, "FireEditRegionSelect")]["inputs"]["selection"] = "{"
+    with pytest.raises(PromptRejected, match="FireEdit Region Select: the selection is no JSON"):
+        server.queue(graph)
 
 
 def test_every_workflow_has_a_test_here():

@@ -16,6 +16,7 @@ NODES = {
     "FireEditRegionDetect": (
         ["fireedit", "image", "score_threshold", "iou_threshold", "max_regions", "detector", "prompt"], ["REGIONS"],
     ),
+    "FireEditRegionSelect": (["image", "selection", "regions"], ["REGIONS", "MASK"]),
     "FireEditRegionsFilter": (
         ["regions", "labels", "min_score", "min_area", "max_area", "numbers", "top"], ["REGIONS", "REGIONS"],
     ),

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user picked, drew, moved and named among regions: one JSON text that a mouse and a keyboard write alike.
+
+    {"mode": "restrict", "picked": [0, 2], "boxes": [{"box": [10, 20, 60, 80], "name": "cat"}], "moved": {"2": [5, 5, 40, 40]},
+     "names": {"0": "left cat"}}
+
+Numbers are those of the regions that come in, boxes are x1, y1, x2, y2 in pixels of the picture. Everything may be left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .detector import OBJECT_LABEL
+from .record import Regions
+
+MODES = ("auto", "restrict", "force")
+OWN_SCORE = 1.0  # of a box that the user drew
+_KEYS = ("mode", "picked", "boxes", "moved", "names")
+
+
+@dataclass(frozen=True)
+class RegionChoice:
+    """A choice among the regions of one picture.
+
+    Attributes:
+        mode: "auto": all regions and drawn boxes stand for choice. "restrict": only those that were picked or drawn. "force":
+            the same, and the edit happens exactly there.
+        picked: numbers of incoming regions. boxes: drawn ones with their names. moved: number -> new box. names: number -> name.
+    """
+
+    mode: str = "auto"
+    picked: tuple[int, ...] = ()
+    boxes: tuple[tuple[tuple[float, float, float, float], str], ...] = ()
+    moved: Mapping[int, tuple[float, float, float, float]] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> RegionChoice:
+        """Read the JSON of the widget; an empty text is the default.
+
+        Raises:
+            ValueError: saying which key is wrong and how it ought to look.
+        """
+        if not text.strip():
+            return cls()
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the selection is no JSON ({error}); an empty text picks nothing") from error
+        if not isinstance(value, dict) or set(value) - set(_KEYS):
+            raise ValueError(f"the selection must be an object with some of the keys {', '.join(_KEYS)}, got {text[:80]!r}")
+        mode = value.get("mode", "auto")
+        if mode not in MODES:
+            raise ValueError(f"the selection's mode must be one of {', '.join(MODES)}, got {mode!r}")
+        picked = value.get("picked", [])
+        if not isinstance(picked, list) or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in picked):
+            raise ValueError(f"the selection's picked must be a list of region numbers such as [0, 2], got {picked!r}")
+        boxes = []
+        for entry in _of_type(value.get("boxes", []), list, "boxes"):
+            entry = {"box": entry} if isinstance(entry, list) else entry
+            if not isinstance(entry, dict) or "box" not in entry:
+                raise ValueError(f'the selection\'s boxes must look like {{"box": [x1, y1, x2, y2], "name": "cat"}}, got {entry!r}')
+            boxes.append((_box(entry["box"]), str(entry.get("name") or OBJECT_LABEL)))
+        moved = {_number(k): _box(v) for k, v in _of_type(value.get("moved", {}), dict, "moved").items()}
+        names = {_number(k): str(v) for k, v in _of_type(value.get("names", {}), dict, "names").items()}
+        return cls(mode, tuple(dict.fromkeys(picked)), tuple(boxes), moved, names)
+
+    def apply(self, regions: Regions) -> tuple[Regions, Tensor | None]:
+        """The regions that the language model is to see, and, for "force", the mask (H, W) of where the edit happens.
+
+        Boxes are cut to the picture; a moved region loses its mask, which was of its old place.
+
+        Raises:
+            ValueError: for a number that the record does not have, a box outside the picture, or nothing picked.
+        """
+        for number in (*self.picked, *self.moved, *self.names):
+            if number >= len(regions):
+                raise ValueError(f"the selection speaks of region {number}, but this picture has {len(regions)}, numbered from 0")
+        height, width = regions.image_size
+        boxes, labels = regions.boxes.clone(), list(regions.labels)
+        for number, box in self.moved.items():
+            boxes[number] = torch.tensor(box)
+        for number, name in self.names.items():
+            labels[number] = name or OBJECT_LABEL
+        kept = list(range(len(regions))) if self.mode == "auto" else list(self.picked)
+        own = torch.tensor([box for box, _ in self.boxes]).reshape(-1, 4)
+        if self.mode != "auto" and not kept and not len(own):
+            raise ValueError(f"nothing is picked: click a region, draw a box, or choose the mode auto instead of {self.mode}")
+        limit = boxes.new_tensor([width, height, width, height])
+        chosen = torch.minimum(torch.cat([boxes[kept], own.to(boxes)]).clamp(min=0), limit)
+        if bool(((chosen[:, 2:] - chosen[:, :2]) < 1).any()):
+            raise ValueError(f"a box of the selection lies outside the picture of width {width} and height {height}")
+        scores = torch.cat([regions.scores[kept].cpu(), torch.full((len(own),), OWN_SCORE)])
+        names = tuple(labels[i] for i in kept) + tuple(name for _, name in self.boxes)
+        made = Regions(chosen, scores, names, regions.image_size, self._masks(regions, kept, chosen))
+        if self.mode != "force":
+            return made, None
+        from .dialects import to_mask  # the other way round it would be a circle
+
+        return made, to_mask(made)
+
+    def _masks(self, regions: Regions, kept: list[int], boxes: Tensor) -> Tensor | None:
+        if regions.masks is None:
+            return None
+        masks = torch.zeros(len(boxes), *regions.image_size)
+        for row, (x1, y1, x2, y2) in enumerate(boxes.round().int().tolist()):
+            if row < len(kept) and kept[row] not in self.moved:
+                masks[row] = regions.masks[kept[row]].float().cpu()
+            else:
+                masks[row, y1:y2, x1:x2] = 1
+        return masks
+
+
+def _of_type(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"the selection's {name} must be a {'list' if kind is list else 'JSON object'}, got {value!r}")
+    return value
+
+
+def _number(key: Any) -> int:
+    if not str(key).isdigit():
+        raise ValueError(f"the selection names a region {key!r}; regions have numbers from 0 on")
+    return int(key)
+
+
+def _box(value: Any) -> tuple[float, float, float, float]:
+    numbers = isinstance(value, list) and len(value) == 4 and all(isinstance(v, (int, float)) for v in value)
+    if not numbers or value[2] <= value[0] or value[3] <= value[1]:
+        raise ValueError(f"a box of the selection must be [x1, y1, x2, y2] with x2 > x1 and y2 > y1, got {value!r}")
+    return tuple(float(v) for v in value)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FireEditRegionSelect: regions picked, drawn and named by hand. The picker is web/region_select.js; its whole state is one text."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from fireedit_core.regions.choice import RegionChoice
+from fireedit_core.regions.record import Regions
+
+from .detection import check_regions
+from .errors import named
+from .host import models
+from .host.compat import CATEGORY, io, schema, ui
+from .pictures import size_of, to_core, to_host
+from .types import RegionsType
+
+NAME = "FireEdit Region Select"
+
+
+class FireEditRegionSelect(io.ComfyNode):
+    """IMAGE + REGIONS + a choice -> REGIONS and MASK."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditRegionSelect",
+            display_name=NAME,
+            category=f"{CATEGORY}/regions",
+            description="Pick regions with the mouse: click picks, dragging draws a new one, handles resize, a double click names. The "
+            "language model chooses among them, or the edit happens exactly there.",
+            search_aliases=["pick", "box editor", "draw boxes", "points editor"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image", tooltip="The picture that the regions belong to."),
+                io.String.Input(
+                    "selection", default="",
+                    tooltip='What the picker holds, as JSON: {"mode": "auto | restrict | force", "picked": [0], "boxes": [{"box": [x1, y1, '
+                    'x2, y2], "name": "cat"}], "moved": {}, "names": {}}. It can be typed as well.',
+                ),
+                RegionsType.Input("regions", optional=True, tooltip="Detected regions to pick from. Without them only drawn boxes count."),
+            ],
+            outputs=[
+                RegionsType.Output(display_name="regions", tooltip="What the language model is to see, for FireEdit Region Tokenize."),
+                io.Mask.Output(
+                    display_name="mask",
+                    tooltip="With the mode force: the picked boxes, for the mask input of FireEdit VLM Conditioning, which then edits "
+                    "exactly there. Black otherwise, which counts as no mask.",
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, selection=None):
+        """A text that is no selection is refused before anything runs."""
+        try:
+            RegionChoice.from_json(selection or "")
+        except ValueError as error:
+            return f"{NAME}: {error}."
+        return True
+
+    @classmethod
+    def execute(cls, image, selection, regions=None) -> io.NodeOutput:
+        """The same choice for every picture of a batch; the picker shows the first."""
+        pictures = to_core(image, NAME)
+        if regions is None:
+            regions = [Regions.empty(size_of(pictures))] * pictures.shape[0]
+        check_regions(regions, pictures, NAME)
+        with named(NAME):
+            choice = RegionChoice.from_json(selection)
+            made = [choice.apply(one) for one in regions]
+        masks = [torch.zeros(size_of(pictures)) if mask is None else mask for _, mask in made]
+        shown = ui.PreviewImage(to_host(pictures[:1]), cls=cls).as_dict()["images"]
+        state = json.dumps({"size": size_of(pictures), **_for_the_picker(regions[0])})
+        # under names of our own: "images" would be drawn a second time by the front end
+        output = {"fireedit_picture": shown, "fireedit_regions": [state]}
+        return io.NodeOutput([one for one, _ in made], models.intermediate(torch.stack(masks)), ui=output)
+
+
+def _for_the_picker(regions: Regions) -> dict:
+    value = regions.to_dict()
+    return {key: value[key] for key in ("boxes", "scores", "labels")}

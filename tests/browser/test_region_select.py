@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The picker of FireEdit Region Select with a mouse and a keyboard: what is seen, what is saved and what is queued are one text."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fireedit_core.data import SceneGenerator
+from scripts.make_workflows import ui_workflow
+from tests.browser.conftest import Canvas
+from tests.host.small import install, load_workflow, node_of
+
+NAME = "fireedit_pick_regions"
+
+
+@pytest.fixture
+def scene():
+    return SceneGenerator(split="heldout", seed=0).sample(0)
+
+
+@pytest.fixture
+def picker(canvas: Canvas, scene):
+    """The workflow with the small bundle and a scene, run once, the picker in the middle of the window."""
+    server = canvas.server
+    graph = load_workflow(
+        NAME, FireEditLoader={"bundle": install(server)}, LoadImage={"image": server.upload_image(scene.source, "pick.png")},
+        FireEditVLMConditioning={"instruction": "remove the red apple"}, FireEditRegionDetect={"score_threshold": 0.4},
+    )  # fmt: skip
+    canvas.load(ui_workflow(NAME, graph, server.object_info()))
+    return Picker(canvas, int(node_of(graph, "FireEditRegionSelect")))
+
+
+class Picker:
+    def __init__(self, canvas: Canvas, node: int):
+        self.canvas, self.node, self.page = canvas, node, canvas.page
+        self.centre()
+
+    def centre(self) -> None:
+        """Bring the node to the middle, at a zoom at which every pixel of the picture can be hit."""
+        self.canvas.run(
+            """(id) => { const n = app.graph.getNodeById(id); n.setSize([420, 560]); n.pos = [0, 0];
+            for (const other of app.graph.nodes) if (other !== n) other.pos = [other.pos[0] + 3000, other.pos[1]];
+            app.canvas.ds.scale = 1; app.canvas.ds.offset = [500, 200]; app.canvas.setDirty(true, true); }""",
+            self.node,
+        )
+        self.page.wait_for_timeout(400)
+
+    @property
+    def text(self) -> str:
+        return self.canvas.run("(id) => app.graph.getNodeById(id).widgets.find((w) => w.name === 'selection').value", self.node)
+
+    @property
+    def state(self) -> dict:
+        return json.loads(self.text or "{}")
+
+    def queued(self) -> str:
+        """The text in the prompt that the button would send."""
+        return self.canvas.run("async (id) => (await app.graphToPrompt()).output[id].inputs.selection", str(self.node))
+
+    def regions(self):
+        return self.page.locator(".fireedit-picker g[role=checkbox]")
+
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        """A pixel of the picture in the window."""
+        return tuple(self.canvas.run(
+            "([x, y]) => { const s = document.querySelector('.fireedit-picker svg'), "
+            "p = new DOMPoint(x, y).matrixTransform(s.getScreenCTM()); return [p.x, p.y]; }", [x, y],
+        ))  # fmt: skip
+
+    def click(self, x: float, y: float, **options) -> None:
+        self.page.mouse.click(*self.point(x, y), **options)
+        self.page.wait_for_timeout(100)
+
+    def drag(self, a: tuple[float, float], b: tuple[float, float]) -> None:
+        self.page.mouse.move(*self.point(*a))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.point((a[0] + b[0]) / 2, (a[1] + b[1]) / 2))
+        self.page.mouse.move(*self.point(*b))
+        self.page.mouse.up()
+        self.page.wait_for_timeout(100)
+
+
+def middle(box) -> tuple[float, float]:
+    return float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
+
+
+def found(picker: Picker) -> list[list[float]]:
+    """Boxes of the last run, once the front end has heard of them."""
+    read = "(id) => app.graph.getNodeById(id).properties.fireedit_regions"
+    return json.loads(picker.page.wait_for_function(read, arg=picker.node, timeout=20_000).json_value())["boxes"]
+
+
+def test_draw_before_the_first_run(picker: Picker):
+    """The picture of Load Image is there at once, and a box drawn on it is what is queued."""
+    assert picker.regions().count() == 0 and picker.page.locator(".fireedit-picker svg image").count() == 1
+    picker.drag((20, 30), (70, 90))
+    (drawn,) = picker.state["boxes"]
+    assert np.abs(np.array(drawn["box"]) - [20, 30, 70, 90]).max() <= 1 and picker.queued() == picker.text
+    picker.canvas.shot("drawn-before-the-first-run")
+
+
+def test_pick_draw_resize_name_and_undo(picker: Picker, scene):
+    picker.canvas.queue()
+    boxes = found(picker)
+    assert picker.regions().count() == len(boxes) >= 2
+    picker.click(*middle(boxes[0]))
+    assert picker.state == {"picked": [0]} and picker.regions().nth(0).get_attribute("aria-checked") == "true"
+    picker.click(*middle(boxes[1]))
+    picker.click(*middle(boxes[0]))
+    assert picker.state == {"picked": [1]}
+    picker.page.locator(".fireedit-picker select").select_option("restrict")
+    assert picker.state["mode"] == "restrict"
+    # a handle of a found region: it has a place of its own from then on
+    x1, y1, x2, y2 = boxes[1]
+    picker.drag((x2, y2), (x2 - 6, y2 - 8))
+    assert np.abs(np.array(picker.state["moved"]["1"]) - [x1, y1, x2 - 6, y2 - 8]).max() <= 1.5
+    picker.drag((2, 2), (24, 20))
+    assert len(picker.state["boxes"]) == 1 and picker.regions().count() == len(boxes) + 1
+    picker.page.mouse.dblclick(*picker.point(*middle(boxes[1])))
+    field = picker.page.locator(".fireedit-picker input.name")
+    field.fill("my thing")
+    field.press("Enter")
+    assert picker.state["names"] == {"1": "my thing"}
+    picker.canvas.shot("picked-drawn-resized-named")
+    assert picker.queued() == picker.text
+    # a run with it: the language model sees two regions, and says how sure it is
+    picker.canvas.queue()
+    assert picker.page.locator(".fireedit-picker text", has_text="%").count() >= 1
+    picker.canvas.shot("after-a-run")
+
+
+def test_keyboard(picker: Picker):
+    picker.canvas.queue()
+    box = found(picker)[0]
+    picker.page.locator(".fireedit-picker g[role=checkbox]").first.focus()
+    picker.page.keyboard.press("Space")
+    assert picker.state["picked"] == [0]
+    picker.page.keyboard.press("ArrowRight")
+    picker.page.keyboard.press("Shift+ArrowDown")
+    moved = picker.state["moved"]["0"]
+    assert moved[0] == pytest.approx(box[0] + 1, abs=1) and moved[1] >= box[1] + 1
+    picker.page.keyboard.press("Delete")
+    assert picker.state == {} and picker.canvas.run("(id) => !!app.graph.getNodeById(id)", picker.node), "the node itself is gone"
+
+
+def test_reload_copy_and_undo_keep_the_state(picker: Picker):
+    picker.canvas.queue()
+    picker.click(*middle(found(picker)[0]))
+    before = picker.text
+    picker.drag((2, 2), (24, 20))
+    after = picker.text
+    assert before and after != before
+    saved = picker.canvas.run("() => app.graph.serialize()")
+    picker.canvas.page.reload()
+    picker.canvas.open()
+    picker.canvas.load(saved)
+    again = Picker(picker.canvas, picker.node)
+    assert again.text == after and again.queued() == after
+    assert again.regions().count() == len(found(again)) + 1  # the regions of the last run are shown at once
+    again.canvas.shot("reloaded")
+    # undo takes back the last change and nothing else
+    again.drag((60, 60), (90, 95))
+    changed = again.text
+    again.page.keyboard.press("Escape")
+    again.canvas.run("() => document.activeElement?.blur()")
+    again.canvas.run("async () => { await app.extensionManager.workflow.activeWorkflow.changeTracker.undo(); }")
+    again.page.wait_for_timeout(500)
+    assert changed != after and again.text == after
+
+
+def test_a_typed_text_is_the_same_as_the_mouse(picker: Picker):
+    """The picture from the drawn selection equals the one of the same JSON through /prompt."""
+    picker.canvas.queue()
+    picker.click(*middle(found(picker)[0]))
+    picker.page.locator(".fireedit-picker select").select_option("force")
+    prompt = picker.canvas.run("async () => (await app.graphToPrompt()).output")
+    save = next(k for k, n in prompt.items() if n["class_type"] == "SaveImage")
+    server = picker.canvas.server
+    mouse = server.run(prompt, timeout=120).images[save][0]
+    server.free()
+    typed = json.loads(json.dumps(prompt))
+    typed[str(picker.node)]["inputs"]["selection"] = '{"picked":[0], "mode":"force"}'
+    assert np.array_equal(server.run(typed, timeout=120).images[save][0], mouse)
+    typed[str(picker.node)]["inputs"]["selection"] = '{"picked":[1], "mode":"force"}'
+    assert not np.array_equal(server.run(typed, timeout=120).images[save][0], mouse)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The JSON of the region picker: what it means, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from fireedit_core.regions import Regions
+from fireedit_core.regions.choice import RegionChoice
+from fireedit_core.regions.selection import box_masks
+
+
+def three(masks: bool = False) -> Regions:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 40], [5, 5, 39, 39]])
+    made = Regions(boxes, torch.tensor([0.9, 0.8, 0.3]), ("cat", "dog", "object"), (40, 50))
+    return Regions(boxes, made.scores, made.labels, made.image_size, box_masks(made)) if masks else made
+
+
+def apply(value: dict | str, regions: Regions | None = None):
+    return RegionChoice.from_json(value if isinstance(value, str) else json.dumps(value)).apply(three() if regions is None else regions)
+
+
+def test_auto_takes_all_and_what_was_drawn():
+    for empty in ("", " ", "{}"):
+        made, mask = apply(empty)
+        assert mask is None and torch.equal(made.boxes, three().boxes) and made.labels == three().labels
+    made, _ = apply({"picked": [1], "boxes": [{"box": [1, 2, 9, 8], "name": "bird"}, [0, 0, 4, 4]], "names": {"0": "left cat"}})
+    assert made.labels == ("left cat", "dog", "object", "bird", "object") and made.boxes[3].tolist() == [1, 2, 9, 8]
+    assert made.scores.tolist() == pytest.approx([0.9, 0.8, 0.3, 1, 1])
+
+
+def test_restrict_and_force_take_what_was_picked_in_its_order():
+    made, mask = apply({"mode": "restrict", "picked": [2, 0, 2]})
+    assert made.labels == ("object", "cat") and mask is None
+    made, mask = apply({"mode": "force", "picked": [0], "boxes": [[20, 20, 25, 30]], "moved": {"0": [2, 2, 12, 12]}})
+    assert made.boxes.tolist() == [[2, 2, 12, 12], [20, 20, 25, 30]]
+    assert mask.shape == (40, 50) and mask.sum() == 100 + 50 and mask[2, 2] == 1 and mask[0, 0] == 0
+    drawn, mask = apply({"mode": "force", "boxes": [[-5, 30, 20, 90]]}, Regions.empty((40, 50)))
+    assert drawn.boxes.tolist() == [[0, 30, 20, 40]] and mask.sum() == 200
+
+
+def test_masks_stay_with_their_regions():
+    choice = {"mode": "force", "picked": [1, 0], "moved": {"0": [30, 0, 40, 5]}, "boxes": [[0, 30, 5, 40]]}
+    made, mask = apply(choice, three(masks=True))
+    assert [int(m.sum()) for m in made.masks] == [200, 50, 50] and mask.sum() == 300
+
+
+@pytest.mark.parametrize("value, said", [
+    ("{", "no JSON"), ("[1]", "must be an object"), ({"pick": [1]}, "must be an object"), ({"mode": "all"}, "mode must be one of"),
+    ({"picked": [-1]}, "list of region numbers"), ({"picked": "0"}, "list of region numbers"),
+    ({"picked": [True]}, "list of region numbers"),
+    ({"boxes": [[1, 2, 3]]}, "x1, y1, x2, y2"), ({"boxes": [[5, 5, 4, 9]]}, "x2 > x1"), ({"boxes": {"a": 1}}, "must be a list"),
+    ({"boxes": [{"name": "cat"}]}, "must look like"), ({"moved": {"a": [0, 0, 1, 1]}}, "regions have numbers"),
+    ({"names": []}, "JSON object"),
+    ({"picked": [3]}, "region 3, but this picture has 3"), ({"moved": {"7": [0, 0, 1, 1]}}, "region 7"),
+    ({"mode": "restrict"}, "nothing is picked"), ({"mode": "force", "boxes": [[60, 0, 70, 5]]}, "outside the picture"),
+])  # fmt: skip
+def test_what_is_wrong_is_said(value, said):
+    with pytest.raises(ValueError, match=said):
+        apply(value)

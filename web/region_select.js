@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The picker of FireEdit Region Select. Its whole state is the text of the widget "selection" (see fireedit_core/regions/choice.py);
+// what is drawn here is that text over the picture and the regions of the last run. One DOM element, so that it is the same in
+// the classic and in the Nodes 2.0 renderer; pointers are captured, because the latter stops events from bubbling.
+
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+
+const NODE = "FireEditRegionSelect";
+const WIDGET = "FIREEDIT_REGION_PICKER";
+const MODES = { auto: "auto: the model chooses", restrict: "restrict: only the picked", force: "force: edit exactly the picked" };
+const LEAST = 4; // picture pixels: a shorter drag is a click
+const SVG = "http://www.w3.org/2000/svg";
+
+const STYLE = `
+.fireedit-picker { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; min-height: 200px; box-sizing: border-box;
+  font: 12px sans-serif; color: var(--input-text, #ddd); }
+.fireedit-picker .bar { display: flex; gap: 4px; align-items: center; flex: none; }
+.fireedit-picker .bar select, .fireedit-picker .bar button { font: inherit; color: inherit; background: var(--comfy-input-bg, #222);
+  border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; padding: 3px 6px; }
+.fireedit-picker .bar select { flex: 1; min-width: 0; }
+.fireedit-picker .stage { position: relative; flex: 1; min-height: 0; background: #1116; border-radius: 4px; overflow: hidden; }
+.fireedit-picker svg { position: absolute; inset: 0; width: 100%; height: 100%; touch-action: none; cursor: crosshair; }
+.fireedit-picker g[role] { cursor: pointer; outline: none; }
+.fireedit-picker g[role]:focus-visible .edge { stroke-dasharray: 6 3; }
+.fireedit-picker input.name { position: absolute; width: 9em; font: inherit; z-index: 1; }
+.fireedit-picker .hint { position: absolute; inset: 0; display: grid; place-content: center; text-align: center; pointer-events: none; opacity: .7; }
+`;
+
+/** The state of an empty text; every key is there. */
+export function parse(text) {
+  const state = { mode: "auto", picked: [], boxes: [], moved: {}, names: {} };
+  try {
+    const value = JSON.parse(text || "{}");
+    for (const key of Object.keys(state)) if (value[key] !== undefined) state[key] = value[key];
+    state.boxes = state.boxes.map((b) => (Array.isArray(b) ? { box: b } : b));
+  } catch {
+    return null; // being typed: the node says what is wrong when it is queued
+  }
+  return state;
+}
+
+/** The shortest text of a state: what is as in an empty one is left out. */
+export function write(state) {
+  const out = {};
+  if (state.mode !== "auto") out.mode = state.mode;
+  if (state.picked.length) out.picked = [...state.picked].sort((a, b) => a - b);
+  if (state.boxes.length) out.boxes = state.boxes;
+  for (const key of ["moved", "names"]) if (Object.keys(state[key]).length) out[key] = state[key];
+  return Object.keys(out).length ? JSON.stringify(out) : "";
+}
+
+/** From blue over orange to yellow, as FireEdit Regions Preview draws scores. */
+function colour(score) {
+  const stops = [[58, 96, 170], [214, 98, 58], [255, 222, 70]];
+  const s = Math.min(Math.max(score, 0), 1) * 2;
+  const [a, b, t] = s < 1 ? [stops[0], stops[1], s] : [stops[1], stops[2], s - 1];
+  return `rgb(${a.map((v, i) => Math.round(v + (b[i] - v) * t)).join(",")})`;
+}
+
+function element(name, attributes = {}, parent = null, space = SVG) {
+  const made = space ? document.createElementNS(space, name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  parent?.append(made);
+  return made;
+}
+
+class Picker {
+  constructor(node, text) {
+    this.node = node;
+    this.text = text; // the STRING widget
+    this.found = { size: null, boxes: [], scores: [], labels: [] };
+    this.meant = null; // scores by the language model, in the order of found.boxes
+    this.url = null;
+    this.drag = null;
+    this.root = element("div", { class: "fireedit-picker" }, null, null);
+    const bar = element("div", { class: "bar" }, this.root, null);
+    this.mode = element("select", { title: "Who decides which region is edited", "aria-label": "mode" }, bar, null);
+    for (const [value, label] of Object.entries(MODES)) this.mode.append(new Option(label, value));
+    this.clear = element("button", { type: "button", title: "Unpick everything and remove drawn boxes" }, bar, null);
+    this.clear.textContent = "Clear";
+    this.stage = element("div", { class: "stage" }, this.root, null);
+    this.svg = element("svg", { preserveAspectRatio: "xMidYMid meet" }, this.stage);
+    this.hint = element("div", { class: "hint" }, this.stage, null);
+    this.mode.addEventListener("change", () => this.change((s) => { s.mode = this.mode.value; }));
+    this.clear.addEventListener("click", () => this.change((s) => Object.assign(s, parse(""), { mode: s.mode })));
+    for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel", "dblclick"])
+      this.svg.addEventListener(kind, (event) => this[kind](event));
+    // on the root and stopped there: Delete would remove the node, Ctrl+A select the graph
+    this.root.addEventListener("keydown", (event) => this.keydown(event));
+    this.root.addEventListener("wheel", (event) => event.stopPropagation());
+    this.render();
+  }
+
+  get state() { return parse(this.text.value) ?? parse(""); }
+
+  /** Change the state; the text is what is saved, queued and undone. */
+  change(edit) {
+    const state = this.state;
+    edit(state);
+    this.text.value = write(state);
+    this.text.callback?.(this.text.value);
+    this.render();
+    this.node.graph?.setDirtyCanvas(true, true);
+    app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+  }
+
+  /** What the node found in its last run. */
+  executed(output) {
+    if (!output?.fireedit_regions) return;
+    this.found = JSON.parse(output.fireedit_regions[0]);
+    this.meant = null;
+    this.node.properties.fireedit_regions = output.fireedit_regions[0]; // a reloaded workflow shows them at once
+    this.show(output.fireedit_picture?.[0]);
+    this.render();
+  }
+
+  /** What the language model made of regions; `boxes` are matched to ours by their place. */
+  understood(boxes, scores) {
+    const near = (a, b) => a.every((v, i) => Math.abs(v - b[i]) < 1);
+    const match = this.entries().map((e) => scores[boxes.findIndex((b) => near(b, e.box))]);
+    if (!match.some((s) => s !== undefined)) return;
+    this.meant = match;
+    this.render();
+  }
+
+  show(reference) {
+    if (reference) this.url = api.apiURL(`/view?${new URLSearchParams(reference)}&rand=${Math.random()}`);
+    else this.url = upstreamPicture(this.node) ?? this.url;
+  }
+
+  size() {
+    if (this.found.size) return [this.found.size[1], this.found.size[0]];
+    return this.natural ?? [512, 512];
+  }
+
+  /** Everything that can be picked: found regions first, under their numbers, then drawn boxes. */
+  entries() {
+    const state = this.state;
+    const found = this.found.boxes.map((box, i) => ({
+      key: i, own: false, box: state.moved[i] ?? box, name: state.names[i] ?? this.found.labels[i] ?? "", score: this.found.scores[i],
+      picked: state.picked.includes(i),
+    }));
+    const own = state.boxes.map((b, i) => ({ key: i, own: true, box: b.box, name: b.name ?? "", score: 1, picked: true }));
+    return [...found, ...own];
+  }
+
+  render() {
+    const state = this.state, [width, height] = this.size(), focused = document.activeElement?.dataset?.entry;
+    this.mode.value = state.mode;
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.svg.replaceChildren();
+    if (this.url) {
+      const image = element("image", { href: this.url, width, height, preserveAspectRatio: "none" }, this.svg);
+      if (!this.found.size && !this.natural) {
+        const probe = new Image();
+        probe.onload = () => { this.natural = [probe.naturalWidth, probe.naturalHeight]; this.render(); };
+        probe.src = this.url;
+      }
+      image.style.pointerEvents = "none";
+    }
+    const line = Math.max(width, height) / 200, entries = this.entries();
+    entries.forEach((entry, index) => this.draw(entry, index, line, state));
+    if (this.drag?.kind === "draw" && this.drag.box) {
+      const [x, y, x2, y2] = this.drag.box;
+      element("rect", { x, y, width: x2 - x, height: y2 - y, fill: "#fff3", stroke: "#fff", "stroke-width": line }, this.svg);
+    }
+    this.hint.textContent = this.url || entries.length ? "" : "Queue once to see the picture and its regions.\nBoxes can be drawn before.";
+    if (focused !== undefined) this.svg.querySelector(`[data-entry="${focused}"]`)?.focus({ preventScroll: true });
+  }
+
+  draw(entry, index, line, state) {
+    const [x, y, x2, y2] = entry.box, sure = this.meant?.[index];
+    const passive = state.mode !== "auto" && !entry.picked;
+    const tint = entry.own ? "#5fd35f" : colour(sure ?? entry.score);
+    const title = `${entry.own ? `drawn ${entry.key}` : `region ${entry.key}`}${entry.name ? `, ${entry.name}` : ""}`;
+    const group = element("g", {
+      role: "checkbox", "aria-checked": entry.picked, "aria-label": title, tabindex: 0, "data-entry": index, opacity: passive ? 0.45 : 1,
+    }, this.svg);
+    const box = { x, y, width: x2 - x, height: y2 - y };
+    element("rect", { ...box, fill: entry.picked ? tint : "transparent", "fill-opacity": 0.25 }, group);
+    element("rect", { ...box, fill: "none", stroke: "#000", "stroke-width": line * 2 }, group);
+    element("rect", { ...box, class: "edge", fill: "none", stroke: tint, "stroke-width": line * (entry.picked ? 1.4 : 0.8) }, group);
+    const label = element("text", {
+      x: x + line, y: y + line * 6.5, "font-size": line * 6.5, fill: "#fff", stroke: "#000", "stroke-width": line * 1.2, "paint-order": "stroke",
+    }, group);
+    label.textContent = [entry.own ? "+" : entry.key, entry.name, sure === undefined ? "" : `${Math.round(100 * sure)} %`].filter((v) => v !== "").join(" ");
+    for (const [hx, hy] of [[0, 0], [1, 0], [0, 1], [1, 1]])
+      element("circle", {
+        cx: hx ? x2 : x, cy: hy ? y2 : y, r: line * 2.2, fill: tint, stroke: "#000", "stroke-width": line * 0.5, "data-corner": `${hx}${hy}`,
+        style: `cursor: ${hx === hy ? "nwse" : "nesw"}-resize`,
+      }, group);
+  }
+
+  /** Picture coordinates of a pointer. */
+  at(event) {
+    const matrix = this.svg.getScreenCTM();
+    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(matrix.inverse());
+    const [width, height] = this.size();
+    return [Math.min(Math.max(point.x, 0), width), Math.min(Math.max(point.y, 0), height)];
+  }
+
+  pointerdown(event) {
+    if (event.button !== 0) return;
+    event.stopPropagation();
+    event.preventDefault(); // no text selection; focus is given below
+    this.svg.setPointerCapture(event.pointerId);
+    const index = event.target.closest("[data-entry]")?.dataset.entry, corner = event.target.dataset?.corner;
+    const start = this.at(event);
+    if (corner !== undefined) this.drag = { kind: "resize", index: +index, corner, start };
+    else this.drag = { kind: "draw", index: index === undefined ? null : +index, start };
+    this.svg.querySelector(`[data-entry="${index}"]`)?.focus({ preventScroll: true });
+  }
+
+  pointermove(event) {
+    if (!this.drag) return;
+    event.stopPropagation();
+    const [x, y] = this.at(event);
+    if (this.drag.kind === "resize") {
+      const entry = this.entries()[this.drag.index], [right, bottom] = [...this.drag.corner].map(Number);
+      const box = [...(this.drag.origin ??= [...entry.box])];
+      box[right ? 2 : 0] = x;
+      box[bottom ? 3 : 1] = y;
+      this.drag.box = sorted(box);
+      if (big(this.drag.box)) this.place(entry, this.drag.box, false);
+    } else {
+      const box = sorted([...this.drag.start, x, y]);
+      this.drag.box = big(box) ? box : null;
+      this.render();
+    }
+  }
+
+  pointerup(event) {
+    if (!this.drag) return;
+    event.stopPropagation();
+    const { kind, index, box } = this.drag;
+    this.drag = null;
+    if (kind === "draw" && box) this.change((s) => s.boxes.push({ box: box.map(Math.round) }));
+    else if (kind === "draw" && index !== null) this.toggle(this.entries()[index]);
+    else if (kind === "resize" && box && big(box)) this.place(this.entries()[index], box, true);
+    else this.render();
+  }
+
+  pointercancel() {
+    this.drag = null;
+    this.render();
+  }
+
+  dblclick(event) {
+    event.stopPropagation();
+    // not the event's target: each of the two clicks has drawn everything anew
+    const index = document.elementFromPoint(event.clientX, event.clientY)?.closest("[data-entry]")?.dataset.entry;
+    if (index !== undefined) this.rename(+index);
+  }
+
+  toggle(entry) {
+    if (entry.own) return; // a drawn box counts while it is there
+    this.change((s) => { s.picked = entry.picked ? s.picked.filter((i) => i !== entry.key) : [...s.picked, entry.key]; });
+  }
+
+  /** Give a region another box; while it is dragged the text is written too, so that what is seen is what is queued. */
+  place(entry, box, final) {
+    const rounded = box.map(Math.round), put = (s) => { if (entry.own) s.boxes[entry.key].box = rounded; else s.moved[entry.key] = rounded; };
+    if (final) return this.change(put);
+    const state = this.state;
+    put(state);
+    this.text.value = write(state);
+    this.render();
+  }
+
+  remove(entry) {
+    this.change((s) => {
+      if (entry.own) s.boxes.splice(entry.key, 1);
+      else delete s.moved[entry.key], delete s.names[entry.key], (s.picked = s.picked.filter((i) => i !== entry.key));
+    });
+  }
+
+  rename(index) {
+    const entry = this.entries()[index], place = this.svg.querySelector(`[data-entry="${index}"]`).getBoundingClientRect();
+    const stage = this.stage.getBoundingClientRect(), scale = stage.width / this.stage.offsetWidth || 1;
+    const field = element("input", { class: "name", "aria-label": "name of the region" }, this.stage, null);
+    field.value = entry.name;
+    field.style.left = `${(place.left - stage.left) / scale}px`;
+    field.style.top = `${(place.top - stage.top) / scale}px`;
+    const close = (keep) => {
+      if (!field.isConnected) return;
+      const name = field.value.trim();
+      field.remove();
+      if (!keep) return;
+      this.change((s) => {
+        if (entry.own) s.boxes[entry.key] = name ? { ...s.boxes[entry.key], name } : { box: s.boxes[entry.key].box };
+        else if (name && name !== this.found.labels[entry.key]) s.names[entry.key] = name;
+        else delete s.names[entry.key];
+      });
+    };
+    field.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter" || event.key === "Escape") close(event.key === "Enter");
+    });
+    field.addEventListener("blur", () => close(true));
+    field.focus();
+    field.select();
+  }
+
+  keydown(event) {
+    const index = document.activeElement?.dataset?.entry, entry = this.entries()[index];
+    if (!entry) return;
+    const step = event.shiftKey ? 10 : 1;
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    if (event.key === " " || event.key === "Enter") this.toggle(entry);
+    else if (event.key === "Delete" || event.key === "Backspace") this.remove(entry);
+    else if (event.key === "n" || event.key === "F2") this.rename(+index);
+    else if (moves[event.key]) this.place(entry, this.shifted(entry.box, moves[event.key]), true);
+    else return;
+    event.stopPropagation();
+    event.preventDefault();
+  }
+
+  shifted([x, y, x2, y2], [dx, dy]) {
+    const [width, height] = this.size();
+    dx = Math.min(Math.max(dx, -x), width - x2);
+    dy = Math.min(Math.max(dy, -y), height - y2);
+    return [x + dx, y + dy, x2 + dx, y2 + dy];
+  }
+}
+
+const sorted = ([a, b, c, d]) => [Math.min(a, c), Math.min(b, d), Math.max(a, c), Math.max(b, d)];
+const big = ([x, y, x2, y2]) => x2 - x >= LEAST && y2 - y >= LEAST;
+
+/** The picture that a Load Image in front of the node shows, before anything has run. */
+function upstreamPicture(node) {
+  const slot = node.inputs?.findIndex((input) => input.name === "image");
+  const origin = slot >= 0 ? node.getInputNode?.(slot) : null;
+  const value = origin?.widgets?.find((widget) => widget.name === "image")?.value;
+  if (typeof value === "string" && value) {
+    const match = value.match(/^(?:(.*)\/)?([^/]+?)(?: \[(\w+)\])?$/);
+    if (match) return api.apiURL(`/view?${new URLSearchParams({ filename: match[2], subfolder: match[1] ?? "", type: match[3] ?? "input" })}`);
+  }
+  return origin?.imgs?.[0]?.src ?? null;
+}
+
+/** Every node of a graph and of its subgraphs. */
+function* nodesOf(graph) {
+  for (const node of graph?.nodes ?? graph?._nodes ?? []) {
+    yield node;
+    if (node.subgraph) yield* nodesOf(node.subgraph);
+  }
+}
+
+app.registerExtension({
+  name: "fireedit.region_select",
+
+  setup() {
+    element("style", {}, document.head, null).textContent = STYLE;
+    api.addEventListener("executed", ({ detail }) => {
+      const said = detail?.output?.fireedit_meant;
+      if (!said) return;
+      const { boxes, scores } = JSON.parse(said[0]);
+      for (const node of nodesOf(app.graph)) node.fireeditPicker?.understood(boxes, scores);
+    });
+  },
+
+  nodeCreated(node) {
+    if (node.comfyClass !== NODE && node.constructor?.comfyClass !== NODE) return;
+    const text = node.widgets?.find((widget) => widget.name === "selection");
+    if (!text) return;
+    const picker = new Picker(node, text);
+    node.fireeditPicker = picker;
+    node.addDOMWidget("picker", WIDGET, picker.root, {
+      serialize: false, hideOnZoom: false, getMinHeight: () => 240, getValue: () => text.value, setValue: () => picker.render(),
+    });
+    const typed = text.callback;
+    text.callback = function (...all) {
+      typed?.apply(this, all);
+      picker.render();
+    };
+    const executed = node.onExecuted;
+    node.onExecuted = function (output) {
+      executed?.apply(this, arguments);
+      picker.executed(output);
+    };
+    const configured = node.onConfigure;
+    node.onConfigure = function () {
+      const result = configured?.apply(this, arguments);
+      // the text was set without its callback; links and the pictures of other nodes come a moment later
+      if (this.properties?.fireedit_regions) picker.found = JSON.parse(this.properties.fireedit_regions);
+      setTimeout(() => { picker.show(); picker.render(); }, 100);
+      return result;
+    };
+    const connected = node.onConnectionsChange;
+    node.onConnectionsChange = function () {
+      const result = connected?.apply(this, arguments);
+      setTimeout(() => { picker.show(); picker.render(); }, 100);
+      return result;
+    };
+    node.setSize?.([Math.max(node.size[0], 340), Math.max(node.size[1], 420)]);
+  },
+});
