@@ -2,6 +2,7 @@
 """The ComfyUI side: thin nodes over fireedit_core. Imported by the host only, through the pack's `comfy_entrypoint`."""
 
 from .apply import FireEditApply
+from .compare import FireEditCompare
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
 from .host import bundles, detectors
@@ -41,6 +42,7 @@ NODES = [
     FireEditSample,
     FireEditMultiTurn,
     FireEditRegionsPreview,
+    FireEditCompare,
 ]
 
 bundles.register_folder()

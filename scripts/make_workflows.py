@@ -97,9 +97,11 @@ def inputs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
     return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
 
 
-def ui_workflow(name: str, graph: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
-    """An API workflow in the front end's own format (version 0.4)."""
-    layout = LAYOUTS.get(name) or arrange(graph, info)
+def ui_workflow(
+    name: str, graph: dict[str, Any], info: dict[str, Any], places: dict[str, tuple[int, int, int, int]] | None = None
+) -> dict[str, Any]:
+    """An API workflow in the front end's own format (version 0.4); `places` are x, y, width, height of its nodes."""
+    layout = places or LAYOUTS.get(name) or arrange(graph, info)
     nodes: dict[str, dict[str, Any]] = {}
     for order, (key, entry) in enumerate(graph.items()):
         kind = entry["class_type"]

@@ -51,6 +51,7 @@ NODES = {
         ],
         ["IMAGE", "IMAGE", "MASK", "STRING"],
     ),
+    "FireEditCompare": (["before", "after", "amplify", "mask"], ["IMAGE", "STRING"]),
     "FireEditRegionsPreview": (["image", "regions", "zoom", "mask"], ["IMAGE"]),
 }  # fmt: skip
 
