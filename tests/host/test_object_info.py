@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from scripts.comfy_host import ComfyServer
+from scripts.make_locales import LANGUAGES, node_definitions
 from tests.host.small import REPO, install
 
 NODES = {
@@ -82,6 +84,15 @@ def test_help_page_is_complete(server: ComfyServer, node: str):
         assert f"`{name}`" in page, f"the page of {node} does not speak of {name}"
     path = f"/extensions/{Path(server.base / 'custom_nodes').glob('*').__next__().name}/docs/{node}.md"
     assert server.http.get(server.url + path, timeout=30).status_code == 200
+
+
+def test_the_english_texts_are_the_nodes_own(server: ComfyServer):
+    """`python -m scripts.make_locales` after a change; the host hands all languages to the front end."""
+    written = json.loads((REPO / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert written == node_definitions(server.object_info())
+    served = server.get("/i18n")
+    for language in LANGUAGES:
+        assert set(NODES) <= set(served[language]["nodeDefs"]), language
 
 
 def test_no_node_is_forgotten(server: ComfyServer):

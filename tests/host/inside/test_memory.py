@@ -44,3 +44,16 @@ def test_a_run_leaves_nothing_in_the_patch(loaded, conds):
     wrapper = patched.wrappers[patching.WrappersMP.DIFFUSION_MODEL][patching.KEY][0]
     (state,) = [cell.cell_contents for cell in wrapper.__closure__ if isinstance(cell.cell_contents, patching._Run)]
     assert state.cache == [] and state.injected == []
+
+
+def test_a_host_that_is_short_of_memory_gets_the_same_result(loaded, conds):
+    """What --lowvram does: load with next to no memory to spend. Our modules have no layers that stream, so they load whole."""
+    handle, model, _ = loaded
+    patched = patching.apply(model, handle, 1, 1, 0, 1)
+    wanted = run(patched, conds, steps=1)
+    management.unload_all_models()
+    for group in (handle.vision, handle.language, handle.detector, handle.injection):
+        group.load(management.get_torch_device(), lowvram_model_memory=64)
+    assert torch.equal(run(patched, conds, steps=1), wanted)
+    management.unload_all_models()
+    assert not management.current_loaded_models
