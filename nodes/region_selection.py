@@ -65,7 +65,7 @@ class FireEditRegionsFilter(io.ComfyNode):
         """Picture by picture."""
         if min_area > max_area:
             raise FireEditNodeError(FILTER, f"min_area {min_area:g} is larger than max_area {max_area:g}. Swap them.")
-        names = tuple(n.strip() for n in re.split(r"[,;\n]", labels) if n.strip())
+        names = tuple(n.strip() for n in re.split(r"[,;\n，、；]", labels) if n.strip())
         with named(FILTER):
             chosen = RegionFilter(names, min_score, 1.0, min_area, max_area, parse_indices(numbers), top)
             pairs = [chosen.split(one) for one in regions]

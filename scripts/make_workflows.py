@@ -36,7 +36,7 @@ LAYOUTS = {
 
 SCREEN = (1920, 990)  # px that a workflow may cover at full size
 _TITLE, _GAP, _LEFT, _TOP = 30, 30, 20, 40
-_SHOWS_PICTURES = ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditRegionSelect")
+_SHOWS_PICTURES = ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditRegionSelect", "FireEditCompare")
 _SHOWS_TEXT = ("FireEditRegionDetect", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn", "FireEditRegionsFilter",
                "FireEditRegionsMerge")  # fmt: skip
 

@@ -76,7 +76,7 @@ def parse_indices(text: str) -> tuple[int, ...] | None:
         ValueError: for anything else.
     """
     found: list[int] = []
-    for part in re.split(r"[,;\s]+", text.strip()):
+    for part in re.split(r"[,;\s，、；]+", text.strip()):
         if not part:
             continue
         match = re.fullmatch(r"(-?\d+)(?:-(\d+))?", part)

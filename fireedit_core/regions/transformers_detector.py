@@ -67,7 +67,7 @@ def phrases(prompt: str) -> list[str]:
     Raises:
         ValueError: where nothing is named.
     """
-    found = list(dict.fromkeys(p.strip().lower() for p in re.split(r"[,.;\n]", prompt) if p.strip()))
+    found = list(dict.fromkeys(p.strip().lower() for p in re.split(r"[,.;\n，、；。]", prompt) if p.strip()))
     if not found:
         raise ValueError("the prompt names nothing to look for: write for example 'cat, dog'.")
     return found

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
@@ -181,6 +182,27 @@ def test_regions_picked_by_hand(server: ComfyServer, bundle: str):
     graph[node_of(graph, "FireEditRegionSelect")]["inputs"]["selection"] = "{"
     with pytest.raises(PromptRejected, match="FireEdit Region Select: the selection is no JSON"):
         server.queue(graph)
+
+
+def test_what_other_packs_bring_and_take(server: ComfyServer, bundle: str):
+    pytest.importorskip("ultralytics")
+    from tests.core.regions.test_own_detectors import write_yolo
+
+    folder = server.models_dir / "ultralytics" / "bbox"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_yolo(folder / "my_detector.pt")
+    server.object_info("FireEditDetectorLoader")
+    graph = prepared(server, "fireedit_other_packs", bundle, seed=8)
+    result = server.run(graph, timeout=200)
+    text = result.outputs[node_of(graph, "FireEditCompare")]["text"][0]
+    assert ", 0.0000 outside;" in text and "mean change 0.0000 inside" not in text  # exact, and only where the best region is
+    assert result.images[node_of(graph, "SaveImage")][0].shape == (60, 52, 3)
+
+
+def test_every_node_is_in_a_workflow(server: ComfyServer):
+    used = {node["class_type"] for path in (REPO / "workflows" / "api").glob("*.json") for node in json.loads(path.read_text()).values()}
+    ours = {name for name, info in server.object_info().items() if info["category"].startswith("FireEdit")}
+    assert ours <= used
 
 
 def test_every_workflow_has_a_test_here():

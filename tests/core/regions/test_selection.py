@@ -48,7 +48,7 @@ def test_area_counts_only_inside_the_picture():
 
 def test_numbers_are_read_as_an_artist_writes_them():
     assert parse_indices("0, 2, 5-7") == (0, 2, 5, 6, 7) and parse_indices("3;1 3") == (3, 1) and parse_indices("-1") == (-1,)
-    assert parse_indices("  ") is None
+    assert parse_indices("  ") is None and parse_indices("0，2、5-6") == (0, 2, 5, 6)
     for text, said in (("one", "is none"), ("7-5", "write 5-7"), ("1.5", "is none")):
         with pytest.raises(ValueError, match=said):
             parse_indices(text)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ComfyUI's front end in a real Chromium, for the tests and for the picture in the README (`python -m scripts.front_end`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scripts.comfy_client import ComfyClient
+from scripts.host_lookup import REPO
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SETTINGS = {
+    "Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False, "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Minimap.Visible": False,
+}  # fmt: skip
+
+
+def find_chromium() -> str | None:
+    """FIREEDIT_CHROMIUM, else what the system has."""
+    names = (os.environ.get("FIREEDIT_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+@contextlib.contextmanager
+def started_chromium() -> Iterator[Any]:
+    """A started browser (playwright's `Browser`). Raises ImportError without playwright, FileNotFoundError without a browser."""
+    from playwright.sync_api import sync_playwright
+
+    path = find_chromium()
+    if path is None:
+        raise FileNotFoundError("no Chromium: apt install chromium, or name it in FIREEDIT_CHROMIUM")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Canvas:
+    """The front end with a workflow open.
+
+    Args:
+        vue_nodes: draw nodes with the Nodes 2.0 renderer.
+    """
+
+    def __init__(self, browser: Any, server: ComfyClient, vue_nodes: bool = False, size: tuple[int, int] = (1600, 1000)):
+        self.server, self.errors = server, []
+        settings = SETTINGS | {"Comfy.VueNodes.Enabled": vue_nodes}
+        server.http.post(f"{server.url}/settings", data=json.dumps(settings), timeout=30)
+        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.page.on("pageerror", lambda error: self.errors.append(f"{error}\n{error.stack}"))
+        self.page.on("console", self._heard)
+
+    def _heard(self, message: Any) -> None:
+        # a user without a style sheet is no error of ours, nor that the host may not ask its registry about the nodes
+        if message.type == "error" and "404" not in message.text and "Content Security Policy" not in message.text:
+            self.errors.append(f"{message.text} {message.location}")
+
+    def open(self) -> Canvas:
+        """Load the page, or load it again."""
+        self.page.goto(self.server.url)
+        self.page.wait_for_function("() => window.app?.graph && window.app.extensionManager?.workflow?.activeWorkflow", timeout=60_000)
+        self.page.wait_for_timeout(500)
+        self.errors = [error for error in self.errors if "/extensions/" in error]  # the host's own start is not ours to mend
+        return self
+
+    def load(self, workflow: dict[str, Any], name: str = "test") -> None:
+        """Open a workflow in the front end's own format, as dropping its file on the canvas does."""
+        self.page.evaluate("async ([w, name]) => { await app.loadGraphData(w, true, true, name); }", [workflow, name])
+        self.page.wait_for_timeout(500)
+
+    def view(self, scale: float, offset: tuple[float, float]) -> None:
+        """Where the canvas is looked at."""
+        move = "([s, o]) => { app.canvas.ds.scale = s; app.canvas.ds.offset = o; app.canvas.setDirty(true, true); }"
+        self.page.evaluate(move, [scale, list(offset)])
+        self.page.wait_for_timeout(300)
+
+    def run(self, script: str, argument: Any = None) -> Any:
+        """The value of a script in the page."""
+        return self.page.evaluate(script, argument)
+
+    def queue(self) -> None:
+        """Press the button, and wait until the server has nothing left to do."""
+        self.run("async () => { await app.queuePrompt(0); }")
+        self.page.wait_for_function(
+            "async () => { const q = await (await fetch('/queue')).json(); return !q.queue_running.length && !q.queue_pending.length; }",
+            timeout=120_000,
+        )
+        self.page.wait_for_timeout(500)
+
+
+def main() -> int:
+    """Write docs/workflow.png: the edit workflow after a run with the bundled picture and weights."""
+    from PIL import Image
+
+    from scripts.comfy_host import ComfyServer
+
+    example = json.loads((REPO / "workflows" / "input" / "examples.json").read_text(encoding="utf-8"))[0]
+    flow = json.loads((REPO / "workflows" / "fireedit_edit.json").read_text(encoding="utf-8"))
+    out = REPO / "docs" / "workflow.png"
+    with ComfyServer() as server, started_chromium() as browser:
+        name = server.upload_image(REPO / "workflows" / "input" / example["image"])
+        for node in flow["nodes"]:
+            if node["type"] == "LoadImage":
+                node["widgets_values"][0] = name
+            if node["type"] == "FireEditVLMConditioning":
+                node["widgets_values"][0] = example["instruction"]
+        canvas = Canvas(browser, server, size=(1850, 1060)).open()
+        canvas.load(flow, "fireedit_edit")
+        canvas.view(0.86, (90, 120))
+        canvas.queue()
+        canvas.page.wait_for_timeout(3000)  # pictures are fetched after the run
+        canvas.page.screenshot(path=out)
+    with Image.open(out) as picture:
+        picture.crop((70, 110, 1600, 960)).save(out)
+    sys.stdout.write(f"wrote {Path(out).relative_to(REPO)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
