@@ -93,20 +93,27 @@ def test_a_yolo_segmentation_gives_masks_inside_its_boxes(tmp_path, picture):
 
 
 class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = str(mark)
+
     def __reduce__(self):
-        return (eval, ("__import__('pathlib').Path('/tmp/fireedit-was-here').touch()",))
+        return (eval, (f"__import__('pathlib').Path({self.mark!r}).touch()",))
 
 
 @needs_yolo
 def test_a_file_that_wants_more_than_layers_is_refused_and_not_run(tmp_path):
-    path = tmp_path / "evil.pt"
-    torch.save({"model": Evil()}, path)
+    path, mark = tmp_path / "evil.pt", tmp_path / "was here"
+    torch.save({"model": Evil(mark)}, path)
     with pytest.raises(ValueError, match="builtins.eval.*not on the list"):
         load_detector(path)
-    path.write_bytes(pickle.dumps(Evil()))  # no zip: an old-style pickle
+    path.write_bytes(pickle.dumps(Evil(mark)))  # no zip: an old-style pickle
     with pytest.raises(ValueError, match="evil.pt"):
         load_detector(path)
-    assert not __import__("pathlib").Path("/tmp/fireedit-was-here").exists()
+    assert not mark.exists()
+    pickle.loads(path.read_bytes())
+    assert mark.exists()  # it would have
     torch.save({"model": torch.nn.Linear(2, 2)}, path)
     with pytest.raises(ValueError, match="no detection or segmentation network.*Linear"):
         load_detector(path)
