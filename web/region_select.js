@@ -236,7 +236,7 @@ class Picker {
     const { kind, index, box } = this.drag;
     this.drag = null;
     if (kind === "draw" && box) this.change((s) => s.boxes.push({ box: box.map(Math.round) }));
-    else if (kind === "draw" && index !== null) this.toggle(this.entries()[index]);
+    else if (kind === "draw" && index !== null) this.clicked(index, event.timeStamp);
     else if (kind === "resize" && box && big(box)) this.place(this.entries()[index], box, true);
     else this.render();
   }
@@ -246,11 +246,16 @@ class Picker {
     this.render();
   }
 
+  /** A second click soon after the first takes it back and asks for a name. The browser's own dblclick is lost when the first draws anew. */
+  clicked(index, time) {
+    const twice = this.last?.index === index && time - this.last.time < 400;
+    this.last = twice ? null : { index, time };
+    this.toggle(this.entries()[index]);
+    if (twice) this.rename(index);
+  }
+
   dblclick(event) {
-    event.stopPropagation();
-    // not the event's target: each of the two clicks has drawn everything anew
-    const index = document.elementFromPoint(event.clientX, event.clientY)?.closest("[data-entry]")?.dataset.entry;
-    if (index !== undefined) this.rename(+index);
+    event.stopPropagation(); // the canvas would open its search
   }
 
   toggle(entry) {
@@ -282,8 +287,10 @@ class Picker {
     field.value = entry.name;
     field.style.left = `${(place.left - stage.left) / scale}px`;
     field.style.top = `${(place.top - stage.top) / scale}px`;
+    let open = true;
     const close = (keep) => {
-      if (!field.isConnected) return;
+      if (!open) return; // taking the field away blurs it, which would close it again
+      open = false;
       const name = field.value.trim();
       field.remove();
       if (!keep) return;
