@@ -14,7 +14,7 @@ RegionTokensType = io.Custom("REGION_TOKENS")  # fireedit_core.editor.RegionToke
 # Defaults of the sampling widgets. A bundle's own numbers stand in its model_index.json and its card.
 TEXT_GUIDANCE = 1.0
 IMAGE_GUIDANCE = 1.0
-STEPS = 1
+STEPS = 20
 
 FIREEDIT_TOOLTIP = "The models of a FireEdit bundle around the UNet, from FireEdit Loader."
 POSITIVE_TOOLTIP = "The positive output of FireEdit VLM Conditioning: instruction and picture."

@@ -113,12 +113,12 @@ def main() -> int:
                 node["widgets_values"][0] = example["instruction"]
         canvas = Canvas(browser, server, size=(1850, 1060)).open()
         canvas.load(flow, "fireedit_edit")
-        canvas.view(0.86, (90, 120))
+        canvas.view(0.86, (90, 175))
         canvas.queue()
         canvas.page.wait_for_timeout(3000)  # pictures are fetched after the run
         canvas.page.screenshot(path=out)
     with Image.open(out) as picture:
-        picture.crop((70, 110, 1600, 960)).save(out)
+        picture.crop((70, 150, 1600, 960)).save(out)
     sys.stdout.write(f"wrote {Path(out).relative_to(REPO)}\n")
     return 0
 

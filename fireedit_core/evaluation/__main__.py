@@ -16,7 +16,7 @@ from pathlib import Path
 from transformers.utils import logging as transformers_logging
 
 from ..checkpoints.bundle import BundleError
-from ..data import EDIT_TYPES, SPLITS, WORLD, WORLDS, SpriteError
+from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS, SpriteError
 from ..training.ablation import Budget
 from . import ablation, calibration, card, pictures, tati, turns
 from . import scenes as runs
@@ -108,7 +108,7 @@ def _scene_options(command: argparse.ArgumentParser, count: int, split: str) -> 
     command.add_argument("--each", type=int, default=0, help="instead: N scenes of every edit type")
     command.add_argument("--kinds", type=_kinds, default=(), help="only these edit types, separated by commas")
     command.add_argument("--split", choices=SPLITS, default=split)
-    command.add_argument("--world", choices=WORLDS, default=WORLD.name, help="narrow-v1 is spoken of in more ways (default %(default)s)")
+    command.add_argument("--world", choices=WORLDS, default=RICH_WORLD.name, help="narrow-v0 has fewer ways to speak (default %(default)s)")
     command.add_argument("--unseen", action="store_true", help="held-out remove edits are about objects that training never saw")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--batch", type=int, default=16, help="pictures per call")

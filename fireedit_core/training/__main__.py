@@ -8,7 +8,7 @@ import logging
 import re
 from pathlib import Path
 
-from ..data import WORLDS
+from ..data import RICH_WORLD, WORLDS
 from .alignment import ALIGNED
 from .build import SHARES, STAGES, build_tiny
 from .diffusion import TRAINED
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=24_000, help="cached training pairs of the diffusion stage")
     parser.add_argument("--freeze", nargs="+", choices=sorted({"encoder", *ALIGNED, *TRAINED}), default=(), help="parts left as they are")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the UNet of the diffusion stage; needs a C++ compiler")
-    parser.add_argument("--world", choices=WORLDS, default="narrow-v0", help="what the scenes show and how they are spoken of")
+    parser.add_argument("--world", choices=WORLDS, default=RICH_WORLD.name, help="what the scenes show and how they are spoken of")
     parser.add_argument("--start", type=Path, help="a bundle to go on from instead of random weights, e.g. models/fireedit-tiny")
     parser.add_argument("--out", type=Path, default=Path(".cache/runs/tiny"), help="states, caches, logs and sheets")
     parser.add_argument("--bundle", type=Path, default=Path("models/fireedit-tiny"), help="folder that receives the weights")

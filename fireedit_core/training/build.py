@@ -36,7 +36,7 @@ SHARES = {"detector": 0.03, "autoencoder": 0.2, "alignment": 0.3, "diffusion": 0
 STAGES = tuple(SHARES)
 # A bundle that is gone on from knows most of it already: large steps would only forget.
 WARM_ALIGNMENT_RATE = 3e-4
-OPTIONS = {"native_size": 128, "source_latent_scaled": True, "text_guidance": 1.0, "image_guidance": 1.0, "steps": 1}
+OPTIONS = {"native_size": 128, "source_latent_scaled": True, "text_guidance": 1.0, "image_guidance": 1.0, "steps": 20}
 
 
 def stage_configs(minutes: float) -> dict[str, StageConfig]:
