@@ -28,7 +28,7 @@ from scripts.workflow import Workflow, WorkflowError, slot_of, use_bundle
 
 log = logging.getLogger("fireedit")
 
-EXAMPLES = REPO / "workflows" / "input" / "examples.json"
+EXAMPLES = REPO / "web" / "examples" / "examples.json"
 # What the host composites (fireedit_core edit_mask): the mask above one half, grown by 3 px with a ramp of 4 px.
 MASK_REACH = 7
 ONE_HALF = 127 / 255  # the host cuts to 8 bit by rounding down: what was above one half may arrive as 127
@@ -93,7 +93,7 @@ def jobs_of(image: str | None, instruction: str | None, examples: Path = EXAMPLE
             raise DemoError(f'what is to be done with {path}? Add INSTRUCTION="remove the cat"')
         return [Job(re.sub(r"[^\w.-]+", "_", path.stem) or "picture", picture, instruction.strip())]
     if not examples.is_file():
-        raise DemoError(f"the bundled pictures are missing ({examples}); get the repository's workflows/input back, or give IMAGE=")
+        raise DemoError(f"the bundled pictures are missing ({examples}); get the repository's web/examples back, or give IMAGE=")
     records = json.loads(examples.read_text(encoding="utf-8"))
     if not records:
         raise DemoError(f"{examples} lists no pictures; give IMAGE= and INSTRUCTION=")

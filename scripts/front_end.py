@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ComfyUI's front end in a real Chromium, for the tests and for the picture in the README (`python -m scripts.front_end`)."""
+"""ComfyUI's front end in a real Chromium, for the browser tests and for scripts/make_pictures.py."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import contextlib
 import json
 import os
 import shutil
-import sys
+import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from scripts.comfy_client import ComfyClient
-from scripts.host_lookup import REPO
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SETTINGS = {
@@ -85,43 +83,16 @@ class Canvas:
         """The value of a script in the page."""
         return self.page.evaluate(script, argument)
 
-    def queue(self) -> None:
-        """Press the button, and wait until the server has nothing left to do."""
+    def queue(self, timeout: float = 180) -> None:
+        """Press the button, and wait until the server has run what it was given."""
+        before, limit = len(self.server.history()), time.monotonic() + timeout
         self.run("async () => { await app.queuePrompt(0); }")
-        self.page.wait_for_function(
-            "async () => { const q = await (await fetch('/queue')).json(); return !q.queue_running.length && !q.queue_pending.length; }",
-            timeout=120_000,
-        )
+        while len(self.server.history()) <= before or self._busy():
+            if time.monotonic() > limit:
+                raise TimeoutError(f"the server was not done after {timeout:g} s")
+            self.page.wait_for_timeout(200)
         self.page.wait_for_timeout(500)
 
-
-def main() -> int:
-    """Write docs/workflow.png: the edit workflow after a run with the bundled picture and weights."""
-    from PIL import Image
-
-    from scripts.comfy_host import ComfyServer
-
-    example = json.loads((REPO / "workflows" / "input" / "examples.json").read_text(encoding="utf-8"))[0]
-    flow = json.loads((REPO / "workflows" / "fireedit_edit.json").read_text(encoding="utf-8"))
-    out = REPO / "docs" / "workflow.png"
-    with ComfyServer() as server, started_chromium() as browser:
-        name = server.upload_image(REPO / "workflows" / "input" / example["image"])
-        for node in flow["nodes"]:
-            if node["type"] == "LoadImage":
-                node["widgets_values"][0] = name
-            if node["type"] == "FireEditVLMConditioning":
-                node["widgets_values"][0] = example["instruction"]
-        canvas = Canvas(browser, server, size=(1850, 1060)).open()
-        canvas.load(flow, "fireedit_edit")
-        canvas.view(0.86, (90, 175))
-        canvas.queue()
-        canvas.page.wait_for_timeout(3000)  # pictures are fetched after the run
-        canvas.page.screenshot(path=out)
-    with Image.open(out) as picture:
-        picture.crop((70, 150, 1600, 960)).save(out)
-    sys.stdout.write(f"wrote {Path(out).relative_to(REPO)}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    def _busy(self) -> bool:
+        queue = self.server.get("/queue")
+        return bool(queue["queue_running"] or queue["queue_pending"])

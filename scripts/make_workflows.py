@@ -14,8 +14,11 @@ from typing import Any
 
 from scripts.comfy_host import ComfyServer
 from scripts.host_lookup import REPO
+from scripts.workflow_notes import note
 
 WORKFLOWS = REPO / "workflows"
+
+NOTE = "note"  # stands for the note on the canvas, which is no node of the API form
 
 # node id -> x, y, width, height; columns from left to right, one screen of 1920 x 1080 at full size
 _COMMON = {
@@ -25,9 +28,10 @@ _COMMON = {
 }  # fmt: skip
 LAYOUTS = {
     "fireedit_edit": _COMMON
-    | {"7": (1050, 40, 300, 450), "8": (1380, 40, 340, 380), "9": (1380, 490, 340, 420)},
+    | {NOTE: (20, 600, 300, 310), "7": (1050, 40, 300, 450), "8": (1380, 40, 340, 380), "9": (1380, 490, 340, 420)},
     "fireedit_stock_sampler": _COMMON
     | {
+        NOTE: (20, 600, 300, 260),
         "7": (1050, 40, 270, 180), "8": (1050, 290, 270, 90), "9": (1050, 450, 270, 60), "10": (1050, 580, 270, 110),
         "11": (1350, 40, 250, 110), "12": (1350, 220, 250, 50), "13": (1630, 40, 290, 330), "14": (1630, 440, 290, 380),
     },
@@ -53,15 +57,24 @@ def height_of(kind: str, info: dict[str, Any]) -> int:
     return height
 
 
-def arrange(graph: dict[str, Any], info: dict[str, Any], width: int = 285) -> dict[str, tuple[int, int, int, int]]:
-    """Places for the nodes of a graph: in the order of the work, down one column after the other.
+def height_of_note(text: str, width: int) -> int:
+    """Pixels that a note needs: a heading, and lines of about 7 px per letter."""
+    lines = sum(max(1, -(-7 * len(line) // (width - 30))) for line in text.splitlines() if line.strip())
+    return 70 + 19 * lines + 8 * text.count("\n\n")
+
+
+def arrange(
+    graph: dict[str, Any], info: dict[str, Any], text: str | None = None, width: int = 285
+) -> dict[str, tuple[int, int, int, int]]:  # fmt: skip
+    """Places for the note, if there is a text, and the nodes of a graph: in the order of the work, down one column after the other.
 
     Raises:
         ValueError: if they do not fit the screen.
     """
     places, x, y = {}, _LEFT, _TOP
-    for key, entry in graph.items():
-        height = height_of(entry["class_type"], info[entry["class_type"]])
+    heights = {} if text is None else {NOTE: height_of_note(text, width)}
+    heights |= {key: height_of(entry["class_type"], info[entry["class_type"]]) for key, entry in graph.items()}
+    for key, height in heights.items():
         if y > _TOP and y + height > SCREEN[1]:
             x, y = x + width + _GAP, _TOP
         places[key] = (x, y, width, height)
@@ -98,10 +111,11 @@ def inputs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def ui_workflow(
-    name: str, graph: dict[str, Any], info: dict[str, Any], places: dict[str, tuple[int, int, int, int]] | None = None
-) -> dict[str, Any]:
-    """An API workflow in the front end's own format (version 0.4); `places` are x, y, width, height of its nodes."""
-    layout = places or LAYOUTS.get(name) or arrange(graph, info)
+    name: str, graph: dict[str, Any], info: dict[str, Any], places: dict[str, tuple[int, int, int, int]] | None = None,
+    text: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """An API workflow in the front end's own format (version 0.4); `places` are x, y, width, height of its nodes, `text` is a note."""
+    layout = places or LAYOUTS.get(name) or arrange(graph, info, text)
     nodes: dict[str, dict[str, Any]] = {}
     for order, (key, entry) in enumerate(graph.items()):
         kind = entry["class_type"]
@@ -135,6 +149,13 @@ def ui_workflow(
             output = origin["outputs"][slot]
             output["links"] = [*(output["links"] or []), number]
             links.append([number, origin["id"], slot, nodes[key]["id"], index, output["type"]])
+    if text is not None:
+        x, y, width, height = layout[NOTE]
+        number = max(node["id"] for node in nodes.values()) + 1
+        nodes[NOTE] = {
+            "id": number, "type": "MarkdownNote", "pos": [x, y], "size": [width, height], "flags": {}, "order": len(nodes), "mode": 0,
+            "inputs": [], "outputs": [], "properties": {}, "widgets_values": [text], "color": "#432", "bgcolor": "#653",
+        }  # fmt: skip
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"fireedit/{name}")), "revision": 0,
         "last_node_id": max(node["id"] for node in nodes.values()), "last_link_id": len(links),
@@ -153,7 +174,7 @@ def main() -> int:
         info = server.object_info()
     for path in sorted((WORKFLOWS / "api").glob("*.json")):
         name, graph = path.stem, json.loads(path.read_text(encoding="utf-8"))
-        text = json.dumps(ui_workflow(name, graph, info), indent=1, ensure_ascii=False)
+        text = json.dumps(ui_workflow(name, graph, info, text=note(name)), indent=1, ensure_ascii=False)
         (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         sys.stdout.write(f"wrote workflows/{name}.json\n")
     return 0

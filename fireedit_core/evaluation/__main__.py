@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("kinds", nargs="+", choices=EDIT_TYPES, help="the mastered edit types")
     demo.add_argument("--split", choices=SPLITS, default="heldout")
     demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--out", type=Path, default=Path("workflows/input"))
+    demo.add_argument("--out", type=Path, default=Path("web/examples"))
 
     cards = commands.add_parser("card", help="write the bundle's README.md from results")
     cards.add_argument("--bundle", default=BUNDLE)

@@ -54,7 +54,7 @@ def sheet(
 def write_demo_pictures(
     folder: str | Path, kinds: Sequence[str], split: str = "heldout", seed: int = 0, world: World = WORLD
 ) -> list[dict]:
-    """Write `<type>.png` for each edit type and `examples.json`.
+    """Write `fireedit_<type>.png` for each edit type and `examples.json`.
 
     The rule: the scene of lowest index of that type in the split's own mixture. What comes out of it is not looked at, so
     the demo shows what the model does, and not its luckiest scene.
@@ -83,9 +83,9 @@ def write_demo_pictures(
         if kind not in found:
             continue
         index, sample = found[kind]
-        Image.fromarray(sample.source).save(folder / f"{kind}.png", optimize=True)
+        Image.fromarray(sample.source).save(folder / f"fireedit_{kind}.png", optimize=True)
         records.append(
-            {"image": f"{kind}.png", "instruction": sample.instruction, "edit_type": kind, "seed_index": index}
+            {"image": f"fireedit_{kind}.png", "instruction": sample.instruction, "edit_type": kind, "seed_index": index}
         )
     (folder / EXAMPLES).write_text(json.dumps(records, indent=2) + "\n")
     return records

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from PIL import Image
 
+from scripts.workflow_notes import NEEDS
 from tests.browser.conftest import Canvas
-from tests.host.small import REPO, install, picture
+from tests.host.small import REPO
 
-READY = ("fireedit_edit", "fireedit_stock_sampler", "fireedit_pick_regions", "fireedit_multi_turn")  # need no file of the user's
+READY = sorted({path.stem for path in (REPO / "workflows").glob("*.json")} - set(NEEDS))
 
 
 def test_all_workflows_are_offered(canvas: Canvas):
@@ -19,23 +22,35 @@ def test_all_workflows_are_offered(canvas: Canvas):
     assert set(ours) == {path.stem for path in (REPO / "workflows").glob("*.json")}
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REPO / "workflows").glob("*.json")))
+def test_every_workflow_has_a_thumbnail(server, name: str):
+    (pack,) = [pack for pack, names in server.get("/api/workflow_templates").items() if name in names]
+    answer = server.http.get(f"{server.url}/api/workflow_templates/{pack}/{name}.jpg", timeout=30)
+    picture = Image.open(io.BytesIO(answer.content))
+    assert answer.status_code == 200 and picture.format == "JPEG" and min(picture.size) >= 240 and len(answer.content) < 80_000
+
+
 @pytest.mark.parametrize("name", READY)
 def test_a_template_opens_runs_and_shows(canvas: Canvas, name: str):
+    """As it comes: with the bundled weights and the bundled pictures, which the server does not have before."""
     server = canvas.server
     (pack,) = [pack for pack, names in server.get("/api/workflow_templates").items() if name in names]
     flow = server.get(f"/api/workflow_templates/{pack}/{name}.json")
     assert flow == json.loads((REPO / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    image = server.upload_image(picture(60, 52, seed=len(name)), f"template-{name}.png")
     canvas.load(flow, name)
     assert canvas.run("() => app.graph.nodes.filter((n) => n.has_errors || n.type === undefined).length") == 0
-    canvas.run(
-        """([image, bundle]) => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) {
-        if (n.type === 'LoadImage' && w.name === 'image') w.value = image;
-        if (w.name === 'bundle') w.value = bundle; } }""",
-        [image, install(server)],
-    )
+    wanted = [node["widgets_values"][0] for node in flow["nodes"] if node["type"] == "LoadImage"]
+    assert canvas.run("() => app.graph.nodes.filter((n) => n.type === 'LoadImage').map((n) => n.widgets[0].value)") == wanted
+    canvas.page.wait_for_function("() => app.graph.nodes.every((n) => n.type !== 'LoadImage' || n.imgs?.[0]?.naturalWidth === 128)")
     canvas.queue()
     save = canvas.run("() => app.graph.nodes.find((n) => n.type === 'SaveImage').id")
     canvas.page.wait_for_function("(id) => app.nodeOutputs[id]?.images?.length > 0", arg=save, timeout=30_000)
     canvas.page.wait_for_timeout(500)
     canvas.shot(name)
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS))
+def test_a_template_that_needs_a_file_says_so(canvas: Canvas, name: str):
+    canvas.load(json.loads((REPO / "workflows" / f"{name}.json").read_text(encoding="utf-8")), name)
+    assert canvas.run("() => app.graph.nodes.filter((n) => n.type === undefined).length") == 0
+    assert NEEDS[name] in canvas.run("() => app.graph.nodes.find((n) => n.type === 'MarkdownNote').widgets[0].value")

@@ -10,6 +10,7 @@ import pytest
 
 from scripts.comfy_host import ComfyServer
 from scripts.make_workflows import widget_values
+from scripts.workflow_notes import note
 from tests.host.small import INSTRUCTION, REPO, install, load_workflow, node_of, picture
 
 NAMES = ("fireedit_edit", "fireedit_stock_sampler")
@@ -55,7 +56,9 @@ def test_ui_and_api_form_agree(server: ComfyServer, name: str):
     info = server.object_info()
     api = load_workflow(name)
     ui = json.loads((REPO / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    nodes = {str(node["id"]): node for node in ui["nodes"]}
+    (written,) = [node for node in ui["nodes"] if node["type"] == "MarkdownNote"]
+    assert written["widgets_values"] == [note(name)]
+    nodes = {str(node["id"]): node for node in ui["nodes"] if node is not written}
     assert {key: node["type"] for key, node in nodes.items()} == {k: v["class_type"] for k, v in api.items()}
     wanted = {
         (value[0], value[1], key, name) for key, entry in api.items() for name, value in entry["inputs"].items()

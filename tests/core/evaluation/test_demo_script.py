@@ -121,7 +121,7 @@ def test_the_workflow_samples_as_the_bundle_was_measured(repo):
 
 
 def test_the_bundled_pictures_are_complete(repo):
-    folder = repo / "workflows" / "input"
+    folder = repo / "web" / "examples"
     if not (folder / "examples.json").is_file():
         pytest.skip("no bundled pictures yet")
     records = json.loads((folder / "examples.json").read_text())

@@ -107,7 +107,7 @@ def test_demo_pictures_are_the_lowest_index_of_their_type(tmp_path):
     assert json.loads((tmp_path / "examples.json").read_text()) == records
     kinds = [s.edit_type for _, s in Scenes(count=records[1]["seed_index"] + 1).draw()]
     assert kinds.index("background") == records[1]["seed_index"] and kinds.index("remove") == records[0]["seed_index"]
-    assert (tmp_path / "remove.png").is_file()
+    assert (tmp_path / "fireedit_remove.png").is_file()
     with pytest.raises(ValueError, match="edit types"):
         pictures.write_demo_pictures(tmp_path, ["melt"])
 
