@@ -5,11 +5,11 @@ from .apply import FireEditApply
 from .compare import FireEditCompare
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
-from .host import bundles, detectors
+from .host import bundles, detectors, schedule
 from .host.compat import ComfyExtension
 from .loading import FireEditDetectorLoader, FireEditLoader
 from .multi_turn import FireEditMultiTurn
-from .preview import FireEditRegionsPreview
+from .preview import FireEditGroundingPreview, FireEditRegionsPreview
 from .region_dialects import (
     FireEditRegionsFromBBox,
     FireEditRegionsFromMask,
@@ -42,11 +42,13 @@ NODES = [
     FireEditSample,
     FireEditMultiTurn,
     FireEditRegionsPreview,
+    FireEditGroundingPreview,
     FireEditCompare,
 ]
 
 bundles.register_folder()
 detectors.register_folders()
+schedule.register_route()
 
 
 class FireEditExtension(ComfyExtension):

@@ -8,6 +8,7 @@ import torch
 from fireedit_core.diffusion.compositing import measure_change
 
 from .errors import FireEditNodeError
+from .host import progress
 from .host.compat import CATEGORY, io, schema, ui
 from .pictures import batch_text, check_mask, size_of, to_core, to_host
 
@@ -60,7 +61,7 @@ class FireEditCompare(io.ComfyNode):
         change = ((two - one).abs() * amplify).clamp(0, 1)
         # under a name of our own: "images" would be drawn by the front end as well
         pair = [ui.PreviewImage(to_host(x[:1]), cls=cls).as_dict()["images"][0] for x in (one, two)]
-        return io.NodeOutput(to_host(change), text, ui=ui.PreviewText(text).as_dict() | {"fireedit_compare": pair})
+        return io.NodeOutput(to_host(change), text, ui=progress.report(text) | {"fireedit_compare": pair})
 
 
 def report(before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor | None) -> str:

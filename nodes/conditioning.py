@@ -14,8 +14,8 @@ from fireedit_core.diffusion.compositing import WorkingSize
 from fireedit_core.editor import EditConditions, check_instructions
 
 from .errors import FireEditNodeError, named
-from .host import models
-from .host.compat import CATEGORY, io, schema, ui
+from .host import models, progress
+from .host.compat import CATEGORY, io, schema
 from .host.patching import GATE, VISUAL, WHERE
 from .pictures import batch_text, check_mask, size_of, to_core, to_host
 from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
@@ -96,6 +96,7 @@ class FireEditVLMConditioning(io.ComfyNode):
             instructions = check_instructions(split_instruction(instruction, count), count)
         # a black mask is what Load Image gives for a picture without one, and Region Select when nothing is forced
         chosen = check_mask(mask, pictures, NAME) if mask is not None and bool(mask.any()) else None
+        progress.say("reading the instruction")
         models.use(fireedit.language)
         models.check_interrupted()
         with named(NAME):
@@ -105,6 +106,7 @@ class FireEditVLMConditioning(io.ComfyNode):
             conditions = replace(conditions, mask=torch.where(own.amax((1, 2), keepdim=True) > 0, own, conditions.mask))
         side = working_size or int(fireedit.options["native_size"])
         plan = WorkingSize.plan(size, side)
+        progress.say("encoding the source picture")
         source = vae.encode(to_host(plan.shrink(pictures)))
         expected = (plan.padded[0] // 8, plan.padded[1] // 8)
         if source.ndim != 4 or tuple(source.shape[-2:]) != expected:
@@ -119,7 +121,7 @@ class FireEditVLMConditioning(io.ComfyNode):
             {"samples": torch.zeros_like(source)},
             models.intermediate(conditions.mask),
             conditions.regions,
-            ui=ui.PreviewText(text).as_dict() | {"fireedit_meant": [for_the_picker(conditions)]},
+            ui=progress.report(text) | {"fireedit_meant": [for_the_picker(conditions)]},
         )
 
 

@@ -11,8 +11,8 @@ from fireedit_core.regions.detector import detect_each
 from fireedit_core.regions.record import Regions
 
 from .errors import FireEditNodeError, named
-from .host import models
-from .host.compat import CATEGORY, io, schema, ui
+from .host import models, progress
+from .host.compat import CATEGORY, io, schema
 from .pictures import batch_text, size_of, to_core
 from .types import FIREEDIT_TOOLTIP, DetectorType, FireEditType, RegionsType, RegionTokensType
 
@@ -73,17 +73,20 @@ class FireEditRegionDetect(io.ComfyNode):
         models.use(patcher)
         bar = comfy.utils.ProgressBar(pictures.shape[0])
 
-        def progress(done: int) -> None:
+        def step(done: int) -> None:
             bar.update_absolute(done)
+            if 0 < done < pictures.shape[0]:
+                progress.say(f"looking for regions, {done} of {batch_text(pictures.shape[0])} done")
             models.check_interrupted()
 
         models.check_interrupted()
+        progress.say("looking for regions")
         with named(DETECT):
-            found = detect_each(chosen, pictures, score_threshold, iou_threshold, max_regions, prompt or "", progress)
+            found = detect_each(chosen, pictures, score_threshold, iou_threshold, max_regions, prompt or "", step)
         text = "\n".join(_describe(i, regions, len(found)) for i, regions in enumerate(found))
         if any(not len(regions) for regions in found):
             logger.warning("%s: %s", DETECT, text)
-        return io.NodeOutput(found, ui=ui.PreviewText(text))
+        return io.NodeOutput(found, ui=progress.report(text))
 
 
 def _describe(index: int, regions: Regions, count: int) -> str:
@@ -124,7 +127,14 @@ class FireEditRegionTokenize(io.ComfyNode):
         check_regions(regions, pictures, TOKENIZE)
         models.use(fireedit.vision)
         models.check_interrupted()
-        return io.NodeOutput(models.to_intermediate(fireedit.editor.tokenize(pictures, regions)))
+        progress.say("reading the picture")
+        tokens = fireedit.editor.tokenize(pictures, regions)
+        return io.NodeOutput(models.to_intermediate(tokens), ui=progress.report(_tokens_text(tokens)))
+
+
+def _tokens_text(tokens) -> str:  # noqa: ANN001
+    grid, regions = tokens.token_grid, sum(len(one) for one in tokens.regions)
+    return f"{regions} region token{'s' if regions != 1 else ''}, {grid[0]} x {grid[1]} image tokens of {batch_text(len(tokens))}"
 
 
 def check_regions(regions: list[Regions], pictures, node: str) -> None:

@@ -10,8 +10,8 @@ from fireedit_core.diffusion.compositing import edit_mask, next_source
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
 from .errors import FireEditNodeError
-from .host import models
-from .host.compat import CATEGORY, io, schema, ui
+from .host import models, progress
+from .host.compat import CATEGORY, io, schema
 from .pictures import to_core, to_host
 from .sampling import KEEP_OUTSIDE, FireEditSample, guidance_inputs, sampling_inputs
 from .types import FIREEDIT_TOOLTIP, FireEditType
@@ -82,14 +82,15 @@ class FireEditMultiTurn(io.ComfyNode):
             models.check_interrupted()
             source = to_host(current)
             try:
-                regions = FireEditRegionDetect.execute(fireedit, source, score_threshold, 0.6, 100)[0]
-                tokens = FireEditRegionTokenize.execute(fireedit, source, regions)[0]
-                made = FireEditVLMConditioning.execute(fireedit, tokens, source, vae, line, 0)
-                positive, image_only, negative, _, grounding, _ = made.args
-                _, edited, report = FireEditSample.execute(
-                    model, positive, image_only, negative, vae, source, (seed + number) % 2**64, steps, sampler_name, scheduler,
-                    text_guidance, image_guidance, 1.0, keep_outside, grounding,
-                ).args  # fmt: skip
+                with progress.stage(f"turn {number + 1} of {len(lines)}"):
+                    regions = FireEditRegionDetect.execute(fireedit, source, score_threshold, 0.6, 100)[0]
+                    tokens = FireEditRegionTokenize.execute(fireedit, source, regions)[0]
+                    made = FireEditVLMConditioning.execute(fireedit, tokens, source, vae, line, 0)
+                    positive, image_only, negative, _, grounding, _ = made.args
+                    _, edited, report = FireEditSample.execute(
+                        model, positive, image_only, negative, vae, source, (seed + number) % 2**64, steps, sampler_name, scheduler,
+                        text_guidance, image_guidance, 1.0, keep_outside, grounding,
+                    ).args  # fmt: skip
             except FireEditNodeError as error:
                 raise FireEditNodeError(NAME, f"turn {number + 1} ({line!r}): {error}") from error
             turns.append(edited)
@@ -100,4 +101,4 @@ class FireEditMultiTurn(io.ComfyNode):
             else:
                 current, touched = next_source(original, to_core(edited, NAME).to(original), edit_mask(grounding).to(original), touched)
         text = "\n".join(said)
-        return io.NodeOutput(turns[-1], torch.cat(turns), models.intermediate(touched), text, ui=ui.PreviewText(text))
+        return io.NodeOutput(turns[-1], torch.cat(turns), models.intermediate(touched), text, ui=progress.report(text))

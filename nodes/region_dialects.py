@@ -13,7 +13,7 @@ from fireedit_core.regions.record import Regions
 
 from .detection import check_regions
 from .errors import FireEditNodeError, named
-from .host import models
+from .host import models, progress
 from .host.compat import CATEGORY, io, schema
 from .pictures import batch_text, size_of, to_core
 from .types import BoundingBoxType, RegionsType
@@ -52,7 +52,8 @@ class FireEditRegionsFromMask(io.ComfyNode):
     def execute(cls, mask, threshold, min_area, label) -> io.NodeOutput:
         """One set of regions per mask."""
         with named(FROM_MASK):
-            return io.NodeOutput(dialects.from_mask(mask, threshold, min_area, label.strip() or "object"))
+            made = dialects.from_mask(mask, threshold, min_area, label.strip() or "object")
+        return io.NodeOutput(made, ui=progress.report(describe(made)))
 
 
 class FireEditRegionsFromSEGS(io.ComfyNode):
@@ -80,7 +81,8 @@ class FireEditRegionsFromSEGS(io.ComfyNode):
         pictures = _pictures(image, FROM_SEGS)
         each = _one_each(segs, pictures.shape[0], "SEGS", FROM_SEGS)
         with named(FROM_SEGS):
-            return io.NodeOutput([dialects.from_segs(value, size_of(pictures)) for value in each])
+            made = [dialects.from_segs(value, size_of(pictures)) for value in each]
+        return io.NodeOutput(made, ui=progress.report(describe(made)))
 
 
 class FireEditRegionsFromBBox(io.ComfyNode):
@@ -117,7 +119,8 @@ class FireEditRegionsFromBBox(io.ComfyNode):
         count = pictures.shape[0]
         each = dialects.split_by_picture(bbox[0], count) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
         with named(FROM_BBOX):
-            return io.NodeOutput([dialects.from_bboxes(value, size_of(pictures), layout) for value in each])
+            made = [dialects.from_bboxes(value, size_of(pictures), layout) for value in each]
+        return io.NodeOutput(made, ui=progress.report(describe(made)))
 
 
 class FireEditRegionsToMask(io.ComfyNode):

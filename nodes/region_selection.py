@@ -8,7 +8,8 @@ import re
 from fireedit_core.regions.selection import RegionFilter, merge_regions, parse_indices
 
 from .errors import FireEditNodeError, named
-from .host.compat import CATEGORY, io, schema, ui
+from .host import progress
+from .host.compat import CATEGORY, io, schema
 from .pictures import batch_text
 from .region_dialects import describe
 from .types import RegionsType
@@ -70,7 +71,7 @@ class FireEditRegionsFilter(io.ComfyNode):
             chosen = RegionFilter(names, min_score, 1.0, min_area, max_area, parse_indices(numbers), top)
             pairs = [chosen.split(one) for one in regions]
         kept = [stays for stays, _ in pairs]
-        return io.NodeOutput(kept, [rest for _, rest in pairs], ui=ui.PreviewText(describe(kept)))
+        return io.NodeOutput(kept, [rest for _, rest in pairs], ui=progress.report(describe(kept)))
 
 
 class FireEditRegionsMerge(io.ComfyNode):
@@ -105,4 +106,4 @@ class FireEditRegionsMerge(io.ComfyNode):
             )  # fmt: skip
         with named(MERGE):
             joined = [merge_regions(pair, iou_threshold) for pair in zip(regions_a, regions_b, strict=True)]
-        return io.NodeOutput(joined, ui=ui.PreviewText(describe(joined)))
+        return io.NodeOutput(joined, ui=progress.report(describe(joined)))

@@ -12,7 +12,8 @@ from fireedit_core.diffusion.compositing import WorkingSize, composite, edit_mas
 from .conditioning import WORKING_SIZE
 from .errors import FireEditNodeError
 from .host import guider as host_guider
-from .host.compat import CATEGORY, io, schema, ui
+from .host import progress
+from .host.compat import CATEGORY, io, schema
 from .pictures import batch_text, check_mask, size_of, to_core, to_host
 from .types import (
     IMAGE_GUIDANCE,
@@ -161,7 +162,9 @@ class FireEditSample(io.ComfyNode):
         guider = host_guider.make_guider(model, positive, image_only, negative, text_guidance, image_guidance)
         held = plan.hold_mask(region).to(source) if keep_outside == "soft" else None
         start = source if held is not None or denoise <= 0.9999 else torch.zeros_like(source)
+        progress.say(f"editing {batch_text(pictures.shape[0])}, {steps} step{'s' if steps != 1 else ''}")
         latent = host_guider.sample(guider, start, seed, steps, sampler_name, scheduler, denoise, held)
+        progress.say("decoding")
         decoded = vae.decode(latent).movedim(-1, 1)
         if tuple(decoded.shape[-2:]) != plan.padded:
             raise FireEditNodeError(
@@ -174,7 +177,7 @@ class FireEditSample(io.ComfyNode):
         if keep_outside == "exact":
             edited = composite(pictures, edited, region.to(decoded))
         text = report(pictures, edited, None if region is None else region.to(decoded), plan)
-        return io.NodeOutput({"samples": latent}, to_host(edited), text, ui=ui.PreviewText(text))
+        return io.NodeOutput({"samples": latent}, to_host(edited), text, ui=progress.report(text))
 
 
 def source_latent(positive: list, pictures: Tensor) -> tuple[Tensor, WorkingSize]:

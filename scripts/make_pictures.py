@@ -21,7 +21,7 @@ from scripts.workflow_notes import NEEDS
 
 WORKFLOWS, HELP, FIGURE = REPO / "workflows", REPO / "web" / "docs" / "pictures", REPO / "docs" / "workflow.png"
 SHOWN_FIRST = "fireedit_edit"  # the workflow of the README; a node is shown in the first workflow that has it
-CORNER = (120, 130)  # px of the page at which the canvas's own 0, 0 is put: clear of the bars of the front end
+CORNER = (120, 200)  # px of the page at which the canvas's own 0, 0 is put: clear of the bars of the front end
 THUMBNAIL = (480, 270)
 
 # where nodes stand on the page, in CSS pixels

@@ -23,12 +23,13 @@ NOTE = "note"  # stands for the note on the canvas, which is no node of the API 
 # node id -> x, y, width, height; columns from left to right, one screen of 1920 x 1080 at full size
 _COMMON = {
     "1": (20, 40, 300, 330), "2": (20, 440, 300, 110),
-    "3": (350, 40, 270, 150), "4": (350, 250, 270, 90),
-    "5": (650, 40, 370, 290), "6": (650, 400, 370, 180),
+    "3": (350, 40, 270, 220), "4": (350, 320, 270, 130),
+    "5": (650, 40, 370, 330), "6": (650, 440, 370, 230),
 }  # fmt: skip
 LAYOUTS = {
     "fireedit_edit": _COMMON
-    | {NOTE: (20, 600, 300, 310), "7": (1050, 40, 300, 450), "8": (1380, 40, 340, 380), "9": (1380, 490, 340, 420)},
+    | {NOTE: (20, 600, 300, 310), "7": (1050, 40, 300, 480),
+       "8": (1380, 40, 340, 380), "9": (1380, 490, 340, 480), "10": (1050, 560, 300, 410)},
     "fireedit_stock_sampler": _COMMON
     | {
         NOTE: (20, 600, 300, 260),
@@ -40,16 +41,21 @@ LAYOUTS = {
 
 SCREEN = (1920, 990)  # px that a workflow may cover at full size
 _TITLE, _GAP, _LEFT, _TOP = 30, 30, 20, 40
-_SHOWS_PICTURES = ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditRegionSelect", "FireEditCompare")
-_SHOWS_TEXT = ("FireEditRegionDetect", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn", "FireEditRegionsFilter",
-               "FireEditRegionsMerge")  # fmt: skip
+# what nodes show after a run, and the height that it takes
+_SHOWN = {
+    260: ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditGroundingPreview", "FireEditRegionSelect", "FireEditCompare"),
+    100: ("FireEditApply",),
+    60: ("FireEditRegionDetect", "FireEditRegionTokenize", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn",
+         "FireEditRegionsFilter", "FireEditRegionsMerge", "FireEditRegionsFromMask", "FireEditRegionsFromSEGS", "FireEditRegionsFromBBox"),
+}  # fmt: skip
+_SHOWN_HEIGHT = {kind: height for height, kinds in _SHOWN.items() for kind in kinds}
 
 
 def height_of(kind: str, info: dict[str, Any]) -> int:
     """Pixels that the front end needs for a node: rows of sockets, widgets, and what it shows after a run."""
     specs = inputs_of(info).values()
     sockets = max(sum(not is_widget(s) for s in specs), len(info["output"]))
-    height = 16 + 20 * sockets + (260 if kind in _SHOWS_PICTURES else 60 if kind in _SHOWS_TEXT else 0)
+    height = 16 + 20 * sockets + _SHOWN_HEIGHT.get(kind, 0)
     for spec in filter(is_widget, specs):
         options = spec[1] if len(spec) > 1 else {}
         height += 90 if options.get("multiline") else 26

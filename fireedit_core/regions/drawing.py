@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A picture of the regions: what the detector saw, and where the edit will land."""
+"""Pictures of what was seen: the regions of the detector, and where the edit will land."""
 
 from __future__ import annotations
 
@@ -76,6 +76,48 @@ def draw_regions(
     return np.asarray(canvas)
 
 
+def draw_heat_map(image: Tensor, heat: Tensor, opacity: float = 0.7, min_side: int = 512) -> np.ndarray:
+    """A mask as colours over a picture, blue (0) over orange (one half) to yellow (1), with the scale at the right.
+
+    The picture is grey underneath, so that no colour of its own is mistaken for one of the map.
+
+    Args:
+        image: one picture, as in `draw_regions`.
+        heat: (H, W) or (1, H, W) in 0..1; another size is scaled.
+        opacity: of the colours, 0..1.
+        min_side: as in `draw_regions`.
+
+    Returns:
+        (h, w + w // 16 or so, 3) uint8.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    pixels = _picture(image)
+    height, width = pixels.shape[:2]
+    values = _mask_of(heat, (height, width), "draw_heat_map").clamp(0, 1).numpy()
+    grey = (pixels @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+    mixed = grey * (1 - opacity) + _COLOURS[(values * 255).round().astype(int)] / 255 * opacity
+    factor = max(math.ceil(min_side / max(height, width)), 1)
+    canvas = Image.fromarray((mixed * 255).round().astype(np.uint8))
+    if factor > 1:
+        canvas = canvas.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    return np.concatenate([np.asarray(canvas), _scale(canvas.height, max(canvas.width // 12, 4))], axis=1)
+
+
+def _scale(height: int, width: int) -> np.ndarray:
+    """The bar that says which colour is which value, 1 at the top."""
+    steps = _COLOURS[np.linspace(255, 0, height).round().astype(int)].astype(np.uint8)
+    bar = Image.fromarray(np.repeat(steps[:, None], width, axis=1))
+    pen, size = ImageDraw.Draw(bar), max(width // 3, 8)
+    font = ImageFont.load_default(size=size)
+    for value in (1.0, 0.5, 0.0):
+        text, y = f"{value:g}", (1 - value) * (height - 1)
+        anchor = {1.0: "ma", 0.5: "mm", 0.0: "md"}[value]
+        pen.text((width / 2, y), text, font=font, anchor=anchor, fill=(255, 255, 255) if value < 0.75 else (0, 0, 0))
+    return np.asarray(bar)
+
+
 def _tag(pen, size, box, text, colour, font, pad) -> None:  # noqa: ANN001 (Pillow's objects)
     """A label above the box, or inside it where the picture ends, always wholly visible if it fits at all."""
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
@@ -103,13 +145,21 @@ def _picture(image: Tensor) -> np.ndarray:
 
 
 def _tinted(pixels: np.ndarray, grounding: Tensor, strength: float) -> np.ndarray:
-    mask = grounding.detach().float().cpu()
-    if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[0] != 1):
-        raise ValueError(f"draw_regions: expected one grounding mask (H, W) 0..1, got {tuple(grounding.shape)}.")
-    mask = mask.reshape(1, 1, *mask.shape[-2:])
-    if tuple(mask.shape[-2:]) != pixels.shape[:2]:
-        mask = F.interpolate(mask, size=pixels.shape[:2], mode="bilinear", align_corners=False)
-    share = (mask[0, 0].clamp(0, 1) * strength).numpy()[..., None]
+    share = (_mask_of(grounding, pixels.shape[:2], "draw_regions").clamp(0, 1) * strength).numpy()[..., None]
     # The tint keeps the picture's light and dark, so that the object under it stays recognisable.
     shade = pixels.mean(axis=-1, keepdims=True) * 0.6 + 0.4
     return pixels * (1 - share) + shade * (np.array(_TINT, np.float32) / 255) * share
+
+
+def _mask_of(value: Tensor, size: tuple[int, int], caller: str) -> Tensor:
+    """One mask (H, W) of that size, on the CPU."""
+    mask = value.detach().float().cpu()
+    if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[0] != 1):
+        raise ValueError(f"{caller}: expected one mask (H, W) 0..1, got {tuple(value.shape)}.")
+    mask = mask.reshape(1, 1, *mask.shape[-2:])
+    if tuple(mask.shape[-2:]) != tuple(size):
+        mask = F.interpolate(mask, size=size, mode="bilinear", align_corners=False)
+    return mask[0, 0]
+
+
+_COLOURS = np.array([_colour(i / 255) for i in range(256)], np.float32)

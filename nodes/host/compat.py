@@ -8,12 +8,13 @@ it exports lowercase `io` and `ui`, not `IO`.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import comfy.model_sampling
 from comfy_api.v0_0_2 import ComfyExtension, io, ui
 
-__all__ = ["CATEGORY", "ComfyExtension", "io", "middle_block", "schema", "ui", "x0_sampling"]
+__all__ = ["CATEGORY", "ComfyExtension", "io", "middle_block", "running_server", "schema", "ui", "x0_sampling"]
 
 CATEGORY = "FireEdit"
 
@@ -23,6 +24,11 @@ _SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
 def schema(**fields: Any) -> io.Schema:
     """`io.Schema` without the fields that this host does not know, e.g. `search_aliases` (host 0.11.0, 2026-01)."""
     return io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
+
+
+def running_server() -> Any | None:
+    """The host's PromptServer; None in a tool that has imported the nodes without starting one. Never imports it: that starts things."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
 def middle_block(block: tuple[str, int]) -> tuple[str, int]:

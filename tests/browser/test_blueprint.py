@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The subgraph blueprint: found in the host's search, dropped on the canvas, and it edits as the workflow does."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+from PIL import Image
+
+from scripts.make_blueprint import NAME, PATH, blueprint
+from scripts.workflow import Workflow
+from tests.browser.conftest import Canvas
+from tests.host.small import INSTRUCTION, install, picture
+
+
+def test_the_file_belongs_to_the_workflow(server):
+    assert json.loads(PATH.read_text(encoding="utf-8")) == blueprint(Workflow.load(), server.object_info())
+
+
+def test_blueprint_edits_as_the_workflow_does(canvas: Canvas):
+    server, page = canvas.server, canvas.page
+    image, bundle = server.upload_image(picture(60, 52, seed=77), "blueprint.png"), install(server)
+    canvas.load({"nodes": [], "links": [], "last_node_id": 0, "last_link_id": 0, "version": 0.4}, "empty")
+    found = page.get_by_role("option", name=NAME)
+    for _ in range(5):  # the first double click after a page was opened may be lost
+        page.mouse.dblclick(700, 500)
+        page.wait_for_timeout(1000)
+        if page.locator("input[placeholder*='Search']").count():
+            break
+    page.locator("input[placeholder*='Search']").last.fill(NAME)
+    found.wait_for()
+    page.wait_for_timeout(1000)  # until the first one found is the chosen one
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => app.graph.nodes.length === 1")
+    values = {"instruction": INSTRUCTION, "steps": 3, "seed": 5, "bundle": bundle, "keep_outside": "off"}
+    widgets = canvas.run(
+        """([image, values]) => { const box = app.graph.nodes[0];
+        const make = (type, x) => { const n = LiteGraph.createNode(type); n.pos = [x, 100]; app.graph.add(n); return n; };
+        const load = make('LoadImage', 50), save = make('SaveImage', 1200);
+        load.widgets[0].value = image; load.connect(0, box, 0); box.connect(0, save, 0);
+        const plain = (w) => w.name.split(': ').pop();  // the front end puts the node's number in front
+        for (const w of box.widgets) if (values[plain(w)] !== undefined) { w.value = values[plain(w)]; w.callback?.(w.value); }
+        return box.widgets.map(plain); }""",
+        [image, values],
+    )  # fmt: skip
+    assert set(widgets) >= {*values, "text_guidance"}
+    canvas.shot("blueprint")
+    canvas.queue()
+    canvas.shot("blueprint-run")
+    (saved,) = canvas.run("() => app.nodeOutputs[app.graph.nodes.find((n) => n.type === 'SaveImage').id].images")
+    flow = Workflow.load().copy()
+    flow.set("LoadImage", "image", image)
+    flow.set("FireEditLoader", "bundle", bundle)
+    flow.set("FireEditVLMConditioning", "instruction", INSTRUCTION)
+    for name in ("steps", "seed", "keep_outside"):
+        flow.set("FireEditSample", name, values[name])
+    wanted = server.run(flow.nodes, timeout=120).images[flow.only("SaveImage")][0]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(server.view(saved)))), wanted)
