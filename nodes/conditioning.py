@@ -6,12 +6,12 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import comfy.conds
 import torch
 
 from fireedit_core.diffusion.compositing import WorkingSize
-from fireedit_core.editor import EditConditions, check_instructions
 
 from .errors import FireEditNodeError, named
 from .host import models, progress
@@ -23,6 +23,9 @@ from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
 logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit VLM Conditioning"
+if TYPE_CHECKING:
+    from fireedit_core.editor import EditConditions
+
 WORKING_SIZE = "fireedit_working_size"  # in the conditionings, so that FireEditSample finds the picture's way back
 
 
@@ -82,6 +85,8 @@ class FireEditVLMConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, fireedit, region_tokens, image, vae, instruction, working_size, mask=None) -> io.NodeOutput:
         """One pass of the language model per batch, one encoding of the source."""
+        from fireedit_core.editor import check_instructions
+
         pictures = to_core(image, NAME)
         count, size = pictures.shape[0], size_of(pictures)
         if len(region_tokens) != count or region_tokens.image_size != size:

@@ -7,7 +7,6 @@ import logging
 
 import comfy.utils
 
-from fireedit_core.regions.detector import detect_each
 from fireedit_core.regions.record import Regions
 
 from .errors import FireEditNodeError, named
@@ -68,6 +67,8 @@ class FireEditRegionDetect(io.ComfyNode):
         cls, fireedit, image, score_threshold, iou_threshold, max_regions, detector=None, prompt=""
     ) -> io.NodeOutput:  # fmt: skip
         """Detect picture by picture, so that progress and cancel work within a batch."""
+        from fireedit_core.regions.detector import detect_each
+
         pictures = to_core(image, DETECT)
         chosen, patcher = (fireedit.editor.detector, fireedit.detector) if detector is None else (detector.detector, detector.patcher)
         models.use(patcher)

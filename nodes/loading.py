@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fireedit_core.checkpoints.bundle import BundleError
+from fireedit_core.checkpoints.index import BundleError
 
 from .errors import FireEditNodeError
 from .host import bundles, detectors, models

@@ -21,12 +21,17 @@ from ..diffusion.visual_attention import VisualCrossAttention
 from ..regions.deformable_detr import DeformableDetrRegionDetector
 from ..regions.yolo import YoloRegionDetector
 from ..vlm import EditQFormer, GroundingHead, ImgTokens, RegionEncoder, VisionAdapter
+from .index import COMPONENTS, INDEX, OPTIONS, BundleError, bundle_options, read_index
 from .portable import make_portable, portable_name
 from .weights import check_weights
 
 logger = logging.getLogger("fireedit")
 
-INDEX = "model_index.json"
+__all__ = [
+    "COMPONENTS", "INDEX", "LORA", "OPTIONS", "BundleError", "bundle_options", "load_component", "load_components", "read_index",
+    "save_bundle",
+]  # fmt: skip
+
 LORA = "language_model_lora"
 
 # What a bundle may name. Nothing else is imported, so a stranger's model_index.json cannot run code.
@@ -45,53 +50,6 @@ TRANSFORMERS_CLASSES = (
     "CLIPVisionModel", "Dinov2Model", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "PreTrainedTokenizerFast",
     "LlamaTokenizerFast", "LlamaTokenizer",
 )  # fmt: skip
-
-COMPONENTS = (
-    "vae", "unet", "scheduler", "tokenizer", "language_model", "dinov2", "clip_vision", "detector", "region_encoder",
-    "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention",
-)  # fmt: skip
-OPTIONS = {
-    "native_size": 512,
-    "source_latent_scaled": False,
-    "text_guidance": 7.5,
-    "image_guidance": 1.5,
-    "steps": 20,
-}
-
-
-class BundleError(ValueError):
-    """A bundle that cannot be loaded; the message says what is wrong with which file and what mends it."""
-
-
-def read_index(folder: Path | str) -> dict[str, Any]:
-    """The parsed `model_index.json` of a bundle folder.
-
-    Raises:
-        BundleError: if the folder or the file is missing, or is no FireEdit bundle.
-    """
-    folder = Path(folder)
-    path = folder / INDEX
-    if not folder.is_dir():
-        raise BundleError(f"no FireEdit bundle at {folder}: the folder does not exist.")
-    if not path.is_file():
-        raise BundleError(f"{folder} is no FireEdit bundle: it has no {INDEX}.")
-    try:
-        index = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BundleError(f"{path} is not readable JSON ({error}); copy the bundle again.") from error
-    found = index.get("_class_name") if isinstance(index, dict) else index
-    if found != "FireEditPipeline":
-        raise BundleError(f"{folder} holds a {found!r}, not a FireEditPipeline.")
-    missing = [name for name in COMPONENTS if name not in index]
-    if missing:
-        raise BundleError(f"{path} lists no {', '.join(missing)}; the bundle is incomplete.")
-    return index
-
-
-def bundle_options(index: dict[str, Any]) -> dict[str, Any]:
-    """The bundle's own numbers: native picture size, guidance scales, steps and how the source latent is scaled."""
-    return {key: index.get(key, default) for key, default in OPTIONS.items()}
-
 
 def load_component(folder: Path | str, name: str, dtype: torch.dtype = torch.float32, index: dict | None = None) -> Any:
     """Load one component of a bundle on the CPU.

@@ -26,6 +26,8 @@ from ..regions.record import Regions
 from ..vlm import RegionAwareVLM
 from .compositing import WorkingSize, composite, edit_mask
 from .guidance import combine, needed_branches
+from .latents import latent_mode, latent_scale
+from .timesteps import active_timesteps
 from .visual_attention import attach_visual_attention
 
 
@@ -223,11 +225,6 @@ def noise_scale(scheduler: Any) -> float:
     return (float(scheduler.sigmas.max()) ** 2 + 1) ** 0.5 if start > 1 and hasattr(scheduler, "sigmas") else start
 
 
-def active_timesteps(start: float, end: float) -> tuple[float, float]:
-    """The highest and lowest timestep between two shares (0..1) of the noise schedule; 0 is before all, 1 after all."""
-    return (float("inf") if start <= 0 else (1 - start) * 999), (float("-inf") if end >= 1 else (1 - end) * 999)
-
-
 def set_timesteps(scheduler: Any, steps: int, device: torch.device | str) -> None:
     """Prepare `steps` sampling steps; with "trailing" spacing at exactly the timesteps of ComfyUI's scheduler "simple".
 
@@ -241,21 +238,9 @@ def set_timesteps(scheduler: Any, steps: int, device: torch.device | str) -> Non
         scheduler.set_timesteps(steps, device=device)
 
 
-def latent_scale(vae: nn.Module) -> float:
-    """Factor between the autoencoder's latents and those that the UNet denoises."""
-    return float(vae.config.scaling_factor)
-
-
 def encode_latents(vae: nn.Module, images: Tensor) -> Tensor:
     """Unscaled latents of pictures (B, 3, H, W) in 0..1: the posterior mode, or the code of a deterministic autoencoder."""
     return latent_mode(vae.encode(images.to(vae.dtype) * 2 - 1))
-
-
-def latent_mode(out: Any) -> Tensor:
-    """The latents in what a diffusers autoencoder's `encode` returns, without drawing from a posterior."""
-    if hasattr(out, "latent_dist"):
-        return out.latent_dist.mode()
-    return out.latent if hasattr(out, "latent") else out.latents
 
 
 def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:

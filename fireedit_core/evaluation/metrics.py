@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ..data import EditSample
-from ..regions.detector import box_iou
 from ..regions.record import Regions
+from ..regions.suppression import box_iou
 from .judge import SceneJudge, inside_psnr, judge_edit, unit
 
 # Fixed before anything was measured (issue 2); they are not to be moved to make a model look better.

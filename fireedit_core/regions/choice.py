@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .detector import OBJECT_LABEL
-from .record import Regions
+from .record import OBJECT_LABEL, Regions
 
 MODES = ("auto", "restrict", "force")
 OWN_SCORE = 1.0  # of a box that the user drew

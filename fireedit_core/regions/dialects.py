@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .detector import OBJECT_LABEL
-from .record import Regions
+from .record import OBJECT_LABEL, Regions
 
 # The fields of the Impact Pack's SEG, in its order. Its nodes read fields by name, so any namedtuple will do.
 SEG = namedtuple(

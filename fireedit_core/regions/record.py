@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 WHOLE_IMAGE_LABEL = "image"
+OBJECT_LABEL = "object"  # of regions that nobody named
 
 
 @dataclass(frozen=True, eq=False)

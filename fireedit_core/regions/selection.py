@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .detector import non_maximum_suppression
 from .record import Regions
+from .suppression import non_maximum_suppression
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import importlib.metadata
-import importlib.util
 import os
 import sys
 import tempfile
@@ -21,9 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from .detector import RegionDetector, letterbox, undo_letterbox
-
-# Published with a coin miner inside (ultralytics issue 18027).
-COMPROMISED_VERSIONS = ("8.3.41", "8.3.42", "8.3.45", "8.3.46")
+from .ultralytics_version import check_version
 
 # The layers that a config may name. ultralytics resolves names with globals() and evaluates "activation" with eval, so
 # a config.json from a stranger must not reach it unchecked.
@@ -138,40 +134,17 @@ def check_architecture(architecture: Mapping[str, Any]) -> None:
                 raise ValueError(f"YOLO architecture: argument {argument!r} of {layer} is not allowed.")
 
 
-def ultralytics_available() -> bool:
-    """Whether ultralytics is installed in a release that may be used. Imports nothing."""
-    try:
-        _check_version()
-    except ImportError:
-        return False
-    return True
-
-
 def import_ultralytics() -> Any:
     """ultralytics.nn.tasks, imported offline, quietly and without touching the user's settings.
 
     Raises:
         ImportError: if ultralytics is not installed, or is a release that carried malware.
     """
-    _check_version()
+    check_version()
     if "ultralytics.nn.tasks" in sys.modules:
         return sys.modules["ultralytics.nn.tasks"]
     with _quiet_import():
         return importlib.import_module("ultralytics.nn.tasks")
-
-
-def _check_version() -> None:
-    try:
-        version = importlib.metadata.version("ultralytics")
-    except importlib.metadata.PackageNotFoundError:
-        version = None
-    if version is None or importlib.util.find_spec("ultralytics") is None:
-        raise ImportError("This detector needs ultralytics (AGPL-3.0), which is not installed: pip install ultralytics")
-    if version in COMPROMISED_VERSIONS:
-        raise ImportError(
-            f"ultralytics {version} was published with malware (ultralytics issue 18027) and is refused. Replace it: "
-            "pip install --upgrade ultralytics, and check the machine."
-        )
 
 
 @contextmanager

@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ..regions.detector import box_iou, letterbox, letterbox_boxes
+from ..regions.detector import letterbox, letterbox_boxes
 from ..regions.record import Regions
+from ..regions.suppression import box_iou
 from ..regions.yolo import YoloRegionDetector
 
 logger = logging.getLogger("fireedit")

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from ..data import SceneGenerator, World
 from ..diffusion.compositing import mask_on_latents
-from ..diffusion.pipeline import encode_latents, latent_scale
+from ..diffusion.latents import latent_scale
+from ..diffusion.pipeline import encode_latents
 from ..vlm import RegionAwareVLM, VisionFeatures, encode_vision
 from .batches import collate, without_regions
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import folder_paths
 
-from fireedit_core.checkpoints.bundle import INDEX, BundleError, read_index
+from fireedit_core.checkpoints.index import INDEX, BundleError, read_index
 
 FOLDER = "fireedit"
 OWN_MODELS = Path(__file__).resolve().parents[2] / "models"

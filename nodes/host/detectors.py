@@ -7,14 +7,17 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import folder_paths
 from comfy.model_patcher import ModelPatcher
 
-from fireedit_core.regions.detector import Detector, load_detector
-from fireedit_core.regions.yolo import COMPROMISED_VERSIONS, ultralytics_available
+from fireedit_core.regions.ultralytics_version import COMPROMISED_VERSIONS, ultralytics_available
 
 from .models import make_patcher
+
+if TYPE_CHECKING:
+    from fireedit_core.regions.detector import Detector
 
 logger = logging.getLogger("fireedit")
 
@@ -87,6 +90,8 @@ def load(name: str) -> LoadedDetector:
     Raises:
         ValueError, ImportError: see `fireedit_core.regions.detector.load_detector`.
     """
+    from fireedit_core.regions.detector import load_detector
+
     return LoadedDetector(name, load_detector(find_detector(name)))
 
 

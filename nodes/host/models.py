@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as management
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from fireedit_core.checkpoints.bundle import COMPONENTS, bundle_options, load_component, read_index
-from fireedit_core.diffusion.pipeline import make_editor
-from fireedit_core.diffusion.visual_attention import VisualCrossAttention
-from fireedit_core.editor import FireEditor, RegionTokens
+from fireedit_core.checkpoints.index import COMPONENTS, bundle_options, read_index
 
 from . import unet, vae
+
+if TYPE_CHECKING:  # diffusers and transformers take seconds to import: when a bundle is loaded, not when the host starts
+    from fireedit_core.diffusion.visual_attention import VisualCrossAttention
+    from fireedit_core.editor import FireEditor, RegionTokens
 
 logger = logging.getLogger("fireedit")
 
@@ -54,6 +55,9 @@ def load(folder: Path, name: str) -> tuple[FireEditModels, ModelPatcher, vae.Bun
     Raises:
         BundleError: from the core, naming the file that is missing or broken.
     """
+    from fireedit_core.checkpoints.bundle import load_component
+    from fireedit_core.diffusion.pipeline import make_editor
+
     index = read_index(folder)
     options = bundle_options(index)
     dtype = module_dtype()

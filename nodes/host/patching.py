@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +20,14 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor, nn
 
-from fireedit_core.diffusion.pipeline import active_timesteps
-from fireedit_core.diffusion.tati import TATI
-from fireedit_core.diffusion.visual_attention import Projected, VisualCrossAttention
+from fireedit_core.diffusion.timesteps import active_timesteps
 
 from . import compat
 from .models import FireEditModels
+
+if TYPE_CHECKING:
+    from fireedit_core.diffusion.tati import TATI
+    from fireedit_core.diffusion.visual_attention import Projected, VisualCrossAttention
 
 logger = logging.getLogger("fireedit")
 

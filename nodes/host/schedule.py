@@ -12,8 +12,8 @@ import comfy.samplers
 from aiohttp import web
 from comfy.model_sampling import ModelSamplingDiscrete
 
-from fireedit_core.checkpoints.bundle import BundleError, load_component, read_index
-from fireedit_core.diffusion.pipeline import active_timesteps
+from fireedit_core.checkpoints.index import BundleError, read_index
+from fireedit_core.diffusion.timesteps import active_timesteps
 
 from . import bundles, compat, unet
 
@@ -37,6 +37,8 @@ def steps_of(
 
 @lru_cache(maxsize=4)
 def _sampling(folder: Path) -> ModelSamplingDiscrete:
+    from fireedit_core.checkpoints.bundle import load_component  # slow to import: when it is first asked for
+
     scheduler = load_component(folder, "scheduler", index=read_index(folder))
     return ModelSamplingDiscrete(SimpleNamespace(sampling_settings=unet.sampling_settings(scheduler)))
 

@@ -16,7 +16,7 @@ from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
-from fireedit_core.checkpoints.bundle import BundleError
+from fireedit_core.checkpoints.index import BundleError
 
 from . import compat
 

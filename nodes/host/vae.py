@@ -14,8 +14,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy.taesd.taesd import TAESD
 from torch import Tensor, nn
 
-from fireedit_core.checkpoints.bundle import BundleError
-from fireedit_core.diffusion.pipeline import latent_mode, latent_scale
+from fireedit_core.checkpoints.index import BundleError
+from fireedit_core.diffusion.latents import latent_mode, latent_scale
 
 logger = logging.getLogger("fireedit")
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from fireedit_core.regions import detector as base
-from fireedit_core.regions import load_region_detector, yolo
+from fireedit_core.regions import suppression, ultralytics_version, yolo
+from fireedit_core.regions.detector import load_region_detector
 from fireedit_core.regions.record import Regions
 
 EMBEDDED = Path(__file__).parents[3] / "models" / "fireedit-tiny" / "detector"
-needs_yolo = pytest.mark.skipif(not yolo.ultralytics_available(), reason="ultralytics is optional and not installed")
+needs_yolo = pytest.mark.skipif(not ultralytics_version.ultralytics_available(), reason="ultralytics is optional and not installed")
 
 
 class Fixed(base.RegionDetector):
@@ -49,8 +50,8 @@ def test_nms_without_torchvision_is_the_same():
     boxes = torch.cat([corner, corner + 5 + 20 * torch.rand(60, 2, generator=generator)], dim=1)
     scores = torch.rand(60, generator=generator).round(decimals=1)  # with ties
     for threshold in (0.3, 0.6):
-        kept = base.non_maximum_suppression(boxes, scores, threshold)
-        assert torch.equal(kept, base._greedy_nms(boxes, scores, threshold))
+        kept = suppression.non_maximum_suppression(boxes, scores, threshold)
+        assert torch.equal(kept, suppression._greedy_nms(boxes, scores, threshold))
         assert (scores[kept].diff() <= 0).all()
 
 
@@ -110,7 +111,7 @@ def test_missing_or_compromised_ultralytics(version, monkeypatch):
         return version
 
     monkeypatch.setattr(importlib.metadata, "version", fake)
-    assert not yolo.ultralytics_available()
+    assert not ultralytics_version.ultralytics_available()
     with pytest.raises(ImportError, match="pip install ultralytics" if version is None else f"{version}.*malware"):
         yolo.YoloRegionDetector()
 
@@ -170,7 +171,7 @@ def test_embedded_detector_on_held_out_scenes():
     large = np.asarray(scenes(0)[0]).repeat(3, 0).repeat(3, 1)
     (found,) = detector.detect(torch.from_numpy(large).permute(2, 0, 1)[None] / 255)
     wanted = torch.as_tensor(np.asarray(scenes(0)[1]), dtype=torch.float32) * 3
-    assert base.box_iou(wanted, found.boxes).amax(1).min() > 0.5
+    assert suppression.box_iou(wanted, found.boxes).amax(1).min() > 0.5
 
 
 @needs_yolo

@@ -13,12 +13,12 @@ import torch
 import transformers
 from PIL import Image
 
-from fireedit_core.regions import yolo
+from fireedit_core.regions import ultralytics_version, yolo
 from fireedit_core.regions.detector import load_detector
 from fireedit_core.regions.transformers_detector import phrases
 from fireedit_core.regions.ultralytics_detector import Refused, resolve
 
-needs_yolo = pytest.mark.skipif(not yolo.ultralytics_available(), reason="ultralytics is optional and not installed")
+needs_yolo = pytest.mark.skipif(not ultralytics_version.ultralytics_available(), reason="ultralytics is optional and not installed")
 SIDE = 64
 STAGES = ["stage2", "stage3", "stage4"]  # of a backbone
 HEADS = {"Detect": ["nc"], "Segment": ["nc", 8, 16]}
@@ -140,7 +140,7 @@ def test_getattr_of_a_checkpoint_reaches_the_forward_of_a_layer_and_nothing_else
             read(thing, name)
 
 
-@pytest.mark.parametrize("version", yolo.COMPROMISED_VERSIONS)
+@pytest.mark.parametrize("version", ultralytics_version.COMPROMISED_VERSIONS)
 def test_compromised_releases_are_refused_before_the_file_is_opened(tmp_path, monkeypatch, version):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
     path = tmp_path / "any.pt"

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a bundle says about itself: `model_index.json`. Loads no model library, so that bundles can be listed in no time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+INDEX = "model_index.json"
+COMPONENTS = (
+    "vae", "unet", "scheduler", "tokenizer", "language_model", "dinov2", "clip_vision", "detector", "region_encoder",
+    "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention",
+)  # fmt: skip
+OPTIONS = {
+    "native_size": 512,
+    "source_latent_scaled": False,
+    "text_guidance": 7.5,
+    "image_guidance": 1.5,
+    "steps": 20,
+}
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be loaded; the message says what is wrong with which file and what mends it."""
+
+
+def read_index(folder: Path | str) -> dict[str, Any]:
+    """The parsed `model_index.json` of a bundle folder.
+
+    Raises:
+        BundleError: if the folder or the file is missing, or is no FireEdit bundle.
+    """
+    folder = Path(folder)
+    path = folder / INDEX
+    if not folder.is_dir():
+        raise BundleError(f"no FireEdit bundle at {folder}: the folder does not exist.")
+    if not path.is_file():
+        raise BundleError(f"{folder} is no FireEdit bundle: it has no {INDEX}.")
+    try:
+        index = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} is not readable JSON ({error}); copy the bundle again.") from error
+    found = index.get("_class_name") if isinstance(index, dict) else index
+    if found != "FireEditPipeline":
+        raise BundleError(f"{folder} holds a {found!r}, not a FireEditPipeline.")
+    missing = [name for name in COMPONENTS if name not in index]
+    if missing:
+        raise BundleError(f"{path} lists no {', '.join(missing)}; the bundle is incomplete.")
+    return index
+
+
+def bundle_options(index: dict[str, Any]) -> dict[str, Any]:
+    """The bundle's own numbers: native picture size, guidance scales, steps and how the source latent is scaled."""
+    return {key: index.get(key, default) for key, default in OPTIONS.items()}
