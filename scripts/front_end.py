@@ -44,14 +44,16 @@ class Canvas:
     """The front end with a workflow open.
 
     Args:
-        vue_nodes: draw nodes with the Nodes 2.0 renderer.
+        vue_nodes: draw nodes with the Nodes 2.0 renderer. touch: the screen can be touched.
     """
 
-    def __init__(self, browser: Any, server: ComfyClient, vue_nodes: bool = False, size: tuple[int, int] = (1600, 1000)):
+    def __init__(
+        self, browser: Any, server: ComfyClient, vue_nodes: bool = False, size: tuple[int, int] = (1600, 1000), touch: bool = False
+    ):  # fmt: skip
         self.server, self.errors = server, []
         settings = SETTINGS | {"Comfy.VueNodes.Enabled": vue_nodes}
         server.http.post(f"{server.url}/settings", data=json.dumps(settings), timeout=30)
-        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]}, has_touch=touch)
         self.page.on("pageerror", lambda error: self.errors.append(f"{error}\n{error.stack}"))
         self.page.on("console", self._heard)
 

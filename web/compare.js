@@ -18,7 +18,7 @@ const STYLE = `
 class Slider {
   constructor() {
     this.root = document.createElement("div");
-    this.root.className = "fireedit-compare";
+    this.root.className = "fireedit-compare widget-expands"; // the Nodes 2.0 renderer's own word for a widget that fills the node
     this.root.tabIndex = 0;
     for (const [name, value] of [["role", "slider"], ["aria-label", "before and after"], ["aria-valuemin", 0], ["aria-valuemax", 100]])
       this.root.setAttribute(name, value);

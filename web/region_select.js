@@ -73,7 +73,8 @@ class Picker {
     this.meant = null; // scores by the language model, in the order of found.boxes
     this.url = null;
     this.drag = null;
-    this.root = element("div", { class: "fireedit-picker" }, null, null);
+    // "widget-expands" is the Nodes 2.0 renderer's own word for a widget that fills the node
+    this.root = element("div", { class: "fireedit-picker widget-expands" }, null, null);
     const bar = element("div", { class: "bar" }, this.root, null);
     this.mode = element("select", { title: "Who decides which region is edited", "aria-label": "mode" }, bar, null);
     for (const [value, label] of Object.entries(MODES)) this.mode.append(new Option(label, value));
@@ -336,6 +337,7 @@ const big = ([x, y, x2, y2]) => x2 - x >= LEAST && y2 - y >= LEAST;
 
 /** The picture that a Load Image in front of the node shows, before anything has run. */
 function upstreamPicture(node) {
+  if (!node.graph) return null; // on its way into a subgraph
   const slot = node.inputs?.findIndex((input) => input.name === "image");
   const origin = slot >= 0 ? node.getInputNode?.(slot) : null;
   const value = origin?.widgets?.find((widget) => widget.name === "image")?.value;

@@ -10,7 +10,7 @@ import pytest
 
 from fireedit_core.data import SceneGenerator
 from scripts.make_workflows import ui_workflow
-from tests.browser.conftest import Canvas
+from tests.browser.conftest import RENDERERS, Canvas
 from tests.host.small import install, load_workflow, node_of
 
 NAME = "fireedit_pick_regions"
@@ -29,8 +29,15 @@ def picker(canvas: Canvas, scene):
         NAME, FireEditLoader={"bundle": install(server)}, LoadImage={"image": server.upload_image(scene.source, "pick.png")},
         FireEditVLMConditioning={"instruction": "remove the red apple"}, FireEditRegionDetect={"score_threshold": 0.4},
     )  # fmt: skip
-    canvas.load(ui_workflow(NAME, graph, server.object_info()))
+    canvas.load(in_the_middle(graph, server.object_info()))
     return Picker(canvas, int(node_of(graph, "FireEditRegionSelect")))
+
+
+def in_the_middle(graph: dict, info: dict) -> dict:
+    """The workflow with the picker at the origin and everything else far to the right, so that nothing lies over it."""
+    select = node_of(graph, "FireEditRegionSelect")
+    places = {key: (3000 + 500 * (i % 4), 700 * (i // 4), 300, 400) for i, key in enumerate(graph)}
+    return ui_workflow(NAME, graph, info, places | {select: (0, 0, 420, 560)})
 
 
 class Picker:
@@ -40,12 +47,7 @@ class Picker:
 
     def centre(self) -> None:
         """Bring the node to the middle, at a zoom at which every pixel of the picture can be hit."""
-        self.canvas.run(
-            """(id) => { const n = app.graph.getNodeById(id); n.setSize([420, 560]); n.pos = [0, 0];
-            for (const other of app.graph.nodes) if (other !== n) other.pos = [other.pos[0] + 3000, other.pos[1]];
-            app.canvas.ds.scale = 1; app.canvas.ds.offset = [500, 200]; app.canvas.setDirty(true, true); }""",
-            self.node,
-        )
+        self.canvas.view(1, (500, 200))
         self.page.wait_for_timeout(400)
 
     @property
@@ -186,3 +188,101 @@ def test_a_typed_text_is_the_same_as_the_mouse(picker: Picker):
     assert np.array_equal(server.run(typed, timeout=120).images[save][0], mouse)
     typed[str(picker.node)]["inputs"]["selection"] = '{"picked":[1], "mode":"force"}'
     assert not np.array_equal(server.run(typed, timeout=120).images[save][0], mouse)
+
+
+def test_a_copy_has_a_state_of_its_own(picker: Picker):
+    picker.drag((20, 30), (70, 90))
+    first = picker.text
+    copy = picker.canvas.run(
+        """(id) => { const before = new Set(app.graph.nodes.map((n) => n.id)), node = app.graph.getNodeById(id);
+        app.canvas.selectNode(node); app.canvas.copyToClipboard(); app.canvas.pasteFromClipboard();
+        return app.graph.nodes.find((n) => !before.has(n.id)).id; }""",
+        picker.node,
+    )
+    read = "(id) => app.graph.getNodeById(id).widgets.find((w) => w.name === 'selection').value"
+    assert picker.canvas.run(read, copy) == first
+    picker.canvas.run("(id) => { app.graph.getNodeById(id).pos = [3000, 0]; app.canvas.setDirty(true, true); }", copy)
+    picker.page.wait_for_timeout(300)
+    picker.drag((80, 10), (110, 60))
+    assert picker.text != first and picker.canvas.run(read, copy) == first
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_few_and_many_regions(canvas: Canvas, count: int):
+    """Regions of a painted mask: each of them can be hit, and the text says which."""
+    server = canvas.server
+    painted = np.full((128, 128, 4), 200, np.uint8)
+    columns = 10
+    boxes = [(4 + 12 * (i % columns), 4 + 24 * (i // columns)) for i in range(count)]
+    for x, y in boxes:
+        painted[y : y + 16, x : x + 8, 3] = 0
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": server.upload_image(painted, f"spots-{count}.png")}},
+        "2": {"class_type": "FireEditRegionsFromMask", "inputs": {"mask": ["1", 1], "threshold": 0.5, "min_area": 16, "label": "spot"}},
+        "3": {"class_type": "FireEditRegionSelect", "inputs": {"image": ["1", 0], "selection": "", "regions": ["2", 0]}},
+    }
+    canvas.load(in_the_middle(graph, server.object_info()))
+    canvas.queue()
+    picker = Picker(canvas, 3)
+    seen = found(picker)
+    assert len(seen) == picker.regions().count() == count
+    chosen = [0, count // 2, count - 1] if count > 1 else [0]
+    for number in chosen:
+        picker.click(*middle(seen[number]))
+    canvas.shot(f"{count}-regions")
+    assert picker.state["picked"] == chosen and picker.queued() == picker.text
+
+
+def test_inside_a_subgraph(picker: Picker):
+    """Converted with its neighbours, opened, picked in, queued and run: as outside."""
+    canvas = picker.canvas
+    inner = canvas.run(
+        """(id) => { const kinds = ['FireEditRegionDetect', 'FireEditRegionSelect', 'FireEditRegionTokenize'];
+        const items = new Set(app.graph.nodes.filter((n) => kinds.includes(n.type)));
+        const { subgraph, node } = app.graph.convertToSubgraph(items);
+        app.canvas.openSubgraph(subgraph, node);
+        return subgraph.nodes.find((n) => n.type === 'FireEditRegionSelect').id; }""",
+        picker.node,
+    )
+    canvas.page.wait_for_timeout(500)
+    node = f"app.canvas.graph.getNodeById({inner})"
+    picker.centre()
+    canvas.queue()
+    canvas.page.wait_for_function(f"() => {node}.properties.fireedit_regions", timeout=20_000)
+    boxes = json.loads(canvas.run(f"() => {node}.properties.fireedit_regions"))["boxes"]
+    assert picker.regions().count() == len(boxes) >= 2
+    picker.click(*middle(boxes[1]))
+    text = canvas.run(f"() => {node}.widgets.find((w) => w.name === 'selection').value")
+    assert json.loads(text) == {"picked": [1]}
+    prompt = canvas.run("async () => (await app.graphToPrompt()).output")
+    (queued,) = [n["inputs"]["selection"] for n in prompt.values() if n["class_type"] == "FireEditRegionSelect"]
+    assert queued == text
+    canvas.shot("in-a-subgraph")
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_with_a_finger(chromium, server, scene, renderer: str):
+    canvas = Canvas(chromium, server, vue_nodes=renderer != "classic", touch=True)
+    canvas.name = renderer
+    canvas.open()
+    graph = load_workflow(
+        NAME, FireEditLoader={"bundle": install(server)}, LoadImage={"image": server.upload_image(scene.source, "pick.png")},
+        FireEditVLMConditioning={"instruction": "remove the red apple"}, FireEditRegionDetect={"score_threshold": 0.4},
+    )  # fmt: skip
+    canvas.load(in_the_middle(graph, server.object_info()))
+    picker = Picker(canvas, int(node_of(graph, "FireEditRegionSelect")))
+    canvas.queue()
+    box = found(picker)[0]
+    canvas.page.touchscreen.tap(*picker.point(*middle(box)))
+    canvas.page.wait_for_timeout(200)
+    assert picker.state == {"picked": [0]}
+    send = canvas.page.context.new_cdp_session(canvas.page).send
+    points = [picker.point(x, y) for x, y in ((2, 2), (12, 10), (24, 20))]
+    for kind, point in zip(("touchStart", "touchMove", "touchMove", "touchEnd"), [*points, None], strict=True):
+        send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [] if point is None else [{"x": point[0], "y": point[1]}]})
+    canvas.page.wait_for_timeout(300)
+    canvas.shot("with-a-finger")
+    (drawn,) = picker.state["boxes"]
+    assert np.abs(np.array(drawn["box"]) - [2, 2, 24, 20]).max() <= 1.5 and picker.queued() == picker.text
+    canvas.page.close()
+    assert not canvas.errors, "\n".join(sorted(set(canvas.errors)))

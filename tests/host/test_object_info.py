@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from scripts.comfy_host import ComfyServer
 from scripts.make_locales import LANGUAGES, node_definitions
@@ -55,6 +58,7 @@ NODES = {
     ),
     "FireEditCompare": (["before", "after", "amplify", "mask"], ["IMAGE", "STRING"]),
     "FireEditRegionsPreview": (["image", "regions", "zoom", "mask"], ["IMAGE"]),
+    "FireEditGroundingPreview": (["image", "mask", "opacity", "zoom"], ["IMAGE"]),
 }  # fmt: skip
 
 
@@ -82,8 +86,19 @@ def test_help_page_is_complete(server: ComfyServer, node: str):
     assert page.startswith(f"# {info['display_name']}\n")
     for name in [*inputs_of(info), *info["output_name"]]:
         assert f"`{name}`" in page, f"the page of {node} does not speak of {name}"
-    path = f"/extensions/{Path(server.base / 'custom_nodes').glob('*').__next__().name}/docs/{node}.md"
-    assert server.http.get(server.url + path, timeout=30).status_code == 200
+    assert "\n## Example\n" in page and "\n## What can go wrong\n" in page
+    named = re.findall(r"`(fireedit_\w+)`", page)
+    assert all((REPO / "workflows" / f"{name}.json").is_file() for name in named), f"the page of {node} names a template that is not there"
+    folder = f"{server.url}/extensions/{Path(server.base / 'custom_nodes').glob('*').__next__().name}/docs"
+    assert server.http.get(f"{folder}/{node}.md", timeout=30).text == page
+    (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    shown = server.http.get(f"{folder}/{picture}", timeout=30)
+    assert shown.status_code == 200 and min(Image.open(io.BytesIO(shown.content)).size) > 60
+
+
+def test_every_node_stands_in_a_workflow():
+    used = {node["class_type"] for name in (REPO / "workflows" / "api").glob("*.json") for node in json.loads(name.read_text()).values()}
+    assert set(NODES) <= used
 
 
 def test_the_english_texts_are_the_nodes_own(server: ComfyServer):
