@@ -18,6 +18,8 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False, "Comfy.Graph.CanvasInfo": False,
     "Comfy.Minimap.Visible": False,
 }  # fmt: skip
+# errors of the host itself: a user without a style sheet, its registry that cannot be asked, a subgraph opened by a script
+NOT_OURS = ("404", "Content Security Policy", "listeners for graph that was never set up")
 
 
 def find_chromium() -> str | None:
@@ -58,8 +60,7 @@ class Canvas:
         self.page.on("console", self._heard)
 
     def _heard(self, message: Any) -> None:
-        # a user without a style sheet is no error of ours, nor that the host may not ask its registry about the nodes
-        if message.type == "error" and "404" not in message.text and "Content Security Policy" not in message.text:
+        if message.type == "error" and not any(words in message.text for words in NOT_OURS):
             self.errors.append(f"{message.text} {message.location}")
 
     def open(self) -> Canvas:

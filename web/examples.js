@@ -26,7 +26,7 @@ async function provide(node) {
   if (typeof name !== "string" || !OURS.test(name) || !Array.isArray(known) || known.includes(name)) return;
   if (!uploads.has(name)) uploads.set(name, upload(name));
   const stored = await uploads.get(name);
-  if (!known.includes(stored)) known.push(stored);
+  if (!known.includes(stored)) widget.options.values = [...known, stored]; // a new list, which the Nodes 2.0 renderer notices
   widget.value = stored;
   widget.callback?.(stored); // shows it on the node
   node.graph?.setDirtyCanvas(true, true);

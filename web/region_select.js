@@ -111,7 +111,8 @@ class Picker {
     if (!output?.fireedit_regions) return;
     this.found = JSON.parse(output.fireedit_regions[0]);
     this.meant = null;
-    this.node.properties.fireedit_regions = output.fireedit_regions[0]; // a reloaded workflow shows them at once
+    // a reloaded workflow shows them at once, as long as it is about the same picture
+    Object.assign(this.node.properties, { fireedit_regions: output.fireedit_regions[0], fireedit_source: upstreamPicture(this.node) });
     this.show(output.fireedit_picture?.[0]);
     this.render();
   }
@@ -122,6 +123,19 @@ class Picker {
     const match = this.entries().map((e) => scores[boxes.findIndex((b) => near(b, e.box))]);
     if (!match.some((s) => s !== undefined)) return;
     this.meant = match;
+    this.render();
+  }
+
+  /** Another picture was chosen in front of the node: it is shown, and the regions of the one before are not. */
+  looked() {
+    const now = upstreamPicture(this.node), { fireedit_source: source } = this.node.properties;
+    if (!now || now === this.seen) return;
+    this.seen = now;
+    if (source && source !== now) {
+      this.found = { size: null, boxes: [], scores: [], labels: [] };
+      this.natural = this.meant = null;
+    }
+    this.show();
     this.render();
   }
 
@@ -156,6 +170,7 @@ class Picker {
       if (!this.found.size && !this.natural) {
         const probe = new Image();
         probe.onload = () => { this.natural = [probe.naturalWidth, probe.naturalHeight]; this.render(); };
+        probe.onerror = () => { this.seen = null; }; // still on its way to the server
         probe.src = this.url;
       }
       image.style.pointerEvents = "none";
@@ -367,6 +382,8 @@ app.registerExtension({
       const { boxes, scores } = JSON.parse(said[0]);
       for (const node of nodesOf(app.graph)) node.fireeditPicker?.understood(boxes, scores);
     });
+    // sent after every change of a graph: the file on a Load Image may be another one
+    api.addEventListener("graphChanged", () => { for (const node of nodesOf(app.graph)) node.fireeditPicker?.looked(); });
   },
 
   nodeCreated(node) {

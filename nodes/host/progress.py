@@ -15,9 +15,12 @@ _STAGE: ContextVar[str] = ContextVar("fireedit_stage", default="")
 
 
 def say(text: str) -> None:
-    """Show a line on the running node, in place of the one before; nothing happens where no server listens."""
+    """Show a line on the running node, in place of the one before; nothing happens where no server listens, or in a subgraph.
+
+    The front end (1.32.9) takes the last part of an id such as "12:3" for a subgraph too, and throws an error instead of showing the line.
+    """
     server, context = running_server(), get_executing_context()
-    if server is not None and context is not None:
+    if server is not None and context is not None and ":" not in str(context.node_id):
         server.send_progress_text(_STAGE.get() + text, context.node_id, server.client_id)
 
 

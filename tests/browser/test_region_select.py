@@ -134,6 +134,24 @@ def test_pick_draw_resize_name_and_undo(picker: Picker, scene):
     picker.canvas.shot("after-a-run")
 
 
+def test_another_picture_is_shown_at_once_without_the_old_regions(picker: Picker):
+    canvas = picker.canvas
+    picker.click(5, 5)
+    canvas.queue()
+    assert found(picker) and picker.regions().count() >= 2
+    other = canvas.server.upload_image(np.full((40, 80, 3), 90, np.uint8), "other.png")
+    canvas.run(
+        """(name) => { const w = app.graph.nodes.find((n) => n.type === 'LoadImage').widgets[0];
+        w.options.values = [...w.options.values, name]; w.value = name; w.callback?.(name);
+        app.extensionManager.workflow.activeWorkflow.changeTracker.checkState(); }""",
+        other,
+    )
+    shown = picker.page.locator(".fireedit-picker svg image")
+    picker.page.wait_for_function("() => document.querySelector('.fireedit-picker svg image')?.getAttribute('href').includes('other.png')")
+    assert picker.regions().count() == 0 and shown.count() == 1
+    picker.page.wait_for_function("() => document.querySelector('.fireedit-picker svg').getAttribute('viewBox') === '0 0 80 40'")
+
+
 def test_keyboard(picker: Picker):
     picker.canvas.queue()
     box = found(picker)[0]

@@ -42,6 +42,7 @@ def test_a_template_opens_runs_and_shows(canvas: Canvas, name: str):
     wanted = [node["widgets_values"][0] for node in flow["nodes"] if node["type"] == "LoadImage"]
     assert canvas.run("() => app.graph.nodes.filter((n) => n.type === 'LoadImage').map((n) => n.widgets[0].value)") == wanted
     canvas.page.wait_for_function("() => app.graph.nodes.every((n) => n.type !== 'LoadImage' || n.imgs?.[0]?.naturalWidth === 128)")
+    assert canvas.page.get_by_text("Select image").count() == 0  # what Nodes 2.0 writes for a file that it does not know
     canvas.queue()
     save = canvas.run("() => app.graph.nodes.find((n) => n.type === 'SaveImage').id")
     canvas.page.wait_for_function("(id) => app.nodeOutputs[id]?.images?.length > 0", arg=save, timeout=30_000)
