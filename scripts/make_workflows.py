@@ -22,17 +22,17 @@ NOTE = "note"  # stands for the note on the canvas, which is no node of the API 
 
 # node id -> x, y, width, height; columns from left to right, one screen of 1920 x 1080 at full size
 _COMMON = {
-    "1": (20, 40, 300, 330), "2": (20, 440, 300, 110),
+    "1": (20, 40, 300, 380), "2": (20, 500, 300, 110),
     "3": (350, 40, 270, 220), "4": (350, 320, 270, 130),
     "5": (650, 40, 370, 330), "6": (650, 440, 370, 230),
 }  # fmt: skip
 LAYOUTS = {
     "fireedit_edit": _COMMON
-    | {NOTE: (20, 600, 300, 310), "7": (1050, 40, 300, 480),
-       "8": (1380, 40, 340, 380), "9": (1380, 490, 340, 480), "10": (1050, 560, 300, 410)},
+    | {NOTE: (20, 670, 300, 300), "7": (1050, 40, 300, 480),
+       "8": (1380, 40, 340, 380), "9": (1380, 490, 340, 480), "10": (350, 520, 270, 450)},
     "fireedit_stock_sampler": _COMMON
     | {
-        NOTE: (20, 600, 300, 260),
+        NOTE: (20, 670, 300, 260),
         "7": (1050, 40, 270, 180), "8": (1050, 290, 270, 90), "9": (1050, 450, 270, 60), "10": (1050, 580, 270, 110),
         "11": (1350, 40, 250, 110), "12": (1350, 220, 250, 50), "13": (1630, 40, 290, 330), "14": (1630, 440, 290, 380),
     },
@@ -59,7 +59,7 @@ def height_of(kind: str, info: dict[str, Any]) -> int:
     for spec in filter(is_widget, specs):
         options = spec[1] if len(spec) > 1 else {}
         height += 90 if options.get("multiline") else 26
-        height += 26 * bool(options.get("control_after_generate")) + 190 * bool(options.get("image_upload"))
+        height += 26 * bool(options.get("control_after_generate")) + 240 * bool(options.get("image_upload"))
     return height
 
 
