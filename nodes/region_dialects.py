@@ -15,7 +15,7 @@ from .detection import check_regions
 from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
-from .pictures import batch_text, size_of, to_core
+from .pictures import batch_text, check_mask, size_of, to_core
 from .types import BoundingBoxType, RegionsType
 
 FROM_MASK, FROM_SEGS, FROM_BBOX = "FireEdit Regions from Mask", "FireEdit Regions from SEGS", "FireEdit Regions from BBOX"
@@ -44,13 +44,21 @@ class FireEditRegionsFromMask(io.ComfyNode):
                 ),
                 io.Int.Input("min_area", default=16, min=1, max=1_000_000, tooltip="Parts of fewer pixels are left out."),
                 io.String.Input("label", default="object", tooltip="The name that the regions get."),
+                io.Image.Input(
+                    "image", optional=True,
+                    tooltip="The picture that the mask belongs to. Needed where there may be none: Load Image gives a small black mask "
+                    "for a picture without transparency, which then counts as no region.",
+                ),
             ],
             outputs=[RegionsType.Output(display_name="regions", tooltip=_MADE_TOOLTIP)],
         )
 
     @classmethod
-    def execute(cls, mask, threshold, min_area, label) -> io.NodeOutput:
-        """One set of regions per mask."""
+    def execute(cls, mask, threshold, min_area, label, image=None) -> io.NodeOutput:
+        """One set of regions per mask; with a picture, per picture."""
+        if image is not None:
+            pictures = to_core(image, FROM_MASK)
+            mask = check_mask(mask, pictures, FROM_MASK) if bool(mask.any()) else torch.zeros_like(pictures[:, 0])
         with named(FROM_MASK):
             made = dialects.from_mask(mask, threshold, min_area, label.strip() or "object")
         return io.NodeOutput(made, ui=progress.report(describe(made)))

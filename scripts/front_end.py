@@ -95,6 +95,9 @@ class Canvas:
                 raise TimeoutError(f"the server was not done after {timeout:g} s")
             self.page.wait_for_timeout(200)
         self.page.wait_for_timeout(500)
+        last = list(self.server.history().values())[-1]
+        if last["status"]["status_str"] != "success":
+            raise RuntimeError(f"the run ended with {last['status']}")
 
     def _busy(self) -> bool:
         queue = self.server.get("/queue")

@@ -26,7 +26,7 @@ NODES = {
         ["regions", "labels", "min_score", "min_area", "max_area", "numbers", "top"], ["REGIONS", "REGIONS"],
     ),
     "FireEditRegionsMerge": (["regions_a", "regions_b", "iou_threshold"], ["REGIONS"]),
-    "FireEditRegionsFromMask": (["mask", "threshold", "min_area", "label"], ["REGIONS"]),
+    "FireEditRegionsFromMask": (["mask", "threshold", "min_area", "label", "image"], ["REGIONS"]),
     "FireEditRegionsFromSEGS": (["segs", "image"], ["REGIONS"]),
     "FireEditRegionsFromBBox": (["bbox", "image", "layout"], ["REGIONS"]),
     "FireEditRegionsToMask": (["regions", "masks", "feather"], ["MASK"]),

@@ -42,6 +42,19 @@ def test_masks_there_and_back():
         assert nodes.FireEditRegionsToMask.execute(empty, way, 3)[0].sum() == 0
 
 
+def test_no_mask_is_no_region(images):
+    """Load Image gives (1, 64, 64) zeros for a picture of any size without transparency."""
+    wide = torch.nn.functional.pad(images, (0, 0, 0, 30))
+    none = nodes.FireEditRegionsFromMask.execute(torch.zeros(1, 64, 64), 0.5, 4, "thing", wide)[0]
+    assert [len(one) for one in none] == [0, 0] and none[0].image_size == (SIZE, SIZE + 30)
+    painted = torch.zeros(1, SIZE, SIZE + 30)
+    painted[:, 4:20, 60:80] = 1
+    both = nodes.FireEditRegionsFromMask.execute(painted, 0.5, 4, "thing", wide)[0]
+    assert boxes(both) == [[[60, 4, 80, 20]]] * 2
+    with pytest.raises(FireEditNodeError, match="mask has shape"):
+        nodes.FireEditRegionsFromMask.execute(torch.ones(1, 64, 64), 0.5, 4, "thing", wide)
+
+
 def test_segs_there_and_back(images):
     segs = nodes.FireEditRegionsToSEGS.execute(two(), 1.5, images)[0]
     assert [len(items) for _, items in segs] == [2, 1] and segs[0][0] == (SIZE, SIZE)
