@@ -9,9 +9,9 @@ const NODE = "FireEditApply";
 const MOST = 2; // the largest strength of the widgets
 const COLOURS = { tati: "#ffde46", hvca: "#5a9bff" };
 const STYLE = `
-.fireedit-schedule { width: 100%; height: 100%; min-height: 84px; box-sizing: border-box; display: flex; flex-direction: column;
+.fireedit-schedule { width: 100%; height: 84px; box-sizing: border-box; display: flex; flex-direction: column;
   background: #1116; border-radius: 4px; padding: 4px 6px; font: 11px sans-serif; color: var(--input-text, #ddd); }
-.fireedit-schedule svg { flex: 1; min-height: 0; width: 100%; }
+.fireedit-schedule svg { flex: none; height: 58px; width: 100%; }
 .fireedit-schedule .said { flex: none; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; opacity: .8; }
 `;
 

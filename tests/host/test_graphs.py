@@ -135,11 +135,14 @@ def node_of_save(graph: dict, prefix: str) -> str:
 
 def test_batch_of_pictures_with_one_instruction(server: ComfyServer, bundle: str):
     graph = prepared(server, "fireedit_batch", bundle)
+    graph[node_of(graph, "FireEditVLMConditioning")]["inputs"]["instruction"] = INSTRUCTION
     first, second = [k for k, n in graph.items() if n["class_type"] == "LoadImage"]
     graph[second]["inputs"]["image"] = server.upload_image(picture(60, 52, seed=9), "graph-9.png")
     both = saved(server, graph)
     assert len(both) == 2 and not np.array_equal(*both)
-    single = saved(server, prepared(server, "fireedit_edit", bundle))[0]
+    alone = prepared(server, "fireedit_edit", bundle)
+    alone[node_of(alone, "FireEditVLMConditioning")]["inputs"]["instruction"] = INSTRUCTION
+    single = saved(server, alone)[0]
     assert np.abs(both[0].astype(int) - single).max() <= 1  # of 255: the first of a batch has the noise of a single one
 
 

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nodes show by themselves: the curve on FireEdit Apply, and words while they run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.browser.conftest import Canvas
+from tests.host.small import REPO
+
+SET = """([type, name, value]) => { const w = app.graph.nodes.find((n) => n.type === type).widgets.find((w) => w.name === name);
+  w.value = value; w.callback?.(value); app.extensionManager.workflow.activeWorkflow.changeTracker.checkState(); }"""
+
+
+@pytest.fixture
+def edit(canvas: Canvas) -> Canvas:
+    canvas.load(json.loads((REPO / "workflows" / "fireedit_edit.json").read_text(encoding="utf-8")), "fireedit_edit")
+    return canvas
+
+
+def said(canvas: Canvas, wanted: str) -> None:
+    """Wait until the curve says it."""
+    canvas.page.wait_for_function(
+        "(wanted) => document.querySelector('.fireedit-schedule .said')?.textContent.includes(wanted)", arg=wanted, timeout=10_000
+    )
+
+
+def bars(canvas: Canvas, which: str) -> int:
+    return canvas.run("(c) => (document.querySelector(`.fireedit-schedule path.${c}`).getAttribute('d').match(/M/g) ?? []).length", which)
+
+
+def test_the_curve_follows_the_widgets_and_the_sampler(edit: Canvas):
+    said(edit, "TATI 1.00, HVCA 1.00 in 20 of 20 steps (simple)")
+    assert bars(edit, "tati") == bars(edit, "hvca") == 20
+    edit.run(SET, ["FireEditApply", "end_percent", 0.5])
+    said(edit, "in 10 of 20 steps")
+    assert bars(edit, "tati") == 10
+    edit.run(SET, ["FireEditApply", "tati_strength", 0.25])
+    said(edit, "TATI 0.25, HVCA 1.00")
+    edit.run(SET, ["FireEditSample", "scheduler", "karras"])
+    said(edit, "steps (karras)")
+    assert "in 10 of 20" not in edit.run("() => document.querySelector('.fireedit-schedule .said').textContent")
+    edit.run(SET, ["FireEditSample", "steps", 7])
+    said(edit, "of 7 steps")
+    edit.shot("curve")
+    edit.run("() => app.graph.nodes.find((n) => n.type === 'FireEditSample').disconnectInput(0)")
+    said(edit, "no sampler yet")
+
+
+def test_a_run_is_told_on_the_nodes(edit: Canvas):
+    heard = "() => { window.__said = []; app.api.addEventListener('progress_text', (e) => window.__said.push(e.detail.text)); }"
+    edit.run(heard)
+    edit.run(SET, ["FireEditSample", "steps", 2])
+    edit.view(0.6, (150, 150))  # all nodes on the screen
+    edit.server.free()  # nothing comes out of the host's cache
+    edit.page.wait_for_timeout(1000)
+    edit.queue()
+    lines = edit.run("() => window.__said")
+    wanted = (
+        "looking for regions", "reading the picture", "reading the instruction", "encoding the source picture",
+        "editing 1 picture, 2 steps",
+    )  # fmt: skip
+    places = [lines.index(line) for line in wanted]
+    assert places == sorted(places) and "decoding" in lines and any("outside" in line for line in lines)
+    edit.shot("words")
+    for text in ("region tokens,", "most likely region"):
+        assert edit.page.get_by_text(text).count() >= 1, text
+    if edit.name == "classic":  # Nodes 2.0 shows the live preview in the place of the words
+        assert edit.page.get_by_text("inside the mask").count() >= 1
+    assert edit.run("() => document.querySelector('.fireedit-schedule').offsetHeight") < 100
