@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Synthetic before/after pairs (DESIGN.md D11): exact edits of scenes made of sprites."""
+"""Samples to train and measure on: synthetic scenes with exact edits (DESIGN.md D11), and public datasets (formats/)."""
 
-from .sample import EDIT_TYPES, EditSample
+from .sample import EDIT_TYPES, EditSample, SceneSample
 from .scenes import SPLITS, SceneGenerator
 from .sprites import SpriteError, Sprites
 from .world import RICH_WORLD, WORLD, WORLDS, World, vocabulary
@@ -14,6 +14,7 @@ __all__ = [
     "WORLDS",
     "EditSample",
     "SceneGenerator",
+    "SceneSample",
     "SpriteError",
     "Sprites",
     "World",

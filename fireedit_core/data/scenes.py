@@ -14,7 +14,7 @@ import numpy as np
 
 from .backgrounds import paint
 from .referring import RICH_WAYS, rich_phrases
-from .sample import EditSample
+from .sample import SceneSample
 from .sprites import Rendered, Sprites
 from .world import WORLD, World, article, caption, referring_phrases, where_words
 
@@ -119,18 +119,18 @@ class SceneGenerator:
         self._sizes, self._all_sizes = world.sizes(), set(world.all_sizes())
         self._painted: dict[tuple[str, int], np.ndarray] = {}
 
-    def __iter__(self) -> Iterator[EditSample]:
+    def __iter__(self) -> Iterator[SceneSample]:
         """Endless, from index 0."""
         index = 0
         while True:
             yield self.sample(index)
             index += 1
 
-    def sample(self, index: int) -> EditSample:
+    def sample(self, index: int) -> SceneSample:
         """Pair number ``index`` (>= 0). Raises ValueError where this world leaves no room for any such edit."""
         return self._first(index)[0]
 
-    def _first(self, index: int) -> tuple[EditSample, _Scene]:
+    def _first(self, index: int) -> tuple[SceneSample, _Scene]:
         """Sample number `index`, and the scene that its target shows."""
         if index < 0:
             raise ValueError(f"SceneGenerator.sample: index must be 0 or more, got {index}.")
@@ -148,7 +148,7 @@ class SceneGenerator:
 
     # -- drawing a scene ------------------------------------------------------------------------------------------
 
-    def _attempt(self, draw: _Random, kind: str, change: str, index: int) -> tuple[EditSample, _Scene] | None:
+    def _attempt(self, draw: _Random, kind: str, change: str, index: int) -> tuple[SceneSample, _Scene] | None:
         world = self.world
         count = draw.weighted(world.count_weights)
         mode = draw.weighted(world.twin_modes) if draw.unit() < world.twin_share else ""
@@ -175,7 +175,7 @@ class SceneGenerator:
     def _edited(
         self, draw: _Random, kind: str, change: str, scene: _Scene, target: int, mode: str, about_unseen: bool, index: int,
         turn: int = 0,
-    ) -> tuple[EditSample, _Scene] | None:  # fmt: skip
+    ) -> tuple[SceneSample, _Scene] | None:  # fmt: skip
         """One edit of a scene and the scene afterwards; None where the target has no name or the edit no room."""
         items, how, phrase = scene.items, "", ""
         if kind != "background":
@@ -193,7 +193,7 @@ class SceneGenerator:
         after = (edit.background, 0) if edit.background else (scene.background, scene.variant)
         return sample, _Scene(edit.after, *after)
 
-    def turns(self, index: int, count: int = 4) -> list[EditSample]:
+    def turns(self, index: int, count: int = 4) -> list[SceneSample]:
         """`count` edits one after the other; each starts from the picture that the one before has made, bit for bit.
 
         The first is `sample(index)`. Raises ValueError as `sample` does.
@@ -400,7 +400,7 @@ class SceneGenerator:
         edit: Edit,
         phrase: str,
         how: str,
-    ) -> EditSample:
+    ) -> SceneSample:
         size = self.world.image_size
         boxes = [self._box(item) for item in items]
         after, after_variant = (edit.background, 0) if edit.background else (background, variant)
@@ -422,7 +422,7 @@ class SceneGenerator:
             for plane, item, (x0, y0, x1, y1) in zip(object_masks, items, boxes, strict=True):
                 plane[y0:y1, x0:x1] = self._sprite(item).footprint
         labels = tuple(item.noun for item in items)
-        return EditSample(
+        return SceneSample(
             id=f"{self.world.name}-{self.split}-{self.seed}-{index:08d}",
             source=self._draw(items, background, variant),
             target=self._draw(edit.after, after, after_variant),

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from ..blur import gaussian_blur
-from ..data import EDIT_TYPES, WORLD, EditSample, World
+from ..data import EDIT_TYPES, WORLD, SceneSample, World
 from ..diffusion.pipeline import FireEditPipeline
 from .judge import SceneJudge, judge_edit
 from .scenes import Scenes, autoencoder_floor, batches, to_arrays, to_tensor
@@ -19,7 +19,7 @@ from .summary import markdown_table
 HAZE = 3.0  # blur of the edited area in pixels: colours and place are right, and no thing is left
 
 
-def haze(sample: EditSample, _: np.ndarray) -> np.ndarray:
+def haze(sample: SceneSample, _: np.ndarray) -> np.ndarray:
     """The target, its edited area blurred to haze: what is there, or where something is to go, what was there."""
     target = sample.target / 255.0
     thing = sample.source / 255.0 if sample.edit_type == "remove" else target
@@ -27,19 +27,19 @@ def haze(sample: EditSample, _: np.ndarray) -> np.ndarray:
     return np.where(sample.mask[..., None], soft, target)
 
 
-def ghost(sample: EditSample, _: np.ndarray) -> np.ndarray:
+def ghost(sample: SceneSample, _: np.ndarray) -> np.ndarray:
     """Half source, half target inside the mask: the edit stopped half-way."""
     return np.where(sample.mask[..., None], 0.5 * sample.source / 255.0 + 0.5 * sample.target / 255.0, sample.target / 255.0)
 
 
-def flat(sample: EditSample, _: np.ndarray) -> np.ndarray:
+def flat(sample: SceneSample, _: np.ndarray) -> np.ndarray:
     """The edited area in the mean colour of the right answer."""
     target = sample.target / 255.0
     return np.where(sample.mask[..., None], target[sample.mask].mean(0), target)
 
 
 # What is judged, and whether it ought to pass.
-ANSWERS: dict[str, tuple[bool, Callable[[EditSample, np.ndarray], np.ndarray]]] = {
+ANSWERS: dict[str, tuple[bool, Callable[[SceneSample, np.ndarray], np.ndarray]]] = {
     "the target": (True, lambda sample, decoded: sample.target),
     "the target through the autoencoder": (True, lambda sample, decoded: decoded),
     "the untouched source": (False, lambda sample, decoded: sample.source),

@@ -18,7 +18,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..data import EditSample
+from ..data import SceneSample
 
 JUDGE = Path(__file__).resolve().parents[2] / "models" / "judge"
 NOTHING, SMUDGE, NATIVE = "nothing", "smudge", ""
@@ -118,7 +118,7 @@ class Verdict:
         return {"success": self.success, "right": self.right, "close": self.close, "same": self.same}
 
 
-def judge_edit(judge: SceneJudge, sample: EditSample, edit: np.ndarray) -> Verdict:
+def judge_edit(judge: SceneJudge, sample: SceneSample, edit: np.ndarray) -> Verdict:
     """Judge an edited picture (H, W, 3), uint8 or float on 0..1, against its pair."""
     picture, target = unit(edit), unit(sample.target)
     wanted = wanted_thing(sample)
@@ -136,7 +136,7 @@ def judge_edit(judge: SceneJudge, sample: EditSample, edit: np.ndarray) -> Verdi
     return Verdict(bool(right), bool(close), bool(same), psnr)
 
 
-def wanted_thing(sample: EditSample) -> tuple[str, str, tuple] | None:
+def wanted_thing(sample: SceneSample) -> tuple[str, str, tuple] | None:
     """(noun, colour, box) that must stand in the edited picture; NOTHING for a removal, None for a background."""
     if sample.edit_type == "background":
         return None

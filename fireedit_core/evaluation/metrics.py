@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from ..data import EditSample
+from ..data import SceneSample
 from ..regions.record import Regions
 from ..regions.suppression import box_iou
 from .judge import SceneJudge, inside_psnr, judge_edit, unit
@@ -63,7 +63,7 @@ class EditScore:
 
 
 def score_edit(
-    sample: EditSample, edit: np.ndarray, regions: Regions | None = None, index: int = 0, unedited: np.ndarray | None = None,
+    sample: SceneSample, edit: np.ndarray, regions: Regions | None = None, index: int = 0, unedited: np.ndarray | None = None,
     judge: SceneJudge | None = None,
 ) -> EditScore:  # fmt: skip
     """Score an edited picture (H, W, 3), uint8 or float on 0..1, against its pair.
@@ -112,13 +112,13 @@ def outside_change(source: np.ndarray, edit: np.ndarray, mask: np.ndarray) -> fl
     return float(np.abs(edit - source)[outside].mean()) if outside.any() else 0.0
 
 
-def bystanders(sample: EditSample) -> list[int]:
+def bystanders(sample: SceneSample) -> list[int]:
     """Indices of the objects that the edit leaves alone: all for a background and for an added object."""
     spared = sample.target_index if sample.edit_type not in ("background", "add") else -1
     return [i for i in range(len(sample.boxes)) if i != spared]
 
 
-def bystanders_intact(sample: EditSample, change: np.ndarray) -> bool:
+def bystanders_intact(sample: SceneSample, change: np.ndarray) -> bool:
     """Whether the mean of change (H, W) inside each bystander's box, without the edit mask, is at most INTACT_CHANGE."""
     for i in bystanders(sample):
         x0, y0, x1, y1 = sample.boxes[i].astype(int)
@@ -128,14 +128,14 @@ def bystanders_intact(sample: EditSample, change: np.ndarray) -> bool:
     return True
 
 
-def grounding_group(sample: EditSample) -> str:
+def grounding_group(sample: SceneSample) -> str:
     """One of GROUNDING_GROUPS."""
     if sample.target_index < 0:
         return "none"
     return "twins" if sample.twins else "single"
 
 
-def grounding_hit(sample: EditSample, regions: Regions) -> bool:
+def grounding_hit(sample: SceneSample, regions: Regions) -> bool:
     """Top-1: the best-scored region lies on the referred object; where none is referred to, no region is preferred."""
     if sample.target_index < 0:
         return float(regions.scores.sum()) < NO_REGION_SCORE

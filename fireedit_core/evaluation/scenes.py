@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..checkpoints.bundle import COMPONENTS, LORA
-from ..data import EDIT_TYPES, WORLD, EditSample, SceneGenerator, Sprites, World
+from ..data import EDIT_TYPES, WORLD, SceneGenerator, SceneSample, Sprites, World
 from ..diffusion.compositing import WorkingSize
 from ..diffusion.pipeline import FireEditPipeline, decode_latents, encode_latents
 from ..regions.record import Regions
@@ -83,7 +83,7 @@ class Scenes:
     def __len__(self) -> int:
         return self.each * len(self.kinds or EDIT_TYPES) if self.each else self.count
 
-    def draw(self, world: World = WORLD) -> Iterator[tuple[int, EditSample]]:
+    def draw(self, world: World = WORLD) -> Iterator[tuple[int, SceneSample]]:
         """(index, scene) one after the other; always the same ones."""
         sprites = Sprites.for_world(world)
         make = lambda w: SceneGenerator(w, sprites, self.split, self.seed, masks=False)  # noqa: E731
@@ -114,7 +114,7 @@ def scene_noise(pipe: FireEditPipeline, size: tuple[int, int], seed: int, indice
 
 
 def edit_scenes(
-    pipe: FireEditPipeline, samples: Sequence[EditSample], indices: Sequence[int], seed: int, settings: Settings,
+    pipe: FireEditPipeline, samples: Sequence[SceneSample], indices: Sequence[int], seed: int, settings: Settings,
     regions: list[Regions] | None = None,
 ) -> tuple[Tensor, list[Regions]]:  # fmt: skip
     """Edit scenes of one size: pictures (B, 3, H, W) on 0..1, and the regions with the probability of being meant."""
@@ -151,9 +151,9 @@ def to_arrays(pictures: Tensor) -> np.ndarray:
     return pictures.clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
 
 
-def batches(items: Iterator[tuple[int, EditSample]], size: int) -> Iterator[list[tuple[int, EditSample]]]:
+def batches(items: Iterator[tuple[int, SceneSample]], size: int) -> Iterator[list[tuple[int, SceneSample]]]:
     """Lists of `size` items, the last one shorter."""
-    batch: list[tuple[int, EditSample]] = []
+    batch: list[tuple[int, SceneSample]] = []
     for item in items:
         batch.append(item)
         if len(batch) == size:

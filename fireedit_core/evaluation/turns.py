@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..data import WORLD, EditSample, SceneGenerator, Sprites, World
+from ..data import WORLD, SceneGenerator, SceneSample, Sprites, World
 from ..diffusion.compositing import edit_mask, next_source
 from ..diffusion.pipeline import FireEditPipeline
 from . import summary
@@ -26,7 +26,7 @@ from .scenes import Scenes, Settings, batches, scene_noise, to_arrays, to_tensor
 WAYS = ("kept", "chained")
 
 
-def draw_turns(scenes: Scenes, count: int, world: World = WORLD) -> Iterator[tuple[int, list[EditSample]]]:
+def draw_turns(scenes: Scenes, count: int, world: World = WORLD) -> Iterator[tuple[int, list[SceneSample]]]:
     """(index, `count` samples that follow each other) of scenes 0..N-1 of the mixture."""
     weights = {k: v for k, v in world.edit_weights.items() if not scenes.kinds or k in scenes.kinds}
     generator = SceneGenerator(world.only(**weights), Sprites.for_world(world), scenes.split, scenes.seed, masks=False)
@@ -74,7 +74,7 @@ def evaluate_turns(
 
 
 def _score(
-    into: dict[str, list], samples: Sequence[EditSample], first: Sequence[EditSample], edits: np.ndarray,
+    into: dict[str, list], samples: Sequence[SceneSample], first: Sequence[SceneSample], edits: np.ndarray,
     outside: Sequence[np.ndarray], judge: SceneJudge | None,
 ) -> None:  # fmt: skip
     for sample, start, edit, free in zip(samples, first, edits, outside, strict=True):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data import EDIT_TYPES, EditSample, World
+from ..data import EDIT_TYPES, SceneSample, World
 from ..data.referring import RICH_WAYS
 from .loop import to_tensor
 
@@ -60,7 +60,7 @@ class SceneBatch:
     labels: SceneLabels
 
 
-def collate(samples: list[EditSample], world: World, jitter: float = 0.04, shuffle: bool = True) -> SceneBatch:
+def collate(samples: list[SceneSample], world: World, jitter: float = 0.04, shuffle: bool = True) -> SceneBatch:
     """Tensors of a list of samples.
 
     Args:

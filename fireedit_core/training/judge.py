@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..blur import gaussian_blur
 from ..checkpoints.portable import make_portable
-from ..data import WORLD, EditSample, SceneGenerator, Sprites, World
+from ..data import WORLD, SceneGenerator, SceneSample, Sprites, World
 from ..evaluation.judge import JUDGE, NATIVE, NOTHING, SMUDGE, SceneJudge, crops
 from .loop import StageConfig, TrainingStage
 
@@ -63,7 +63,7 @@ class JudgeCrops:
         return torch.cat(seen), torch.tensor(nouns), torch.tensor(colours)
 
 
-def free_boxes(sample: EditSample, rng: np.random.Generator, count: int = 2) -> list[tuple[int, int, int, int]]:
+def free_boxes(sample: SceneSample, rng: np.random.Generator, count: int = 2) -> list[tuple[int, int, int, int]]:
     """Up to `count` random boxes of a target that touch no object; among them the old place of a removed one."""
     size = sample.target.shape[0]
     taken = [box for *_, box in sample.meta["target_objects"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fireedit_core.data import WORLD, EditSample, SceneGenerator, Sprites
+from fireedit_core.data import WORLD, SceneGenerator, SceneSample, Sprites
 
 
 @pytest.fixture(scope="session")
@@ -14,12 +14,12 @@ def sprites() -> Sprites:
 
 
 @pytest.fixture(scope="session")
-def train(sprites: Sprites) -> list[EditSample]:
+def train(sprites: Sprites) -> list[SceneSample]:
     generator = SceneGenerator(WORLD, sprites, "train", seed=3)
     return [generator.sample(i) for i in range(500)]
 
 
 @pytest.fixture(scope="session")
-def heldout(sprites: Sprites) -> list[EditSample]:
+def heldout(sprites: Sprites) -> list[SceneSample]:
     generator = SceneGenerator(WORLD, sprites, "heldout", seed=3)
     return [generator.sample(i) for i in range(150)]

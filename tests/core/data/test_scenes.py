@@ -11,14 +11,14 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fireedit_core.data import EDIT_TYPES, SPLITS, WORLD, EditSample, SceneGenerator, Sprites, vocabulary
+from fireedit_core.data import EDIT_TYPES, SPLITS, WORLD, SceneGenerator, SceneSample, Sprites, vocabulary
 
 
-def same(a: EditSample, b: EditSample) -> bool:
+def same(a: SceneSample, b: SceneSample) -> bool:
     return a.instruction == b.instruction and np.array_equal(a.source, b.source) and np.array_equal(a.target, b.target)
 
 
-def test_a_sample_depends_on_its_index_alone(sprites: Sprites, train: list[EditSample]) -> None:
+def test_a_sample_depends_on_its_index_alone(sprites: Sprites, train: list[SceneSample]) -> None:
     fresh = SceneGenerator(WORLD, Sprites.for_world(WORLD), "train", seed=3)
     assert all(same(fresh.sample(i), train[i]) for i in (77, 5, 301))
     assert all(same(a, b) for a, b in zip(islice(fresh, 4), train, strict=False))
@@ -34,7 +34,7 @@ def test_seeds_and_splits_give_other_pictures(sprites: Sprites) -> None:
     assert len(set(seen)) == len(seen)
 
 
-def test_shapes_and_types(train: list[EditSample]) -> None:
+def test_shapes_and_types(train: list[SceneSample]) -> None:
     size = WORLD.image_size
     for pair in train:
         count = len(pair.labels)
@@ -46,7 +46,7 @@ def test_shapes_and_types(train: list[EditSample]) -> None:
         assert (pair.target_index == -1) == (pair.edit_type == "background")
 
 
-def test_all_edit_types_come_at_their_weights(train: list[EditSample]) -> None:
+def test_all_edit_types_come_at_their_weights(train: list[SceneSample]) -> None:
     counts = Counter(pair.edit_type for pair in train)
     assert set(counts) == set(EDIT_TYPES)
     for kind, weight in WORLD.edit_weights.items():
@@ -57,7 +57,7 @@ def test_all_edit_types_come_at_their_weights(train: list[EditSample]) -> None:
     assert 0.3 < np.mean(tinted) < 0.55
 
 
-def test_outside_the_mask_nothing_changes_and_inside_it_does(train: list[EditSample]) -> None:
+def test_outside_the_mask_nothing_changes_and_inside_it_does(train: list[SceneSample]) -> None:
     for pair in train:
         changed = (pair.source != pair.target).any(-1)
         assert not (changed & ~pair.mask).any(), pair.instruction
@@ -68,7 +68,7 @@ def test_outside_the_mask_nothing_changes_and_inside_it_does(train: list[EditSam
         assert not (pair.mask & ~inside).any()
 
 
-def test_boxes_are_tight_inside_and_apart(train: list[EditSample]) -> None:
+def test_boxes_are_tight_inside_and_apart(train: list[SceneSample]) -> None:
     for pair in train:
         for box, mask in zip(pair.boxes, pair.object_masks, strict=True):
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -82,7 +82,7 @@ def test_boxes_are_tight_inside_and_apart(train: list[EditSample]) -> None:
         assert np.min(after, initial=WORLD.border) >= WORLD.border
 
 
-def test_the_phrase_fits_one_object_only(train: list[EditSample]) -> None:
+def test_the_phrase_fits_one_object_only(train: list[SceneSample]) -> None:
     used = Counter()
     for pair in (p for p in train if p.target_index >= 0):
         i, how = pair.target_index, pair.meta["referred_by"]
@@ -115,7 +115,7 @@ def test_bigger_is_as_frequent_as_smaller(sprites: Sprites) -> None:
     assert 0.38 < share < 0.62
 
 
-def test_edits_do_what_they_say(train: list[EditSample]) -> None:
+def test_edits_do_what_they_say(train: list[SceneSample]) -> None:
     for pair in train:
         before = [(n, c, tuple(b.astype(int))) for n, c, b in zip(pair.labels, pair.colours, pair.boxes, strict=True)]
         after = [(n, c, tuple(b)) for n, c, b in pair.meta["target_objects"]]
@@ -142,7 +142,7 @@ def test_edits_do_what_they_say(train: list[EditSample]) -> None:
             assert gaps[pair.meta["detail"]] == WORLD.add_gap and new[0][0] == pair.edit_noun
 
 
-def test_heldout_classes_stay_out_of_training(train: list[EditSample], heldout: list[EditSample]) -> None:
+def test_heldout_classes_stay_out_of_training(train: list[SceneSample], heldout: list[SceneSample]) -> None:
     unseen = set(WORLD.heldout)
     for pair in train:
         assert not unseen & {*pair.labels, pair.edit_noun}
@@ -160,7 +160,7 @@ def test_unseen_targets_are_called_by_the_generic_noun(sprites: Sprites) -> None
         assert set(pair.instruction.split()) <= set(vocabulary(world))
 
 
-def test_vocabulary_covers_every_word(train: list[EditSample], heldout: list[EditSample]) -> None:
+def test_vocabulary_covers_every_word(train: list[SceneSample], heldout: list[SceneSample]) -> None:
     words = vocabulary(WORLD)
     assert words == sorted(set(words))
     for pair in train:
@@ -183,7 +183,7 @@ def test_wrong_arguments_are_explained(sprites: Sprites) -> None:
         SceneGenerator(crowded, sprites).sample(0)
 
 
-def test_rate(sprites: Sprites, train: list[EditSample], record_property) -> None:  # noqa: ANN001
+def test_rate(sprites: Sprites, train: list[SceneSample], record_property) -> None:  # noqa: ANN001
     """Recorded, not asserted: the machine may be busy."""
     generator = SceneGenerator(WORLD, sprites, "train", seed=3)
     start = time.perf_counter()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fireedit_core.data import EDIT_TYPES, EditSample
+from fireedit_core.data import EDIT_TYPES, SceneSample
 from fireedit_core.training.batches import DETAILS, collate, without_regions
 
 WORLD = SimpleNamespace(
@@ -15,7 +15,7 @@ WORLD = SimpleNamespace(
 SIDE = 40
 
 
-def sample(**changes) -> EditSample:
+def sample(**changes) -> SceneSample:
     """Four objects of distinct place, noun and colour; the third is meant."""
     rng = np.random.default_rng(0)
     mask = np.zeros((SIDE, SIDE), bool)
@@ -28,10 +28,10 @@ def sample(**changes) -> EditSample:
         "edit_box": np.array([4, 10, 14, 20], np.float32), "referring": "the cat", "twins": False, "source_caption": "",
         "target_caption": "", "edit_colour": "blue",
     }  # fmt: skip
-    return EditSample(**(values | changes))
+    return SceneSample(**(values | changes))
 
 
-def few(**changes) -> EditSample:
+def few(**changes) -> SceneSample:
     return sample(boxes=sample().boxes[:2], labels=("apple", "ball"), colours=("", "red"), **({"target_index": 1} | changes))
 
 

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every reader of a dataset has: samples by number, and a way through all of them that survives broken rows."""
+
+from __future__ import annotations
+
+import io
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..sample import EditSample
+
+logger = logging.getLogger("fireedit")
+
+
+class BrokenRow(ValueError):
+    """A row that cannot be used; the message says which and why."""
+
+
+class DatasetError(ValueError):
+    """A dataset that is not where or what it should be; the message says what was looked for."""
+
+
+class Reader(ABC):
+    """A dataset on disk in its own format, rows numbered from 0.
+
+    Attributes:
+        name: of the dataset, written into every sample.
+        skipped: how many rows `samples` left out, by the reason.
+    """
+
+    name: str
+
+    def __init__(self) -> None:
+        self.skipped: Counter[str] = Counter()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of rows, broken ones included."""
+
+    @abstractmethod
+    def read(self, index: int) -> EditSample:
+        """Row `index`. Raises BrokenRow if it cannot be used."""
+
+    def __getitem__(self, index: int) -> EditSample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} rows, not {index}")
+        return self.read(index % len(self))
+
+    def samples(self, start: int = 0) -> Iterator[EditSample]:
+        """All rows from `start` on. Broken ones are left out, counted in `skipped` and named in the log, never silently."""
+        for index in range(start, len(self)):
+            try:
+                yield self.read(index)
+            except BrokenRow as error:
+                reason = str(error).split(":", 1)[0]
+                self.skipped[reason] += 1
+                logger.warning("%s, row %d is left out: %s", self.name, index, error)
+
+    def __iter__(self) -> Iterator[EditSample]:
+        return self.samples()
+
+
+class ParquetReader(Reader):
+    """A dataset of the hub as parquet shards on disk. Pictures are decoded one by one, so that a broken one costs its own row only.
+
+    Args:
+        files: parquet files, or a folder of them; a set that does not fit into memory is mapped from disk (Arrow).
+        columns: what a row must have. Others are not read.
+
+    Raises:
+        DatasetError: if there are no files, or a column is missing.
+    """
+
+    columns: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    def __init__(self, files: Path | str | Iterable[Path | str], cache: Path | str | None = None):
+        super().__init__()
+        import datasets  # for training only; a node never reads a dataset
+
+        paths = [str(path) for path in _parquet_files(files)]
+        table = datasets.load_dataset("parquet", data_files=paths, split="train", cache_dir=None if cache is None else str(cache))
+        missing = [column for column in self.columns if column not in table.column_names]
+        if missing:
+            raise DatasetError(f"{self.name}: {paths[0]} has no column {', '.join(missing)}, only {', '.join(table.column_names)}")
+        table = table.select_columns([c for c in (*self.columns, *self.optional) if c in table.column_names])
+        for column, feature in table.features.items():
+            if isinstance(feature, datasets.Image):
+                table = table.cast_column(column, datasets.Image(decode=False))
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def read(self, index: int) -> EditSample:
+        """Row `index`."""
+        return self.sample(index, self.table[index])
+
+    @abstractmethod
+    def sample(self, index: int, row: Mapping[str, Any]) -> EditSample:
+        """The sample of a row; pictures are {"bytes", "path"} there."""
+
+
+def _parquet_files(files: Path | str | Iterable[Path | str]) -> list[Path]:
+    paths = [Path(files)] if isinstance(files, (str, Path)) else [Path(path) for path in files]
+    found = [file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
+    missing = [path for path in found if not path.is_file()]
+    if not found or missing:
+        raise DatasetError(f"no parquet files at {', '.join(map(str, missing or paths))}")
+    return found
+
+
+def picture(value: Any, what: str = "picture") -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a file, bytes, the hub's {"bytes", "path"} or a PIL picture; turned as its EXIF says.
+
+    Raises:
+        BrokenRow: if there is none or it cannot be decoded.
+    """
+    return np.asarray(_opened(value, what).convert("RGB"))
+
+
+def mask(value: Any, what: str = "mask", transparent: bool | None = None) -> np.ndarray:
+    """(H, W) bool of a mask picture.
+
+    Args:
+        transparent: where the edit is: True at transparent pixels (DALL-E's convention), False at white ones; None: at transparent
+            ones if there are any, else at white ones.
+    """
+    opened = _opened(value, what)
+    has_alpha = opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info
+    alpha = np.asarray(opened.convert("RGBA"))[..., 3] if has_alpha else None
+    if transparent or (transparent is None and alpha is not None and bool((alpha < 128).any())):
+        if alpha is None:
+            raise BrokenRow(f"no transparency: the {what} has no alpha channel")
+        return alpha < 128
+    return np.asarray(opened.convert("L")) > 127
+
+
+def fitted(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """A target picture or mask at the size of the source; pairs whose sizes differ exist in most public sets."""
+    if target.shape[:2] == source.shape[:2]:
+        return target
+    size = (source.shape[1], source.shape[0])
+    if target.dtype == bool:
+        return np.asarray(Image.fromarray(target.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 127
+    return np.asarray(Image.fromarray(target).resize(size, Image.Resampling.LANCZOS))
+
+
+def sentence(value: Any, what: str = "instruction") -> str:
+    """A text without line breaks and doubled spaces. Raises BrokenRow if there is none."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    if not text:
+        raise BrokenRow(f"no {what}: the row has {value!r}")
+    return text
+
+
+def _opened(value: Any, what: str) -> Image.Image:
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if value is None:
+        raise BrokenRow(f"no {what}: the row has none")
+    try:
+        if isinstance(value, Image.Image):
+            opened = value
+        else:
+            opened = Image.open(io.BytesIO(value) if isinstance(value, bytes) else value)
+            opened.load()
+        return ImageOps.exif_transpose(opened)
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise BrokenRow(f"broken {what}: {error}") from error
