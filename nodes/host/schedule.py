@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +12,13 @@ import comfy.samplers
 from aiohttp import web
 from comfy.model_sampling import ModelSamplingDiscrete
 
-from fireedit_core.checkpoints.index import BundleError, read_index
+from fireedit_core.checkpoints.index import BundleError
 from fireedit_core.diffusion.timesteps import active_timesteps
 
 from . import bundles, compat, unet
 
-MOST_STEPS = 1000
+MOST_STEPS, LEAST_DENOISE = 1000, 0.01  # the host takes steps / denoise sigmas: nobody shall ask for billions
+_SHARES = {"denoise": 1.0, "start_percent": 0.0, "end_percent": 1.0}  # all 0..1, with what counts where they are not asked for
 
 
 def steps_of(
@@ -28,19 +29,22 @@ def steps_of(
     Args:
         start, end: shares 0..1 of the schedule between which TATI and HVCA act.
     """
-    model = SimpleNamespace(get_model_object=lambda _: _sampling(folder), model_options={})
+    sampling = _sampling(folder)
+    model = SimpleNamespace(get_model_object=lambda _: sampling, model_options={})
     run = comfy.samplers.KSampler(model, steps=steps, device="cpu", sampler=sampler_name, scheduler=scheduler, denoise=denoise)
     latest, earliest = active_timesteps(start, end)
-    times = [float(_sampling(folder).timestep(sigma)) for sigma in run.sigmas[:-1]]
+    times = [float(sampling.timestep(sigma)) for sigma in run.sigmas[:-1]]
     return [{"timestep": t, "active": earliest <= t <= latest} for t in times]
 
 
-@lru_cache(maxsize=4)
 def _sampling(folder: Path) -> ModelSamplingDiscrete:
-    from fireedit_core.checkpoints.bundle import load_component  # slow to import: when it is first asked for
-
-    scheduler = load_component(folder, "scheduler", index=read_index(folder))
-    return ModelSamplingDiscrete(SimpleNamespace(sampling_settings=unet.sampling_settings(scheduler)))
+    # the file and not the scheduler: whoever opens a workflow should not wait for diffusers to be imported
+    file = folder / "scheduler" / "scheduler_config.json"
+    try:
+        settings = unet.sampling_settings(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise BundleError(f"{file} cannot be used ({error!r}).") from error
+    return ModelSamplingDiscrete(SimpleNamespace(sampling_settings=settings))
 
 
 async def answer(request: web.Request) -> web.Response:
@@ -53,12 +57,10 @@ async def answer(request: web.Request) -> web.Response:
             raise ValueError("the host knows no such sampler or scheduler")
         steps = min(max(int(query.get("steps", 20)), 1), MOST_STEPS)
         shares = [min(max(float(query.get(name, default)), 0.0), 1.0) for name, default in _SHARES.items()]
+        shares[0] = max(shares[0], LEAST_DENOISE)
         return web.json_response(steps_of(folder, sampler, scheduler, steps, *shares))
     except (BundleError, ValueError) as error:
         return web.json_response({"error": str(error)}, status=400)
-
-
-_SHARES = {"denoise": 1.0, "start_percent": 0.0, "end_percent": 1.0}
 
 
 def register_route() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_base
@@ -60,7 +61,7 @@ def build(source: nn.Module, scheduler: Any, latents: LatentFormat, source_laten
     Raises:
         BundleError: for a UNet or schedule that the host's cannot express.
     """
-    config = BundleUNet(unet_config(source), sampling_settings(scheduler), latents)
+    config = BundleUNet(unet_config(source), sampling_settings(scheduler.config), latents)
     dtype = weight_dtype()
     config.set_inference_dtype(
         dtype,
@@ -137,18 +138,17 @@ def host_weights(state: dict[str, torch.Tensor], config: dict[str, Any]) -> dict
     return {names[key]: value for key, value in state.items()}
 
 
-def sampling_settings(scheduler: Any) -> dict[str, Any]:
-    """The host's noise schedule of a diffusers scheduler."""
-    c = scheduler.config
+def sampling_settings(c: Mapping[str, Any]) -> dict[str, Any]:
+    """The host's noise schedule for the config of a diffusers scheduler."""
     # the host's "linear" is linear in the square root, diffusers' "scaled_linear"
     kinds = {"scaled_linear": "linear", "linear": "sqrt_linear"}
-    if c.beta_schedule not in kinds:
-        raise BundleError(f"its scheduler's beta_schedule {c.beta_schedule!r} is not supported; {sorted(kinds)} are.")
+    if c.get("beta_schedule") not in kinds:
+        raise BundleError(f"its scheduler's beta_schedule {c.get('beta_schedule')!r} is not supported; {sorted(kinds)} are.")
     return {
-        "beta_schedule": kinds[c.beta_schedule],
-        "linear_start": c.beta_start,
-        "linear_end": c.beta_end,
-        "timesteps": c.num_train_timesteps,
+        "beta_schedule": kinds[c["beta_schedule"]],
+        "linear_start": c["beta_start"],
+        "linear_end": c["beta_end"],
+        "timesteps": c["num_train_timesteps"],
         "zsnr": bool(c.get("rescale_betas_zero_snr", False)),
     }
 
