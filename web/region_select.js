@@ -22,6 +22,8 @@ const STYLE = `
 .fireedit-picker .stage { position: relative; flex: 1; min-height: 0; background: #1116; border-radius: 4px; overflow: hidden; }
 .fireedit-picker svg { position: absolute; inset: 0; width: 100%; height: 100%; touch-action: none; cursor: crosshair; }
 .fireedit-picker g[role] { cursor: pointer; outline: none; }
+.fireedit-picker g[role] circle { opacity: 0; }
+.fireedit-picker g[role]:is(:hover, :focus, [aria-checked=true]) circle { opacity: 1; }
 .fireedit-picker g[role]:focus-visible .edge { stroke-dasharray: 6 3; }
 .fireedit-picker input.name { position: absolute; width: 9em; font: inherit; z-index: 1; }
 .fireedit-picker .hint { position: absolute; inset: 0; display: grid; place-content: center; text-align: center; pointer-events: none; opacity: .7; }
@@ -200,10 +202,11 @@ class Picker {
     const label = element("text", {
       x: x + line, y: y + line * 6.5, "font-size": line * 6.5, fill: "#fff", stroke: "#000", "stroke-width": line * 1.2, "paint-order": "stroke",
     }, group);
-    label.textContent = [entry.own ? "+" : entry.key, entry.name, sure === undefined ? "" : `${Math.round(100 * sure)} %`].filter((v) => v !== "").join(" ");
+    const wide = x2 - x > line * 20; // a narrow box has room for its number only
+    label.textContent = [entry.own ? "+" : entry.key, wide ? entry.name : "", sure === undefined ? "" : `${Math.round(100 * sure)} %`].filter((v) => v !== "").join(" ");
     for (const [hx, hy] of [[0, 0], [1, 0], [0, 1], [1, 1]])
       element("circle", {
-        cx: hx ? x2 : x, cy: hy ? y2 : y, r: line * 2.2, fill: tint, stroke: "#000", "stroke-width": line * 0.5, "data-corner": `${hx}${hy}`,
+        cx: hx ? x2 : x, cy: hy ? y2 : y, r: Math.min(line * 2.2, (x2 - x) / 6, (y2 - y) / 6), fill: tint, stroke: "#000", "stroke-width": line * 0.5, "data-corner": `${hx}${hy}`,
         style: `cursor: ${hx === hy ? "nwse" : "nesw"}-resize`,
       }, group);
   }
