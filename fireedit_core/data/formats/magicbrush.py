@@ -1,58 +1,61 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MagicBrush (arXiv 2306.10012): the hub's train and dev sets, and the unzipped test and val folders of its authors.
+"""MagicBrush (arXiv 2306.10012): train and dev as the hub has them, and the unzipped folder in which the authors hand out val and test.
 
-Sizes differ inside a pair (500 px and 1024 px, say), so target and mask are brought to the size of the source.
+The authors ask not to pass unzipped files on; nothing of the set is part of this repository.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..sample import EditSample
 from .reader import BrokenRow, DatasetError, ParquetReader, Reader, fitted, mask, picture, sentence
 
 
 class MagicBrushHub(ParquetReader):
-    """`osunlp/MagicBrush`: train 8807 rows, dev 528. For a second turn the source is the target of the first.
+    """`osunlp/MagicBrush`: 8,807 rows in train, 528 in dev; from turn 2 on the source is the target of the turn before.
 
     Args:
-        transparent: see `reader.mask`: the masks are met with white and with transparent edit regions.
+        files, cache: see `ParquetReader`.
+        transparent: where a mask says "edit here": True at transparent pixels, False at white ones, None: found out for each mask.
     """
 
     name = "magicbrush"
     columns = ("img_id", "turn_index", "source_img", "mask_img", "instruction", "target_img")
 
-    def __init__(self, files: Any, cache: Path | str | None = None, transparent: bool | None = None):
+    def __init__(self, files: Path | str | Iterable[Path | str], cache: Path | str | None = None, transparent: bool | None = None):
         super().__init__(files, cache)
         self.transparent = transparent
 
     def sample(self, index: int, row: Mapping[str, Any]) -> EditSample:
         """See `ParquetReader`."""
+        image, turn = row["img_id"], row["turn_index"]
+        if image is None or turn is None:
+            raise BrokenRow(f"no img_id or turn_index: the row has {image!r} and {turn!r}")
         source = picture(row["source_img"], "source_img")
         return EditSample(
-            id=f"{row['img_id']}-{row['turn_index']}", dataset=self.name, source=source,
-            target=fitted(picture(row["target_img"], "target_img"), source),
-            mask=fitted(mask(row["mask_img"], "mask_img", self.transparent), source),
-            instruction=sentence(row["instruction"]), turn=int(row["turn_index"]),
+            id=f"{image}-{turn}", dataset=self.name, source=source, target=fitted(picture(row["target_img"], "target_img"), source),
+            instruction=sentence(row["instruction"]), mask=fitted(_edited(row["mask_img"], self.transparent), source), turn=int(turn),
+            meta={"session": str(image)},
         )  # fmt: skip
 
 
 class MagicBrushFolder(Reader):
-    """The unzipped folder: edit_sessions.json, edit_turns.json, captions, and images/<id>/<id>-input.png, -mask1.png, -output1.png ...
+    """`edit_sessions.json`, `edit_turns.json`, two files of descriptions and `images/<id>/`; a row per turn, in the order of edit_turns.json.
 
-    One row per turn, in the order of edit_turns.json.
-
-    Attributes:
-        sessions: for every picture, the numbers of its rows in the order of the turns.
+    `source_caption` and `target_caption` are the global descriptions; `meta["local_description"]` is that of what the edit brings in,
+    which the authors' CLIP-T compares with. Each is "" where the files have none.
 
     Args:
-        root: the folder (`test` or `val`). transparent: see `reader.mask`.
+        root: the folder with the four files ("test" or "val"). transparent: see `MagicBrushHub`.
 
     Raises:
-        DatasetError: without the two lists, or where they do not say the same.
+        DatasetError: if a file is missing or is not what it should be, or the sessions are not the turns.
     """
 
     name = "magicbrush"
@@ -60,47 +63,71 @@ class MagicBrushFolder(Reader):
     def __init__(self, root: Path | str, transparent: bool | None = None):
         super().__init__()
         self.root, self.transparent = Path(root), transparent
-        sessions = _json(self.root / "edit_sessions.json")
-        self.turns: list[dict[str, str]] = _json(self.root / "edit_turns.json")
+        sessions = _table(self.root / "edit_sessions.json", dict, list)
+        self.turns: list[dict[str, Any]] = _table(self.root / "edit_turns.json", list, dict)
+        self.described = _table(self.root / "global_descriptions.json", dict, dict)
+        self.locally = _table(self.root / "local_descriptions.json", dict, dict)
         if [turn for turns in sessions.values() for turn in turns] != self.turns:
-            raise DatasetError(f"{self.name}: the turns of edit_sessions.json and edit_turns.json in {self.root} are not the same")
-        self.sessions: list[list[int]] = []
-        self._turn: list[int] = []  # of each row, from 1
-        for turns in sessions.values():
-            self.sessions.append([len(self._turn) + k for k in range(len(turns))])
-            self._turn += range(1, len(turns) + 1)
-        self._global = _captions(self.root / "global_descriptions.json")
-        self._local = _captions(self.root / "local_descriptions.json")
+            raise DatasetError(f"{self.name}: the turns of edit_sessions.json are not those of edit_turns.json in {self.root}")
+        self.places = [(session, number) for session, turns in sessions.items() for number in range(1, len(turns) + 1)]
 
     def __len__(self) -> int:
         return len(self.turns)
 
+    @property
+    def sessions(self) -> list[list[int]]:
+        """The rows of each session, turn by turn."""
+        found: dict[str, list[int]] = {}
+        for row, (session, _) in enumerate(self.places):
+            found.setdefault(session, []).append(row)
+        return list(found.values())
+
     def read(self, index: int) -> EditSample:
-        """Row `index`. `meta` has the file names, and `local_description` where there is one: the text of CLIP-T."""
-        turn = self.turns[index]
-        files = {key: sentence(turn.get(key), f"name of {key}") for key in ("input", "mask", "output")}
-        if any(Path(file).name != file for file in files.values()):
-            raise BrokenRow(f"a name with a folder: {files}")
-        owner = files["input"].split("-")[0]
-        place = self.root / "images" / owner
-        source = picture(place / files["input"], "input picture")
-        described, local = self._global.get(owner, {}), self._local.get(owner, {})
+        """Row `index`."""
+        turn, (session, number) = self.turns[index], self.places[index]
+        before, after = turn.get("input"), turn.get("output")
+        source = picture(self._file(before, "input"), "input")
+        captions = self.described.get(session, {})
         return EditSample(
-            id=f"{owner}-{self._turn[index]}", dataset=self.name, source=source,
-            target=fitted(picture(place / files["output"], "output picture"), source),
-            mask=fitted(mask(place / files["mask"], "mask picture", self.transparent), source),
-            instruction=sentence(turn.get("instruction")), turn=self._turn[index],
-            source_caption=described.get(files["input"], ""), target_caption=described.get(files["output"], ""),
-            meta={**files, "local_description": local.get(files["output"], "")},
+            id=f"{session}-{number}", dataset=self.name, source=source,
+            target=fitted(picture(self._file(after, "output"), "output"), source), instruction=sentence(turn.get("instruction")),
+            mask=fitted(_edited(self._file(turn.get("mask"), "mask"), self.transparent), source), turn=number,
+            source_caption=captions.get(before) or "", target_caption=captions.get(after) or "",
+            meta={"session": session, "local_description": self.locally.get(session, {}).get(after) or ""},
         )  # fmt: skip
 
+    def _file(self, name: Any, what: str) -> Path:
+        """The turns give file names only; the folder is the text before the first '-'."""
+        folder = name.split("-", 1)[0] if isinstance(name, str) else ""
+        if Path(name or "").name != name or folder in ("", ".", ".."):
+            raise BrokenRow(f"no file name for {what}: {name!r}")
+        return self.root / "images" / folder / name
 
-def _json(path: Path) -> Any:
+
+def _edited(value: Any, transparent: bool | None) -> np.ndarray:
+    """(H, W) bool of a mask. The card calls the region white; the files are cut-outs of the photo, transparent where the edit is."""
+    if transparent is not None:
+        return mask(value, "mask", transparent)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise DatasetError(f"magicbrush: {path} cannot be read ({error})") from error
+        found = mask(value, "mask", True)
+        if found.any():
+            return found
+    except BrokenRow:  # no alpha channel, or no picture at all: the next line says so
+        pass
+    spread = np.ptp(picture(value, "mask"), axis=2)
+    # white means "edit" in a grey picture only: of a photo without transparency it would be the bright parts
+    if (spread > 48).mean() > 0.01:
+        raise BrokenRow("no mask: the mask picture is in colour and nothing of it is transparent")
+    return mask(value, "mask", False)
 
 
-def _captions(path: Path) -> dict[str, dict[str, str]]:
-    return _json(path) if path.is_file() else {}  # the train set has none
+def _table(file: Path, kind: type, inner: type) -> Any:
+    """A JSON file whose top is a `kind` of `inner`s."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"magicbrush: {file} cannot be read ({error})") from error
+    values = found.values() if isinstance(found, dict) else found
+    if not isinstance(found, kind) or not all(isinstance(value, inner) for value in values):
+        raise DatasetError(f"magicbrush: {file} is no {kind.__name__} of {inner.__name__}s")
+    return found

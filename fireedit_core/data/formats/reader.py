@@ -153,6 +153,16 @@ def fitted(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(target).resize(size, Image.Resampling.LANCZOS))
 
 
+def inside(root: Path, name: Any) -> Path:
+    """A file below a folder by the name that a list gives it. Raises BrokenRow for no name, and for one that leads out of the folder."""
+    if not isinstance(name, str) or not name.strip():
+        raise BrokenRow(f"no file name: the row has {name!r}")
+    path = (root / name.replace("\\", "/")).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise BrokenRow(f"a name that leaves the folder: {name}")
+    return path
+
+
 def sentence(value: Any, what: str = "instruction") -> str:
     """A text without line breaks and doubled spaces. Raises BrokenRow if there is none."""
     text = " ".join(value.split()) if isinstance(value, str) else ""

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""UltraEdit (arXiv 2407.05282): the three sets of the hub, free-form and region-based, with their quality scores."""
+"""UltraEdit (arXiv 2407.05282) as the hub has it: UltraEdit, UltraEdit_500k and UltraEdit_Region_Based_100k."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,60 +12,61 @@ import numpy as np
 from ..sample import EditSample
 from .reader import DatasetError, ParquetReader, fitted, mask, picture, sentence
 
-logger = logging.getLogger("fireedit")
-
 SCORES = ("clip_sim_source", "clip_sim_target", "clip_sim_dir", "clip_sim_image", "dinov2_sim", "ssim")
 
 
 class UltraEdit(ParquetReader):
-    """`BleachNick/UltraEdit`, `UltraEdit_500k` and `UltraEdit_Region_Based_100k`. Only the last has masks (white is edited).
+    """Free-form rows have no mask, region-based ones do; shards of one reader are of one kind.
+
+    The scores, `idx` and `edit_object` are in `meta`, as far as the row has them. Ids are numbers in the files, whatever `minimum` leaves.
 
     Args:
-        minimum: score -> least value; rows below are dropped before a picture is opened. See SCORES.
+        files, cache: see `ParquetReader`.
+        minimum: the least score by column, e.g. {"clip_sim_dir": 0.2}; rows below, or without that score, are no rows of this reader.
 
     Attributes:
-        dropped: how many rows the scores left out.
+        dropped: how many rows `minimum` left out.
 
     Raises:
-        DatasetError: for a score that there is not.
+        DatasetError: also if `minimum` names no score, or one that the files do not have.
     """
 
     name = "ultraedit"
     columns = ("source_image", "edited_image", "edit_prompt")
     optional = ("source_caption", "target_caption", "idx", "edit_object", "mask_image", *SCORES)
 
-    def __init__(self, files: Any, cache: Path | str | None = None, minimum: Mapping[str, float] | None = None):
+    def __init__(
+        self, files: Path | str | Iterable[Path | str], cache: Path | str | None = None, minimum: Mapping[str, float] | None = None
+    ):
         super().__init__(files, cache)
-        minimum = dict(minimum or {})
-        unknown = [score for score in minimum if score not in SCORES or score not in self.table.column_names]
-        if unknown:
-            raise DatasetError(f"{self.name}: there is no score {', '.join(unknown)}; choose from {', '.join(SCORES)}")
-        whole = len(self.table)
-        if minimum:
-            good = np.ones(whole, bool)
-            for score, least in minimum.items():
-                # an empty score is no promise of quality
-                good &= np.array([value is not None and value >= least for value in self.table[score]], bool)
-            self.table = self.table.select(np.flatnonzero(good))
-        self.dropped = whole - len(self.table)
+        self.rows = np.arange(len(self.table))
+        for column, least in (minimum or {}).items():
+            if column not in SCORES:
+                raise DatasetError(f"{self.name} has the scores {', '.join(SCORES)}, not {column!r}")
+            if column not in self.table.column_names:
+                raise DatasetError(f"{self.name}: the files have no column {column}")
+            # the column as Arrow keeps it: no picture is touched; a missing score becomes NaN, which is not >= anything
+            scores = self.table.data.column(column).cast("float64").to_numpy()
+            self.rows = self.rows[scores[self.rows] >= least]
+        self.dropped = len(self.table) - len(self.rows)
         if self.dropped:
-            logger.info("%s: %d of %d rows are below the scores asked for", self.name, self.dropped, whole)
+            self.table = self.table.select(self.rows)
 
     def sample(self, index: int, row: Mapping[str, Any]) -> EditSample:
-        """See `ParquetReader`. `meta` has the scores and the name of the edited object."""
+        """See `ParquetReader`."""
         source = picture(row["source_image"], "source_image")
+        meta = {key: row[key] for key in (*SCORES, "idx", "edit_object") if row.get(key) is not None}
         return EditSample(
-            id=f"{row.get('idx') or 'row'}-{index}", dataset=self.name, source=source,
-            target=fitted(picture(row["edited_image"], "edited_image"), source), mask=_region(row.get("mask_image"), source),
-            instruction=sentence(row["edit_prompt"]), source_caption=row.get("source_caption") or "",
-            target_caption=row.get("target_caption") or "",
-            meta={score: row[score] for score in SCORES if row.get(score) is not None} | {"edit_object": row.get("edit_object") or ""},
+            id=f"{self.rows[index]:08d}", dataset=self.name, source=source,
+            target=fitted(picture(row["edited_image"], "edited_image"), source), instruction=sentence(row["edit_prompt"]),
+            mask=_edited(row.get("mask_image"), source), source_caption=row.get("source_caption") or "",
+            target_caption=row.get("target_caption") or "", meta=meta,
         )  # fmt: skip
 
 
-def _region(value: Any, source: np.ndarray) -> np.ndarray | None:
-    """The mask, or None: absent, the word "NONE" of older files, and all white all mean free-form."""
-    if value is None or value == "NONE" or (isinstance(value, Mapping) and not (value.get("bytes") or value.get("path"))):
+def _edited(value: Any, source: np.ndarray) -> np.ndarray | None:
+    """(H, W) bool, True where the mask is white; None for no mask, of which the set has three kinds besides the missing column."""
+    if value is None or value == "NONE" or (isinstance(value, Mapping) and not value.get("bytes") and not value.get("path")):
         return None
-    found = fitted(mask(value, "mask_image", transparent=False), source)
-    return None if bool(found.all()) else found
+    white = mask(value, "mask_image", transparent=False)
+    return None if white.all() else fitted(white, source)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LLaVA-Instruct-150k (arXiv 2304.08485): conversations about COCO pictures. They keep the language model able to talk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..sample import EditSample
+from .reader import BrokenRow, DatasetError, Reader, inside, picture
+
+PLACEHOLDER = "<image>"
+SPEAKERS = ("human", "gpt")
+
+
+class LlavaInstruct(Reader):
+    """`llava_instruct_150k.json`: a list of {id, image, conversations: [{from, value}]}. There is no edit: `target` is None.
+
+    Args:
+        file: the json. pictures: folder of the COCO pictures that it names.
+
+    Raises:
+        DatasetError: if the file cannot be read.
+    """
+
+    name = "llava"
+
+    def __init__(self, file: Path | str, pictures: Path | str):
+        super().__init__()
+        self.pictures = Path(pictures)
+        try:
+            self.rows = json.loads(Path(file).read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise DatasetError(f"{self.name}: {file} cannot be read ({error})") from error
+        if not isinstance(self.rows, list):
+            raise DatasetError(f"{self.name}: {file} is no list of conversations")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, index: int) -> EditSample:
+        """Row `index`. The placeholder of the picture stands once, at the front of the first turn, wherever it was."""
+        row = self.rows[index]
+        turns = [(turn.get("from"), str(turn.get("value", ""))) for turn in row.get("conversations") or []]
+        if not turns:
+            raise BrokenRow(f"no conversation: {row.get('id')}")
+        if any(speaker not in SPEAKERS for speaker, _ in turns) or turns[0][0] != "human":
+            raise BrokenRow(f"unknown speakers: {row.get('id')} has {[speaker for speaker, _ in turns]}")
+        said = [(speaker, text.replace(PLACEHOLDER, "").strip()) for speaker, text in turns]
+        said[0] = ("human", f"{PLACEHOLDER}\n{said[0][1]}")
+        source = picture(inside(self.pictures, row.get("image")))
+        return EditSample(id=str(row.get("id", index)), dataset=self.name, source=source, instruction="", conversation=tuple(said))
