@@ -16,6 +16,8 @@ SPEAKERS = ("human", "gpt")
 class LlavaInstruct(Reader):
     """`llava_instruct_150k.json`: a list of {id, image, conversations: [{from, value}]}. There is no edit: `target` is None.
 
+    The id is that of the file and the number of the row, as the published file has up to three rows of one picture under one id.
+
     Args:
         file: the json. pictures: folder of the COCO pictures that it names.
 
@@ -30,7 +32,7 @@ class LlavaInstruct(Reader):
         self.pictures = Path(pictures)
         try:
             self.rows = json.loads(Path(file).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:  # no JSON, or no UTF-8
             raise DatasetError(f"{self.name}: {file} cannot be read ({error})") from error
         if not isinstance(self.rows, list):
             raise DatasetError(f"{self.name}: {file} is no list of conversations")
@@ -41,12 +43,18 @@ class LlavaInstruct(Reader):
     def read(self, index: int) -> EditSample:
         """Row `index`. The placeholder of the picture stands once, at the front of the first turn, wherever it was."""
         row = self.rows[index]
-        turns = [(turn.get("from"), str(turn.get("value", ""))) for turn in row.get("conversations") or []]
-        if not turns:
+        if not isinstance(row, dict):
+            raise BrokenRow(f"no conversation: row {index} is {type(row).__name__}")
+        listed = row.get("conversations")
+        if not isinstance(listed, list) or not listed or not all(isinstance(turn, dict) for turn in listed):
             raise BrokenRow(f"no conversation: {row.get('id')}")
+        turns = [(turn.get("from"), turn.get("value")) for turn in listed]
         if any(speaker not in SPEAKERS for speaker, _ in turns) or turns[0][0] != "human":
             raise BrokenRow(f"unknown speakers: {row.get('id')} has {[speaker for speaker, _ in turns]}")
-        said = [(speaker, text.replace(PLACEHOLDER, "").strip()) for speaker, text in turns]
+        said = [(speaker, text.replace(PLACEHOLDER, "").strip() if isinstance(text, str) else "") for speaker, text in turns]
+        if not all(text for _, text in said):
+            raise BrokenRow(f"empty turn: {row.get('id')}")
         said[0] = ("human", f"{PLACEHOLDER}\n{said[0][1]}")
         source = picture(inside(self.pictures, row.get("image")))
-        return EditSample(id=str(row.get("id", index)), dataset=self.name, source=source, instruction="", conversation=tuple(said))
+        name = f"{row.get('id', '')}-{index:06d}"
+        return EditSample(id=name, dataset=self.name, source=source, instruction="", conversation=tuple(said))

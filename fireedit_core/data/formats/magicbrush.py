@@ -46,7 +46,7 @@ class MagicBrushHub(ParquetReader):
 
 
 class MagicBrushFolder(Reader):
-    """`edit_sessions.json`, `edit_turns.json`, two files of descriptions and `images/<id>/`; a row per turn, in the order of edit_turns.json.
+    """`edit_sessions.json`, `edit_turns.json`, two files of descriptions and `images/<id>/`; a row per turn, as edit_turns.json has them.
 
     `source_caption` and `target_caption` are the global descriptions; `meta["local_description"]` is that of what the edit brings in,
     which the authors' CLIP-T compares with. Each is "" where the files have none.
@@ -99,7 +99,7 @@ class MagicBrushFolder(Reader):
     def _file(self, name: Any, what: str) -> Path:
         """The turns give file names only; the folder is the text before the first '-'."""
         folder = name.split("-", 1)[0] if isinstance(name, str) else ""
-        if Path(name or "").name != name or folder in ("", ".", ".."):
+        if folder in ("", ".", "..") or Path(name).name != name:
             raise BrokenRow(f"no file name for {what}: {name!r}")
         return self.root / "images" / folder / name
 

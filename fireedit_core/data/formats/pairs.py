@@ -2,9 +2,12 @@
 """A folder of your own pairs, in one of two layouts.
 
 With a list, `pairs.jsonl` or `pairs.csv`, whose rows have `source`, `target` and `instruction` and, if wanted, `mask`, `edit_type`,
-`source_caption` and `target_caption`; paths are below the folder. Without one, by the names of the files:
+`source_caption` and `target_caption`; paths are below the folder. In a csv the columns are parted by commas, and text with a comma in it
+stands in double quotes. Without a list, by the names of the files, all of them in the folder itself:
 
-    kitchen_before.png  kitchen_after.png  kitchen.txt (the instruction)  kitchen_mask.png (if wanted; white or transparent is edited)
+    kitchen_before.png  kitchen_after.png  kitchen.txt (the instruction)  kitchen_mask.png (if wanted)
+
+Pictures are png, jpg or webp. A mask is white or transparent where the edit is. Files are UTF-8.
 """
 
 from __future__ import annotations
@@ -13,23 +16,28 @@ import csv
 import io
 import json
 import logging
+import re
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from ..sample import EditSample
-from .reader import DatasetError, Reader, fitted, inside, mask, picture, sentence
+from .reader import BrokenRow, DatasetError, Reader, fitted, inside, mask, picture, sentence
 
 logger = logging.getLogger("fireedit")
 
 KNOWN = ("source", "target", "instruction", "mask", "edit_type", "source_caption", "target_caption")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+REQUIRED = KNOWN[:3]
+SURPLUS = None  # the key under which the csv module puts what a row has beyond its columns
+PICTURE = re.compile(r"(?P<name>[^.].*)_(?P<role>before|after|mask)\.(png|jpe?g|webp)", re.IGNORECASE)
+ROLES = {"before": "source", "after": "target", "mask": "mask"}
 
 
 class PairsFolder(Reader):
     """See the module.
 
     Raises:
-        DatasetError: if the folder holds neither layout, or the list cannot be read.
+        DatasetError: if the folder holds neither layout or two lists, or the list cannot be read or has not the columns.
     """
 
     name = "pairs"
@@ -38,10 +46,12 @@ class PairsFolder(Reader):
         super().__init__()
         self.root, self.name = Path(root), name
         lists = [file for file in (self.root / "pairs.jsonl", self.root / "pairs.csv") if file.is_file()]
+        if len(lists) > 1:
+            raise DatasetError(f"{name}: {self.root} has both pairs.jsonl and pairs.csv; keep the one that counts")
         self.rows: list[dict[str, Any]] = _listed(lists[0]) if lists else _by_name(self.root)
         if not self.rows:
             raise DatasetError(f"{name}: {self.root} has no pairs.jsonl, pairs.csv or *_before pictures")
-        ignored = sorted({key for row in self.rows for key in row} - set(KNOWN))
+        ignored = sorted({key for row in self.rows for key in row} - {*KNOWN, SURPLUS}) if lists else []
         if ignored:
             logger.info("%s: columns that are not read: %s", name, ", ".join(ignored))
 
@@ -51,37 +61,70 @@ class PairsFolder(Reader):
     def read(self, index: int) -> EditSample:
         """Row `index`."""
         row = self.rows[index]
+        if any(row.get(SURPLUS) or ()):  # else an instruction would end at its first comma, and no one would see it
+            raise BrokenRow(f"more fields than columns: {row[SURPLUS]}; text with a comma needs double quotes")
+        several = [names for names in row.values() if isinstance(names, tuple)]  # no list gives a tuple
+        if several:
+            raise BrokenRow(f"several files for one picture: {', '.join(several[0])}")
         source = picture(inside(self.root, row.get("source")), "source")
-        text = row.get("instruction")
         hole = row.get("mask")
         return EditSample(
-            id=f"{index:06d}", dataset=self.name, source=source, instruction=sentence(text),
+            id=f"{index:06d}", dataset=self.name, source=source, instruction=sentence(self._instruction(row)),
             target=fitted(picture(inside(self.root, row.get("target")), "target"), source),
-            mask=fitted(mask(inside(self.root, hole)), source) if hole else None, edit_type=row.get("edit_type") or "",
-            source_caption=row.get("source_caption") or "", target_caption=row.get("target_caption") or "",
+            mask=fitted(mask(inside(self.root, hole)), source) if hole else None, edit_type=_text(row, "edit_type"),
+            source_caption=_text(row, "source_caption"), target_caption=_text(row, "target_caption"),
         )  # fmt: skip
+
+    def _instruction(self, row: dict[str, Any]) -> Any:
+        text = row.get("instruction")
+        if not isinstance(text, Path):
+            return text
+        file = inside(self.root, text.name)
+        try:
+            return file.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BrokenRow(f"broken instruction: {file} ({error})") from error
+
+
+def _text(row: dict[str, Any], key: str) -> str:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise BrokenRow(f"{key} is no text: {value!r}")
+    return value or ""
 
 
 def _listed(file: Path) -> list[dict[str, Any]]:
     try:
         text = file.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
         if file.suffix == ".csv":
-            return list(csv.DictReader(io.StringIO(text, newline="")))
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+            table = csv.DictReader(io.StringIO(text, newline=""))
+            missing = [column for column in REQUIRED if column not in (table.fieldnames or ())]
+            if missing:
+                raise DatasetError(f"pairs: {file} has no column {', '.join(missing)}, only {', '.join(table.fieldnames or ())}")
+            return list(table)
+        # not splitlines: it also ends a line at characters that may stand in a JSON text
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise DatasetError(f"pairs: {file} cannot be read ({error})") from error
+    wrong = next((row for row in rows if not isinstance(row, dict)), None)
+    if wrong is not None:
+        raise DatasetError(f"pairs: {file} cannot be read (a line is {wrong!r}, no object)")
+    return rows
 
 
 def _by_name(root: Path) -> list[dict[str, Any]]:
     """An incomplete pair is a row too, so that it is counted as broken and not lost in silence."""
-    files = {path.name for path in root.iterdir()} if root.is_dir() else set()
-    pick = lambda stem: next((stem + suffix for suffix in SUFFIXES if stem + suffix in files), None)  # noqa: E731
-    names = sorted({Path(n).stem.removesuffix("_before") for n in files if Path(n).suffix in SUFFIXES and Path(n).stem.endswith("_before")})
-    rows = []
-    for name in names:
-        text = root / f"{name}.txt"
-        rows.append({
-            "source": pick(f"{name}_before"), "target": pick(f"{name}_after"), "mask": pick(f"{name}_mask"),
-            "instruction": text.read_text(encoding="utf-8") if text.is_file() else None,
-        })  # fmt: skip
-    return rows
+    found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for file in sorted(path.name for path in root.iterdir()) if root.is_dir() else ():
+        match = PICTURE.fullmatch(file)
+        if match:
+            row, key = found[match["name"]], ROLES[match["role"].lower()]
+            row[key] = (*row[key], file) if key in row else (file,)
+    if not any({"source", "target"} & set(row) for row in found.values()):
+        return []
+    return [
+        {key: files[0] if len(files) == 1 else files for key, files in row.items()} | {"instruction": Path(f"{name}.txt")}
+        for name, row in sorted(found.items())
+    ]

@@ -155,7 +155,7 @@ def fitted(target: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 def inside(root: Path, name: Any) -> Path:
     """A file below a folder by the name that a list gives it. Raises BrokenRow for no name, and for one that leads out of the folder."""
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise BrokenRow(f"no file name: the row has {name!r}")
     path = (root / name.replace("\\", "/")).resolve()
     if not path.is_relative_to(root.resolve()):

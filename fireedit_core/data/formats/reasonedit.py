@@ -9,8 +9,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..sample import EditSample
 from .reader import BrokenRow, DatasetError, Reader, fitted, mask, picture, sentence
 
@@ -62,8 +60,8 @@ class ReasonEditTrain(Reader):
         taken = self.epoch % len(instructions)
         source = picture(self._file(pair, "origin_img_path"), "origin picture")
         return EditSample(
-            id=f"{key}/{taken}", dataset=self.name, source=source,
-            target=fitted(picture(self._file(pair, "target_img_path"), "target picture"), source), instruction=sentence(instructions[taken]),
+            id=f"{key}/{taken}", dataset=self.name, source=source, instruction=sentence(instructions[taken]),
+            target=fitted(picture(self._file(pair, "target_img_path"), "target picture"), source),
         )  # fmt: skip
 
     def _file(self, pair: dict[str, Any], key: str) -> Path:
@@ -117,10 +115,9 @@ class ReasonEditBench(Reader):
         if not found:
             raise BrokenRow(f"no CLIP text: the line for {shown} is {line!r}")
         source = picture(shown)
-        where: np.ndarray = fitted(mask(edited, "mask", transparent=False), source)
         return EditSample(
-            id=f"{category}/{shown.stem}", dataset=self.name, source=source, instruction=sentence(instruction), mask=where,
-            edit_type=category, target_caption=sentence(caption, "CLIP text"),
+            id=f"{category}/{shown.stem}", dataset=self.name, source=source, instruction=sentence(instruction), edit_type=category,
+            mask=fitted(mask(edited, "mask", transparent=False), source), target_caption=sentence(caption, "CLIP text"),
         )  # fmt: skip
 
 

@@ -35,3 +35,34 @@ def test_rows_that_cannot_be_used(tmp_path, scenes):
     file.write_text("{}")
     with pytest.raises(DatasetError, match="no list"):
         LlavaInstruct(file, pictures)
+
+
+def test_one_placeholder_in_front_wherever_it_was(tmp_path, scenes):
+    file, pictures = llava.write(tmp_path, scenes[:1])
+    rows = json.loads(file.read_text())
+    values = ("What?\n<image>", "<image>\nWhat?", "<image> What? <image>", "What?")
+    rows = [rows[0] | {"conversations": [{"from": "human", "value": v}, {"from": "gpt", "value": "An <image>\n\nof it"},
+                                         {"from": "human", "value": "And <image>?"}]} for v in values]  # fmt: skip
+    file.write_text(json.dumps(rows))
+    reader = LlavaInstruct(file, pictures)
+    expected = (("human", "<image>\nWhat?"), ("gpt", "An \n\nof it"), ("human", "And ?"))
+    assert [s.conversation for s in reader] == [expected] * 4
+    assert len({s.id for s in reader}) == 4  # the published file has one id for several rows
+
+
+def test_rows_of_another_form_cost_no_other_row(tmp_path, scenes):
+    file, pictures = llava.write(tmp_path, scenes[:6])
+    rows = json.loads(file.read_text())
+    rows[0] = ["no", "row"]
+    rows[1]["conversations"] = "Hello"
+    rows[2]["conversations"][1] = "Hello"
+    rows[3]["conversations"][1]["value"] = None
+    rows[4]["conversations"][2]["value"] = " <image> "
+    file.write_text(json.dumps(rows))
+    reader = LlavaInstruct(file, pictures)
+    assert [s.conversation[1][1] for s in reader] == [scenes[5].source_caption]
+    assert dict(reader.skipped) == {"no conversation": 3, "empty turn": 2}
+    file.write_bytes(b"\xff\xfe")
+    for path in (file, tmp_path / "none.json"):
+        with pytest.raises(DatasetError, match="cannot be read"):
+            LlavaInstruct(path, pictures)
