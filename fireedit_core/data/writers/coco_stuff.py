@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +12,30 @@ from PIL import Image
 from ..sample import SceneSample
 from .files import save_picture
 
+UNLABELLED = 255
 
-def write(folder: Path, samples: Sequence[SceneSample], split: str = "train2017") -> dict[str, int]:
-    """Pictures, label maps and labels.txt; backgrounds are unlabelled. Scenes need their object masks. Returns noun -> pixel value."""
-    nouns = sorted({noun for sample in samples for noun in sample.labels})
-    values = {noun: value for value, noun in enumerate(nouns)}
-    for i, sample in enumerate(samples):
-        classes = np.full(sample.source.shape[:2], 255, np.uint8)
-        for noun, mask in zip(sample.labels, sample.object_masks, strict=True):
-            classes[mask] = values[noun]
-        save_picture(sample.source, folder / "images" / split / f"{i:012d}.jpg")
-        place = folder / "annotations" / split / f"{i:012d}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(classes).save(place)
-    lines = ["0: unlabeled", *(f"{value + 1}: {noun}" for noun, value in values.items())]
+
+def write(folder: Path, samples: Iterable[SceneSample], split: str = "train2017", backgrounds: bool = True) -> None:
+    """Pictures before the edit, their label maps and labels.txt: the nouns are things, the backgrounds stuff.
+
+    Args:
+        backgrounds: False leaves unlabelled what no object covers.
+
+    Raises:
+        ValueError: for samples without object masks.
+    """
+    samples = list(samples)
+    stuff = {s.meta["background"] for s in samples} if backgrounds else set()
+    names = sorted({label for s in samples for label in s.labels}) + sorted(stuff)
+    for number, sample in enumerate(samples, start=1):
+        if sample.object_masks is None:
+            raise ValueError(f"{sample.id} has no object masks; SceneGenerator(masks=True) makes them")
+        values = np.full(sample.source.shape[:2], names.index(sample.meta["background"]) if backgrounds else UNLABELLED, np.uint8)
+        for label, mask in zip(sample.labels, sample.object_masks, strict=True):
+            values[mask] = names.index(label)
+        save_picture(sample.source, folder / "images" / split / f"{number:012d}.jpg")
+        annotation = folder / "annotations" / split / f"{number:012d}.png"
+        annotation.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(annotation)
+    lines = [f"{number}: {name}" for number, name in enumerate(["unlabeled", *names])]
     (folder / "labels.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return values
