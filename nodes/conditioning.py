@@ -20,12 +20,12 @@ from .host.patching import GATE, VISUAL, WHERE
 from .pictures import batch_text, check_mask, size_of, to_core, to_host
 from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
 
-logger = logging.getLogger("fireedit")
-
-NAME = "FireEdit VLM Conditioning"
 if TYPE_CHECKING:
     from fireedit_core.editor import EditConditions
 
+logger = logging.getLogger("fireedit")
+
+NAME = "FireEdit VLM Conditioning"
 WORKING_SIZE = "fireedit_working_size"  # in the conditionings, so that FireEditSample finds the picture's way back
 
 

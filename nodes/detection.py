@@ -12,7 +12,7 @@ from fireedit_core.regions.record import Regions
 from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
-from .pictures import batch_text, size_of, to_core
+from .pictures import batch_text, counted, size_of, to_core
 from .types import FIREEDIT_TOOLTIP, DetectorType, FireEditType, RegionsType, RegionTokensType
 
 logger = logging.getLogger("fireedit")
@@ -94,7 +94,7 @@ def _describe(index: int, regions: Regions, count: int) -> str:
     name = "" if count == 1 else f"picture {index + 1}: "
     if not len(regions):
         return f"{name}no region found; the whole picture will stand as one region. Lower score_threshold to find more."
-    return f"{name}{len(regions)} region{'s' if len(regions) != 1 else ''}, best score {float(regions.scores.max()):.2f}"
+    return f"{name}{counted(len(regions), 'region')}, best score {float(regions.scores.max()):.2f}"
 
 
 class FireEditRegionTokenize(io.ComfyNode):
@@ -135,7 +135,7 @@ class FireEditRegionTokenize(io.ComfyNode):
 
 def _tokens_text(tokens) -> str:  # noqa: ANN001
     grid, regions = tokens.token_grid, sum(len(one) for one in tokens.regions)
-    return f"{regions} region token{'s' if regions != 1 else ''}, {grid[0]} x {grid[1]} image tokens of {batch_text(len(tokens))}"
+    return f"{counted(regions, 'region token')}, {grid[0]} x {grid[1]} image tokens of {batch_text(len(tokens))}"
 
 
 def check_regions(regions: list[Regions], pictures, node: str) -> None:

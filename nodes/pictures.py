@@ -52,7 +52,12 @@ def check_mask(mask: Tensor, pictures: Tensor, node: str) -> Tensor:
     return mask.expand(count, -1, -1).float()
 
 
+def counted(count: int, noun: str) -> str:
+    """'1 region', '3 regions'."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def batch_text(count: int) -> str:
     """'1 picture', '3 pictures'."""
-    return f"{count} picture" + ("" if count == 1 else "s")
+    return counted(count, "picture")
 

@@ -15,7 +15,7 @@ from .detection import check_regions
 from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
-from .pictures import batch_text, check_mask, size_of, to_core
+from .pictures import batch_text, check_mask, counted, size_of, to_core
 from .types import BoundingBoxType, RegionsType
 
 FROM_MASK, FROM_SEGS, FROM_BBOX = "FireEdit Regions from Mask", "FireEdit Regions from SEGS", "FireEdit Regions from BBOX"
@@ -248,5 +248,5 @@ def _one_each(values: list, count: int, what: str, node: str) -> list:
 
 def describe(regions: list[Regions]) -> str:
     """'3 regions', or one line per picture."""
-    lines = [f"{len(one)} region" + ("" if len(one) == 1 else "s") for one in regions]
+    lines = [counted(len(one), "region") for one in regions]
     return lines[0] if len(lines) == 1 else "\n".join(f"picture {i + 1}: {line}" for i, line in enumerate(lines))

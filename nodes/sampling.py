@@ -14,7 +14,7 @@ from .errors import FireEditNodeError
 from .host import guider as host_guider
 from .host import progress
 from .host.compat import CATEGORY, io, schema
-from .pictures import batch_text, check_mask, size_of, to_core, to_host
+from .pictures import batch_text, check_mask, counted, size_of, to_core, to_host
 from .types import (
     IMAGE_GUIDANCE,
     IMAGE_GUIDANCE_TOOLTIP,
@@ -162,7 +162,7 @@ class FireEditSample(io.ComfyNode):
         guider = host_guider.make_guider(model, positive, image_only, negative, text_guidance, image_guidance)
         held = plan.hold_mask(region).to(source) if keep_outside == "soft" else None
         start = source if held is not None or denoise <= 0.9999 else torch.zeros_like(source)
-        progress.say(f"editing {batch_text(pictures.shape[0])}, {steps} step{'s' if steps != 1 else ''}")
+        progress.say(f"editing {batch_text(pictures.shape[0])}, {counted(steps, 'step')}")
         latent = host_guider.sample(guider, start, seed, steps, sampler_name, scheduler, denoise, held)
         progress.say("decoding")
         decoded = vae.decode(latent).movedim(-1, 1)

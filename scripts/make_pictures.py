@@ -60,9 +60,10 @@ def thumbnail(graph: Image.Image, sources: list[Image.Image], edits: list[Image.
     small = graph.copy()
     small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
     back.paste(small, ((THUMBNAIL[0] - small.width) // 2, (THUMBNAIL[1] - small.height) // 2))
-    pictures = [*sources[:1], *edits[:3]] if len(sources) < 2 else [*sources[:2], *edits[:2]]
     if not edits:
         return back
+    before, after = (sources[:1], edits[:3]) if len(sources) < 2 else (sources[:2], edits[:2])
+    pictures = before + after
     back = Image.blend(back, Image.new("RGB", THUMBNAIL, (20, 20, 22)), 0.6)
     side = min(200, (THUMBNAIL[0] - 20) // len(pictures) - 12)
     x, y = (THUMBNAIL[0] - len(pictures) * (side + 12) + 12) // 2, (THUMBNAIL[1] - side) // 2
@@ -70,7 +71,7 @@ def thumbnail(graph: Image.Image, sources: list[Image.Image], edits: list[Image.
     for index, picture in enumerate(pictures):
         pen.rectangle((x - 2, y - 2, x + side + 1, y + side + 1), fill="white")
         back.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (x, y))
-        if index == len(pictures) - min(len(edits), 3 if len(sources) < 2 else 2):  # from here on edits
+        if index == len(before):  # from here on edits
             middle = y + side // 2
             pen.polygon([(x - 16, middle - 12), (x + 6, middle), (x - 16, middle + 12)], fill=(255, 160, 60), outline="white")
         x += side + 12
@@ -104,11 +105,7 @@ def main(names: list[str]) -> int:
                 canvas.page.wait_for_timeout(2500)  # pictures are fetched after the run
                 sources, edits = results_of(canvas)
             boxes = boxes_of(canvas)
-            shot = REPO / "output" / "screen.png"
-            shot.parent.mkdir(exist_ok=True)
-            canvas.page.screenshot(path=shot)
-            with Image.open(shot) as opened:
-                screen = opened.convert("RGB")
+            screen = Image.open(io.BytesIO(canvas.page.screenshot())).convert("RGB")
             graph = screen.crop(around([box for _, box in boxes], 24))
             if name == SHOWN_FIRST:
                 graph.save(FIGURE, optimize=True)

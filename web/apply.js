@@ -16,9 +16,10 @@ const STYLE = `
 `;
 
 const value = (node, name) => node?.widgets?.find((w) => w.name === name)?.value;
+const linkOf = (graph, id) => graph?.getLink?.(id) ?? graph?.links[id];
 const linked = (node, name) => {
-  const link = node.inputs?.find((i) => i.name === name)?.link;
-  return link == null ? null : node.graph?.getNodeById(node.graph.getLink?.(link)?.origin_id ?? node.graph.links[link]?.origin_id);
+  const id = node.inputs?.find((i) => i.name === name)?.link;
+  return id == null ? null : node.graph?.getNodeById(linkOf(node.graph, id)?.origin_id);
 };
 
 /** The first node behind this one that says how many steps are taken and how they are spread; null without one. */
@@ -28,7 +29,7 @@ function samplerBehind(node) {
     const at = queue.shift();
     for (const output of at.outputs ?? [])
       for (const id of output.links ?? []) {
-        const link = at.graph?.getLink?.(id) ?? at.graph?.links[id], next = link && at.graph.getNodeById(link.target_id);
+        const link = linkOf(at.graph, id), next = link && at.graph.getNodeById(link.target_id);
         if (!next || seen.has(next.id)) continue;
         seen.add(next.id);
         if (value(next, "steps") !== undefined && value(next, "scheduler") !== undefined) return next;

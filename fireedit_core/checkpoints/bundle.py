@@ -51,6 +51,7 @@ TRANSFORMERS_CLASSES = (
     "LlamaTokenizerFast", "LlamaTokenizer",
 )  # fmt: skip
 
+
 def load_component(folder: Path | str, name: str, dtype: torch.dtype = torch.float32, index: dict | None = None) -> Any:
     """Load one component of a bundle on the CPU.
 

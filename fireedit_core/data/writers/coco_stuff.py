@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..formats.coco_stuff import UNLABELLED
 from ..sample import SceneSample
-from .files import save_picture
-
-UNLABELLED = 255
+from .files import object_masks, save_picture
 
 
 def write(folder: Path, samples: Iterable[SceneSample], split: str = "train2017", backgrounds: bool = True) -> None:
@@ -28,10 +27,8 @@ def write(folder: Path, samples: Iterable[SceneSample], split: str = "train2017"
     stuff = {s.meta["background"] for s in samples} if backgrounds else set()
     names = sorted({label for s in samples for label in s.labels}) + sorted(stuff)
     for number, sample in enumerate(samples, start=1):
-        if sample.object_masks is None:
-            raise ValueError(f"{sample.id} has no object masks; SceneGenerator(masks=True) makes them")
         values = np.full(sample.source.shape[:2], names.index(sample.meta["background"]) if backgrounds else UNLABELLED, np.uint8)
-        for label, mask in zip(sample.labels, sample.object_masks, strict=True):
+        for label, mask in zip(sample.labels, object_masks(sample), strict=True):
             values[mask] = names.index(label)
         save_picture(sample.source, folder / "images" / split / f"{number:012d}.jpg")
         annotation = folder / "annotations" / split / f"{number:012d}.png"

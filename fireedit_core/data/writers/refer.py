@@ -13,7 +13,7 @@ import numpy as np
 
 from ..sample import SceneSample
 from ..world import WORLD
-from .files import save_picture
+from .files import object_masks, save_picture
 
 
 def write_refcoco(
@@ -96,14 +96,13 @@ def _write_instances(folder: Path, samples: Sequence[SceneSample], name: str) ->
     nouns = sorted({label for s in samples for label in s.labels})
     images, annotations, numbers = [], [], []
     for number, sample in enumerate(samples):
-        if sample.object_masks is None:
-            raise ValueError(f"{sample.id} has no object masks; SceneGenerator(masks=True) makes them")
+        masks = object_masks(sample)
         image = 1000 + 7 * number  # ids have gaps, as COCO's
         file, (height, width) = f"COCO_train2014_{image:012d}.jpg", sample.source.shape[:2]
         save_picture(sample.source, folder / "train2014" / file)
         images.append({"id": image, "file_name": file, "height": height, "width": width})
         numbers.append([])
-        for label, (x0, y0, x1, y1), mask in zip(sample.labels, sample.boxes.tolist(), sample.object_masks, strict=True):
+        for label, (x0, y0, x1, y1), mask in zip(sample.labels, sample.boxes.tolist(), masks, strict=True):
             numbers[-1].append(5000 + 3 * len(annotations))
             annotations.append({
                 "id": numbers[-1][-1], "image_id": image, "category_id": 1 + nouns.index(label), "bbox": [x0, y0, x1 - x0, y1 - y0],
