@@ -71,8 +71,9 @@ def parser() -> argparse.ArgumentParser:
     _scene_options(ablation, 300, "heldout")
     ablation.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     ablation.add_argument("--align-steps", type=int, default=Budget.align_steps)
+    ablation.add_argument("--first-steps", type=int, default=Budget.first_steps, help="of the editor that all models go on from")
     ablation.add_argument("--edit-steps", type=int, default=Budget.edit_steps)
-    ablation.add_argument("--pairs", type=int, default=Budget.pairs, help="cached training pairs of each seed")
+    ablation.add_argument("--pairs", type=int, default=Budget.pairs, help="cached training pairs")
     ablation.add_argument("--folder", type=Path, default=Path(".cache/runs/ablation"), help="states, weights and ablation.json")
     ablation.add_argument("--out", type=Path, default=Path("docs"), help="folder for ablation.md and ablation.png")
 
@@ -148,7 +149,7 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     scenes = Scenes(o.count, o.split, o.seed, o.kinds, o.each)
     world = replace(WORLDS[o.world], unseen_targets=o.unseen)
     if o.command == "ablation":
-        budget = Budget(o.align_steps, o.edit_steps, o.pairs)
+        budget = Budget(o.align_steps, o.first_steps, o.edit_steps, o.pairs)
         found = ablation.run(o.folder, o.bundle, o.seeds, budget, scenes, load_judge(), world=world)
         ablation.plot(found, o.out / "ablation.png")
         (o.out / "ablation.md").write_text(ablation.report(found, card.command_line(arguments)))

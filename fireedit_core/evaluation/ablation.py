@@ -30,7 +30,7 @@ PAPER_L1 = (0.0897, 0.0574)  # of base and full model, MagicBrush test (arXiv 25
 
 
 def run(
-    folder: Path | str, shared: Path | str, seeds: Sequence[int], budget: Budget, scenes: Scenes, judge: SceneJudge | None,
+    folder: Path | str, start: Path | str, seeds: Sequence[int], budget: Budget, scenes: Scenes, judge: SceneJudge | None,
     settings: Settings | None = None, world: World = WORLD,
 ) -> dict[str, Any]:  # fmt: skip
     """Train and measure every variant with every seed; what is there already is not done again.
@@ -51,7 +51,7 @@ def run(
             known = result["variants"].setdefault(variant.name, {})
             if str(seed) in known:
                 continue
-            pipe = train_variant(variant, seed, folder, shared, budget, world)
+            pipe = train_variant(variant, seed, folder, start, budget, world)
             own = Settings(
                 *((settings.steps, settings.text_guidance, settings.image_guidance) if settings else ()),
                 tati_strength=float(variant.tati), hvca_strength=float(variant.hvca), regions=variant.regions,
@@ -123,10 +123,13 @@ def report(result: dict[str, Any], command: str) -> str:
     count = len(next(iter(runs[0].values()))["l1"])
     return "\n\n".join([
         "# What each module is worth",
-        f"Written by `{command}`. Four models, each with one module more than the one before, all from fresh weights with the "
-        f"same steps ({budget['align_steps']} of 48 scenes for text alignment, {budget['edit_steps']} of 24 pairs, each seen twice, "
-        f"for diffusion; {budget['pairs']} pairs), the same autoencoder and the same detector. Measured on {count} held-out scenes. "
-        "Means over seeds; 95 % bootstrap intervals over scenes.",
+        f"Written by `{command}`. Four models, each with one module more than the one before. All start from the same aligned "
+        "language model, autoencoder and detector, and go on aligning it with region tokens or without them for "
+        f"{budget['align_steps']} steps of 48 scenes; all go on from the same editor, which had {budget['first_steps']} steps without "
+        f"any of the modules (the paper's go on from InstructPix2Pix), and train {budget['edit_steps']} steps of 24 pairs more, each "
+        f"pair seen twice. TATI and HVCA start from random weights. A seed decides those weights, the order of the "
+        f"{budget['pairs']} pairs and all noise. Measured on {count} held-out scenes. Means over seeds; 95 % "
+        "bootstrap intervals over scenes.",
         table(result),
         f"From base to full, L1 falls by {100 * fall:.0f} %; in the paper, on other data, by "
         f"{100 * (1 - PAPER_L1[1] / PAPER_L1[0]):.0f} % ({PAPER_L1[0]} to {PAPER_L1[1]}).",

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..checkpoints.bundle import load_components
-from ..data import WORLD, World, vocabulary
+from ..data import WORLD, World
 from ..diffusion.pipeline import FireEditPipeline
 from .alignment import ALIGNED, train_alignment
 from .build import OPTIONS, load_parts, plain_attention, save_parts
@@ -21,7 +21,8 @@ from .edit_cache import EditCache
 from .loop import StageConfig
 from .tiny import TinyConfig, tiny_components
 
-logger = logging.getLogger("fireedit")
+# Twelve models have to be trained on whatever is at hand, so the UNet is half as large as fireedit-tiny's.
+SIZES = TinyConfig(unet_widths=(96, 96, 128))
 
 
 @dataclass(frozen=True)
@@ -44,61 +45,88 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Budget:
-    """Equal for all variants: steps of the two stages, pairs in the cache of the second."""
+    """Equal for all variants.
 
-    align_steps: int = 500
-    edit_steps: int = 600
+    Attributes:
+        align_steps: text alignment, with region tokens or without. edit_steps: the variant's own training.
+        first_steps: of the editor without any of the modules that every variant goes on from, as the paper's go on from
+            InstructPix2Pix. pairs: cached training pairs of the diffusion stage.
+    """
+
+    align_steps: int = 200
+    first_steps: int = 1_000
+    edit_steps: int = 500
     pairs: int = 8_000
 
 
 def train_variant(
-    variant: Variant, seed: int, folder: Path | str, shared: Path | str, budget: Budget | None = None, world: World = WORLD,
-    sizes: TinyConfig | None = None,
+    variant: Variant, seed: int, folder: Path | str, start: Path | str, budget: Budget | None = None, world: World = WORLD,
+    sizes: TinyConfig = SIZES,
 ) -> FireEditPipeline:  # fmt: skip
     """Train one model, or go on, or read it where it is finished; returns it ready to edit.
 
     Args:
-        folder: of the whole ablation; models that read the same features share them.
-        shared: bundle whose autoencoder and detector all variants use.
+        folder: of the whole ablation. Alignment, cached features and the first editor are made once and shared by all seeds.
+        start: bundle whose aligned language model, towers, autoencoder and detector all variants start from.
+        sizes: of UNet, TATI, HVCA and visual attention, which start from random weights; the rest are as in `start`.
     """
-    budget, room = budget or Budget(), Path(folder) / f"seed{seed}" / ("regions" if variant.regions else "plain")
-    components = tiny_components(vocabulary(world), sizes, seed)
-    components |= load_components(shared, names=("vae", "detector"))
-    for part in components.values():
-        if isinstance(part, torch.nn.Module):
-            part.eval()
-    _stage(
-        components, ALIGNED, room,
-        lambda: _align(components, world, room, StageConfig(
-            math.inf, 48, 1e-3, warmup=50, cooldown=0.3, ema_decay=0.99, seed=seed, max_steps=budget.align_steps
-        ), variant.regions),
-    )  # fmt: skip
-    own = room / variant.name.removeprefix("+ ").replace(" ", "-")
-    config = StageConfig(
-        math.inf, 24, 5e-4, warmup=50, cooldown=0.3, ema_decay=0.995, save_minutes=10, seed=seed, max_steps=budget.edit_steps
-    )
-    _stage(
+    budget, folder = budget or Budget(), Path(folder)
+    editor = folder / "editor"
+    if not _finished(editor):
+        components, cache = _aligned(False, 0, folder, start, budget, world, sizes)
+        _once(components, ("unet",), editor, lambda: _train(components, cache, editor, 0, budget.first_steps, tati=False, hvca=False))
+    components, cache = _aligned(variant.regions, seed, folder, start, budget, world, sizes)
+    load_parts(components, ("unet",), editor, editor)
+    own = folder / f"seed{seed}" / variant.name.removeprefix("+ ").replace(" ", "-")
+    _once(
         components, TRAINED, own,
-        lambda: train_diffusion(
-            components, EditCache(components, world, room / "cache", budget.pairs, seed=seed + 2, regions=variant.regions), own,
-            config, tati=variant.tati, hvca=variant.hvca,
-        ),
+        lambda: _train(components, cache, own, seed, budget.edit_steps, tati=variant.tati, hvca=variant.hvca),
     )  # fmt: skip
     pipe = FireEditPipeline(**components, **OPTIONS)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def _align(components: dict[str, Any], world: World, room: Path, config: StageConfig, regions: bool) -> None:
-    plain_attention(components)
-    train_alignment(components, world, room, config, regions)
+def _aligned(
+    regions: bool, seed: int, folder: Path, start: Path | str, budget: Budget, world: World, sizes: TinyConfig
+) -> tuple[dict[str, Any], EditCache]:
+    """Components with an aligned language model and fresh diffusion modules of `seed`, and the features that they see."""
+    room = folder / ("regions" if regions else "plain")
+    components = load_components(start)
+    fresh = tiny_components((), sizes, seed)
+    components |= {name: fresh[name] for name in TRAINED if name != "qformer"}
+    for part in components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval()
+    config = StageConfig(math.inf, 48, 3e-4, warmup=50, cooldown=0.3, ema_decay=0.99, max_steps=budget.align_steps)
+
+    def align() -> None:
+        plain_attention(components)
+        train_alignment(components, world, room, config, regions)
+
+    _once(components, ALIGNED, room, align)
+    return components, EditCache(components, world, room / "cache", budget.pairs, regions=regions)
 
 
-def _stage(components: dict[str, Any], names: tuple[str, ...], room: Path, train) -> None:  # noqa: ANN001
+def _train(components: dict[str, Any], cache: EditCache, room: Path, seed: int, steps: int, **modules: bool) -> None:
+    config = StageConfig(
+        math.inf, 24, 5e-4, warmup=50, cooldown=0.3, ema_decay=0.995, save_minutes=10, seed=seed, max_steps=steps
+    )
+    train_diffusion(components, cache, room, config, **modules)
+
+
+def _once(components: dict[str, Any], names: tuple[str, ...], room: Path, train: Callable[[], None]) -> None:
     """Run a stage once; later calls read what it made."""
-    finished = room / "parts" / "finished"
-    if not finished.is_file():
+    if not _finished(room):
         train()
         save_parts(components, room, names)
-        finished.touch()
+        _mark(room).touch()
     load_parts(components, names, room, room)
+
+
+def _finished(room: Path) -> bool:
+    return _mark(room).is_file()
+
+
+def _mark(room: Path) -> Path:
+    return room / "parts" / "finished"

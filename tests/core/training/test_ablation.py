@@ -7,13 +7,17 @@ import pytest
 import torch
 
 pytest.importorskip("tensorboard")
+from fireedit_core.checkpoints.bundle import load_components, save_bundle
+from fireedit_core.data import WORLD, vocabulary
 from fireedit_core.evaluation import ablation
 from fireedit_core.evaluation.scenes import Scenes
 from fireedit_core.training.ablation import VARIANTS, Budget, train_variant
+from fireedit_core.training.build import OPTIONS
+from fireedit_core.training.tiny import tiny_components
 
 from .small import SIZES
 
-BUDGET = Budget(align_steps=1, edit_steps=2, pairs=24)
+BUDGET = Budget(align_steps=1, first_steps=1, edit_steps=2, pairs=24)
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +25,20 @@ def on_the_cpu(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 
 
+@pytest.fixture(scope="module")
+def start(repo, tmp_path_factory):
+    """A bundle with a small language model and the real autoencoder and detector."""
+    folder = tmp_path_factory.mktemp("start")
+    components = tiny_components(vocabulary(WORLD), SIZES)
+    save_bundle(folder, components | load_components(repo / "models" / "fireedit-tiny", names=("vae", "detector")), OPTIONS)
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path, repo, monkeypatch):
+def run(tmp_path, start, monkeypatch):
     small = lambda *args: train_variant(*args, sizes=SIZES)  # noqa: E731
     monkeypatch.setattr(ablation, "train_variant", small)
-    return lambda scenes=Scenes(count=4): ablation.run(tmp_path, repo / "models" / "fireedit-tiny", [0], BUDGET, scenes, None)  # noqa: B008
+    return lambda scenes=Scenes(count=4): ablation.run(tmp_path, start, [0], BUDGET, scenes, None)  # noqa: B008
 
 
 def test_four_models_are_trained_measured_and_drawn(run, tmp_path):
@@ -45,9 +58,9 @@ def test_four_models_are_trained_measured_and_drawn(run, tmp_path):
         run(Scenes(count=5))
 
 
-def test_a_module_that_is_off_changes_nothing_and_one_that_is_on_learns(repo, tmp_path):
-    fresh = train_variant(VARIANTS[0], 0, tmp_path / "a", repo / "models" / "fireedit-tiny", Budget(1, 0, 24), sizes=SIZES)
+def test_a_module_that_is_off_changes_nothing_and_one_that_is_on_learns(start, tmp_path):
+    fresh = train_variant(VARIANTS[0], 0, tmp_path / "a", start, Budget(1, 1, 0, 24), sizes=SIZES)
     for variant, learns in ((VARIANTS[1], False), (VARIANTS[3], True)):
-        pipe = train_variant(variant, 0, tmp_path / "b", repo / "models" / "fireedit-tiny", BUDGET, sizes=SIZES)
+        pipe = train_variant(variant, 0, tmp_path / "b", start, BUDGET, sizes=SIZES)
         before, after = (p.visual_attention.attentions[0].to_mark.weight for p in (fresh, pipe))
         assert torch.equal(before, after) != learns
