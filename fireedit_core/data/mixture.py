@@ -129,6 +129,16 @@ class Mixture:
                 logger.warning("draw %d: %s, row %d is replaced by the next: %s", number, source.name, row, error)
         raise DatasetError(f"{source.name}: {tries} rows in a row are broken, the last at draw {number}; is this the right folder?")
 
+    def size(self, number: int) -> tuple[int, int]:
+        """(height, width) of the source picture of draw `number`, of a broken row (1, 1): enough to sort draws by their shape."""
+        draw = self.where(number)
+        if hasattr(draw.source.reader, "choose"):
+            draw.source.reader.choose(draw.epoch)
+        try:
+            return draw.source.reader.size(draw.row)
+        except BrokenRow:
+            return 1, 1
+
     def where(self, number: int) -> Draw:
         """What draw `number` is, without reading it. Raises IndexError for a number below 0."""
         if number < 0:

@@ -11,7 +11,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -32,9 +33,11 @@ class StageConfig:
     Attributes:
         minutes: wall-clock budget of the whole stage, summed over resumes.
         batch: samples per process and step. lr: peak learning rate after `warmup` steps.
-        cooldown: last part of the budget (0..1) over which the learning rate falls linearly to zero.
+        cooldown: last part of the budget (0..1) over which the learning rate falls to zero; 1 lets it fall from the first step on.
+        shape: how it falls there, "linear" or "cosine".
+        accumulate: batches per step; their gradients are averaged. optimizer: "adamw", or "adamw8bit" of bitsandbytes.
         ema_decay: decay of the weight average; 0 turns it off.
-        save_minutes: how often the state is saved and the sample sheet is drawn.
+        save_minutes: how often the state is saved and the sample sheet is drawn. log_steps: how often figures are logged.
         max_steps: end after so many steps at the latest; `minutes` infinite makes the steps the budget.
     """
 
@@ -49,6 +52,10 @@ class StageConfig:
     save_minutes: float = 5.0
     seed: int = 0
     max_steps: int | None = None
+    accumulate: int = 1
+    optimizer: str = "adamw"
+    shape: str = "linear"
+    log_steps: int = 20
 
 
 @dataclass
@@ -64,14 +71,18 @@ class Progress:
 
 
 class TrainingStage:
-    """Runs `loss_fn(step, device) -> (loss, metrics)` until the budget is used up.
+    """Runs `loss_fn(batch number, device) -> (loss, metrics)` until the budget is used up.
 
     Args:
         name, folder: where state, logs and sheets go: `<folder>/<name>/`.
         model: every trainable parameter of the stage sits in here (a ModuleDict where there are several networks).
-        loss_fn: computes the loss of one step; must draw its data from `step` and torch's default generator only.
+        loss_fn: computes the loss of one batch (of which a step has `accumulate`); must draw its data from the number and
+            torch's default generator only.
         on_save: called with the stage after each save, with EMA weights in place, to draw samples or export.
+        trackers: names of accelerate's trackers.
     """
+
+    all_show = False  # whether every process calls `on_save`: what is split over them can only be gathered together
 
     def __init__(
         self,
@@ -82,23 +93,18 @@ class TrainingStage:
         loss_fn: Callable[[int, torch.device], tuple[Tensor, dict]],
         on_save: Callable[[TrainingStage], None] | None = None,
         mixed_precision: str = "bf16",
+        trackers: Sequence[str] = ("tensorboard",),
     ):
         self.name, self.config, self.on_save = name, config, on_save
         self.folder = Path(folder) / name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.accelerator = Accelerator(mixed_precision=mixed_precision, log_with="tensorboard", project_dir=self.folder)
+        self.accelerator = Accelerator(mixed_precision=mixed_precision, log_with=list(trackers), project_dir=self.folder)
         self.accelerator.init_trackers("logs")
         self.raw = model
         self.loss_fn = loss_fn
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        decay = [p for p in trainable if p.ndim > 1]
-        rest = [p for p in trainable if p.ndim <= 1]
-        groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.trainable = trainable
+        self._prepare(model)
         self.ema = (
-            EMAModel(trainable, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+            EMAModel(self.trainable, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
             if config.ema_decay
             else None
         )
@@ -107,6 +113,12 @@ class TrainingStage:
             self.ema.to(self.accelerator.device)
         self.progress = Progress()
         self._resume()
+
+    def _prepare(self, model: nn.Module) -> None:
+        """Set `model` (as every process runs it), `trainable` and `optimizer`."""
+        self.model = self.accelerator.prepare(model)
+        self.trainable = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = self.accelerator.prepare(make_optimizer(self.trainable, self.config))
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -121,17 +133,19 @@ class TrainingStage:
         record = self._state / "progress.json"
         if not record.is_file():
             return
-        self.accelerator.load_state(str(self._state))
+        self._load_tensors(self._state)
         self.progress = Progress(**json.loads(record.read_text()))
         if not self._cools():
             # the budget was raised: back to the full learning rate
             self.progress.decay_from, self.progress.finished = None, False
+        elif math.isinf(self.config.minutes) and self.progress.decay_from is not None:
+            self.progress.decay_steps = max(1, self.config.max_steps - self.progress.decay_from)
         logger.info("%s: resumed at step %d", self.name, self.progress.step)
 
     def save(self) -> None:
         """Save the state so that a kill at any moment leaves either the old or the new one."""
         temporary = self._state.with_name("state.new")
-        self.accelerator.save_state(str(temporary))
+        self._save_tensors(temporary)
         if not self.accelerator.is_main_process:
             return
         (temporary / "progress.json").write_text(json.dumps(asdict(self.progress)))
@@ -144,10 +158,17 @@ class TrainingStage:
         if old.exists():
             _remove(old)
 
-    def indices(self, step: int) -> range:
-        """Numbers of the samples of this process at `step`; no two processes or steps share one."""
+    def _save_tensors(self, folder: Path) -> None:
+        """Weights, optimizer and averages of all processes into a folder that may hold those of an unfinished save."""
+        self.accelerator.save_state(str(folder))
+
+    def _load_tensors(self, folder: Path) -> None:
+        self.accelerator.load_state(str(folder))
+
+    def indices(self, number: int) -> range:
+        """Numbers of the samples of this process in batch `number`; no two processes or batches share one."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        first = (step * world + rank) * self.config.batch
+        first = (number * world + rank) * self.config.batch
         return range(first, first + self.config.batch)
 
     def ema_weights(self):
@@ -160,7 +181,8 @@ class TrainingStage:
         p, c = self.progress, self.config
         scale = min(1.0, (p.step + 1) / max(1, c.warmup))
         if p.decay_from is not None:
-            scale *= max(0.0, 1 - (p.step - p.decay_from) / max(1, p.decay_steps))
+            left = max(0.0, 1 - (p.step - p.decay_from) / max(1, p.decay_steps))
+            scale *= (1 - math.cos(math.pi * left)) / 2 if c.shape == "cosine" else left
         return c.lr * scale
 
     def _cools(self) -> bool:
@@ -186,14 +208,20 @@ class TrainingStage:
         self.model.train()
         while not self._over():
             begin = time.monotonic()
-            set_seed(((c.seed * 1_000_003 + p.step) * 64 + self.accelerator.process_index) % 2**32)
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate()
-            with self.accelerator.autocast():
-                loss, metrics = self.loss_fn(p.step, device)
-            self.accelerator.backward(loss)
+            seen: dict[str, float] = {}
+            for part in range(c.accumulate):
+                number = p.step * c.accumulate + part
+                set_seed(((c.seed * 1_000_003 + number) * 64 + self.accelerator.process_index) % 2**32)
+                with self._gradients_meet(part == c.accumulate - 1):
+                    with self.accelerator.autocast():
+                        loss, metrics = self.loss_fn(number, device)
+                    self.accelerator.backward(loss / c.accumulate)
+                for key, value in {"loss": loss.detach(), **metrics}.items():
+                    seen[key] = seen.get(key, 0.0) + float(value) / c.accumulate
             if c.clip_norm:
-                self.accelerator.clip_grad_norm_(self.trainable, c.clip_norm)
+                self._clip(c.clip_norm)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             if self.ema is not None:
@@ -204,15 +232,14 @@ class TrainingStage:
                 p.decay_from = p.step
                 by_time = math.ceil(p.step * c.cooldown / max(1e-6, 1 - c.cooldown))
                 p.decay_steps = max(1, c.max_steps - p.step if math.isinf(c.minutes) else by_time)
-            for key, value in {"loss": loss.detach(), **metrics}.items():
-                value = float(value)
+            for key, value in seen.items():
                 if math.isfinite(value):
                     running[key] = value if key not in running else 0.98 * running[key] + 0.02 * value
             bar.update()
-            if p.step % 20 == 0:
+            if p.step % c.log_steps == 0:
                 p.metrics = {k: round(v, 5) for k, v in running.items()}
                 bar.set_postfix({k: f"{v:.3g}" for k, v in running.items()}, refresh=False)
-                self.accelerator.log({**running, "lr": self._learning_rate()}, step=p.step)
+                self.accelerator.log({**self._logged(running, seen), "lr": self._learning_rate()}, step=p.step)
             if time.monotonic() - last_save > c.save_minutes * 60:
                 self._save_and_show()
                 last_save = time.monotonic()
@@ -221,6 +248,19 @@ class TrainingStage:
         self._save_and_show()
         self.accelerator.end_training()
         return p
+
+    # what a stage of several processes does in another way
+
+    def _gradients_meet(self, now: bool) -> AbstractContextManager:
+        """Around a backward pass: whether the processes average their gradients in it."""
+        return nullcontext() if now else self.accelerator.no_sync(self.model)
+
+    def _clip(self, norm: float) -> None:
+        self.accelerator.clip_grad_norm_(self.trainable, norm)
+
+    def _logged(self, running: dict[str, float], seen: dict[str, float]) -> dict[str, float]:
+        """What the trackers get: `running` averages, or what this step has `seen`."""
+        return running
 
     def _save_and_show(self) -> None:
         self.save()
@@ -231,11 +271,28 @@ class TrainingStage:
             self.progress.seconds / 60,
             self.progress.metrics,
         )
-        if self.on_save is not None and self.accelerator.is_main_process:
+        if self.on_save is not None and (self.accelerator.is_main_process or self.all_show):
             self.raw.eval()
             with torch.no_grad(), self.ema_weights():
                 self.on_save(self)
             self.raw.train()
+
+
+def make_optimizer(trainable: Sequence[nn.Parameter], config: StageConfig) -> torch.optim.Optimizer:
+    """AdamW without weight decay on vectors. Raises ValueError for an optimizer that is not there."""
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW
+    if config.optimizer == "adamw8bit":
+        try:
+            from bitsandbytes.optim import AdamW8bit as kind
+        except ImportError as error:
+            raise ValueError("the optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes, or take adamw") from error
+    elif config.optimizer != "adamw":
+        raise ValueError(f"unknown optimizer {config.optimizer!r}; there are adamw and adamw8bit")
+    return kind([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.99))
 
 
 class _EmaWeights:

@@ -95,6 +95,27 @@ class RegionAwareVLM(nn.Module):
         first = states[torch.arange(batch, device=mask.device), last][:, None]
         return VLMStates(img, image, regions, text_states, torch.cat([first, img[:, :-1]], dim=1))
 
+    def conversation_loss(
+        self, input_ids: Tensor, text_mask: Tensor, labels: Tensor, image_tokens: Tensor, region_tokens: Tensor, region_mask: Tensor
+    ) -> Tensor:
+        """Negative log-likelihood of answers about a picture that stands before the text: of each row the mean, then of all rows.
+
+        Args:
+            input_ids, text_mask: (B, T) ids and bool mask, padded at the end. labels: (B, T), -100 where nothing is learnt.
+            image_tokens: (B, m, D). region_tokens: (B, n, D). region_mask: (B, n) bool.
+        """
+        text = self.language_model.get_input_embeddings()(input_ids)
+        parts = [image_tokens.to(text), region_tokens.to(text), text]
+        mask = torch.cat([text_mask.new_ones(parts[0].shape[:2]), region_mask, text_mask], dim=1).long()
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        out = self._backbone()(inputs_embeds=torch.cat(parts, dim=1), attention_mask=mask, position_ids=positions, use_cache=False)
+        # the state at a token predicts the next one; the first of the text is a human's and is never learnt
+        states = out.last_hidden_state[:, -input_ids.shape[1] :][:, :-1]
+        logits = self.language_model.get_output_embeddings()(states).float()
+        wanted = labels[:, 1:]
+        each = F.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=-100, reduction="none")
+        return (each.sum(1) / (wanted != -100).sum(1).clamp(min=1)).mean()
+
     def _backbone(self) -> nn.Module:
         """The decoder stack without its vocabulary head, which conditioning does not need."""
         model = self.language_model

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`python -m fireedit_core.training.paper CONFIG.yaml [--name value ...] [--dry-run]`; run again to go on.
+
+On several GPUs or machines: `accelerate launch [its options] -m fireedit_core.training.paper CONFIG.yaml`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from ...checkpoints.index import BundleError
+from ...data.formats import DatasetError
+from .config import load_config
+
+logger = logging.getLogger("fireedit")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train, or say what it would take; returns the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
+    config, options = load_config(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if options.dry_run:
+            from .estimate import estimate
+
+            logger.info("%s", estimate(config))
+            return 0
+        from .train import train
+
+        logger.info("the bundle is in %s", train(config))
+    except (BundleError, DatasetError, ValueError) as error:
+        logger.error("fireedit: %s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every number of a run, from a YAML file, each of which the command line can replace: `--steps 100 --lr 1e-5`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+STAGES = ("text", "vlm", "joint")
+# What each stage trains (paper, section 3.5; SmartEdit's text alignment for the first). "lora" are the adapters of the language model,
+# "unet_lora" those of the UNet.
+TRAINED = {
+    "text": ("img_tokens", "qformer"),
+    "vlm": ("lora", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention"),
+    "joint": ("lora", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention", "unet"),
+}
+TRAINABLE = ("language_model", "region_encoder", "unet_lora", *TRAINED["joint"])
+
+
+def _says(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class PaperConfig:
+    """A run. Paths are relative to the working folder, in the YAML file to the file's own folder when they begin with a dot.
+
+    Raises:
+        ValueError: for numbers that cannot be.
+    """
+
+    stage: Literal["text", "vlm", "joint"] = _says("joint", "which of the three stages")
+    bundle: str = _says("models/fireedit-tiny", "bundle to start from: a finished one, or what `fireedit convert` wrote")
+    out: str = _says(".cache/runs/paper", "folder of states, logs, sheets and the trained bundle")
+
+    sources: str = _says("", "YAML list of datasets, see docs/datasets.md (stages vlm and joint)")
+    validation_sources: str = _says("", "the same for the sheets and the validation loss; empty: drawn from `sources`")
+    captions: str = _says("", "text file with a caption per line (stage text)")
+    text_encoder: str = _says("", "folder with a CLIP text model and its tokenizer (stage text)")
+    size: int = _says(256, "pixels: a picture has about size x size of them")
+    buckets: bool = _says(True, "batches of one shape each, between 1:2 and 2:1; otherwise all are cut square")
+    flip: float = _says(0.5, "share of pictures that are mirrored, where the instruction names no side")
+    max_regions: int = _says(100, "regions per picture at most")
+    conversation_rows: int = _says(0, "rows of conversations beside each batch, where the sources have any")
+    conversation_tokens: int = _says(256, "longer conversations are cut")
+    workers: int = _says(0, "processes that read pictures; 0 reads in the training process")
+    feature_cache: str = _says("", "folder that keeps what the frozen parts make of each picture; empty: nothing is kept")
+
+    steps: int = _says(1000, "updates of the weights")
+    batch: int = _says(4, "pictures per process and pass")
+    accumulate: int = _says(1, "passes per update")
+    lr: float = _says(1e-5, "peak learning rate")
+    warmup: int = _says(100, "updates until the peak")
+    optimizer: Literal["adamw", "adamw8bit"] = _says("adamw", "adamw8bit needs bitsandbytes")
+    weight_decay: float = _says(0.0, "of matrices")
+    clip_norm: float = _says(1.0, "gradients are cut to this norm; 0: not at all")
+    ema_decay: float = _says(0.9999, "of the averaged weights, which are what is exported; 0: none")
+    seed: int = _says(0, "of all draws")
+    precision: Literal["no", "bf16", "fp16"] = _says("bf16", "of the passes; weights that are trained stay in float32")
+    frozen_dtype: Literal["float32", "bfloat16", "float16"] = _says("bfloat16", "of weights that are not trained")
+    checkpointing: bool = _says(False, "keep no activations of the language model and the UNet; a third slower, far less memory")
+    parallel: Literal["ddp", "fsdp"] = _says("ddp", "several processes: a copy each, or weights and optimizer split over them")
+
+    train_parts: list[str] = field(default_factory=list, metadata={"help": f"instead of the stage's own: {', '.join(TRAINABLE)}"})
+    lora_rank: int = _says(8, "of the language model's adapters")
+    lora_alpha: int = _says(16, "their scale is alpha / rank")
+    lora_dropout: float = _says(0.05, "")
+    lora_targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"], metadata={"help": "layers that get adapters"})
+    unet_lora_rank: int = _says(16, "of the UNet's adapters, where unet_lora is trained instead of the UNet")
+    language_weight: float = _says(1.0, "of the loss over [IMG] tokens and answers (eq. 4)")
+    diffusion_weight: float = _says(1.0, "of the diffusion loss (eq. 8)")
+    grounding_weight: float = _says(1.0, "of pointing and painting, for rows with a mask (ours, not the paper's)")
+    snr_gamma: float = _says(5.0, "min-SNR weighting of timesteps (arXiv 2303.09556); 0: all alike")
+    dropout: float = _says(0.05, "share of rows without text, without both and without picture, each (InstructPix2Pix)")
+
+    save_minutes: float = _says(30.0, "between two saves")
+    log_steps: int = _says(10, "between two lines of the log")
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"], metadata={"help": "tensorboard, wandb, ..."})
+    validation: int = _says(8, "rows of the sheet that each save draws, and of the validation loss; 0: neither")
+    validation_steps: int = _says(20, "sampling steps of the sheet")
+
+    def __post_init__(self) -> None:
+        for name in ("size", "steps", "batch", "accumulate", "max_regions", "log_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not 0 <= self.dropout <= 1 / 3:
+            raise ValueError(f"dropout is a share for each of three cases, 0 to 1/3, got {self.dropout}")
+        unknown = sorted(set(self.train_parts) - set(TRAINABLE))
+        if unknown:
+            raise ValueError(f"cannot train {', '.join(unknown)}; train_parts may name {', '.join(TRAINABLE)}")
+        for pair in (("lora", "language_model"), ("unet_lora", "unet")):
+            if set(pair) <= set(self.trained):
+                raise ValueError(f"train either {pair[0]} or {pair[1]}, not both")
+        if self.stage == "text" and not (self.captions and self.text_encoder):
+            raise ValueError("the stage text needs captions (a text file) and text_encoder (a CLIP text model)")
+        if self.stage == "text" and set(self.trained) - set(TRAINED["text"]) - {"lora"}:
+            raise ValueError("the stage text sees no pictures: it can train img_tokens, qformer and lora only")
+        if self.stage != "text" and not self.sources:
+            raise ValueError(f"the stage {self.stage} needs sources, a list of datasets; `python -m fireedit_core.data write` makes one")
+        if self.precision == "no" and self.frozen_dtype != "float32":
+            raise ValueError("precision no mixes no types: frozen_dtype float32")
+        if self.parallel == "fsdp" and self.precision == "fp16":
+            raise ValueError("parallel fsdp runs in bf16 or with precision no")
+        if self.parallel == "fsdp" and self.frozen_dtype != "float32":
+            raise ValueError("parallel fsdp splits the frozen weights too and needs them alike: frozen_dtype float32")
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Names of what is trained."""
+        return tuple(self.train_parts) or TRAINED[self.stage]
+
+
+def load_config(arguments: Sequence[str]) -> tuple[PaperConfig, argparse.Namespace]:
+    """The configuration of a command line `FILE.yaml [--name value ...]`, and the options that are not part of it.
+
+    Raises:
+        SystemExit: as argparse does, for a file that cannot be read, unknown names and wrong values.
+    """
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser(PaperConfig, prog="python -m fireedit_core.training.paper", description=__doc__)
+    parser.add_argument("config", type=Path, help="YAML file; examples are in fireedit_core/training/paper/configs")
+    parser.add_argument("--dry-run", action="store_true", help="train nothing; print sizes, memory and time per GPU type")
+    known = parser.parse_known_args([a for a in arguments if a not in ("-h", "--help")] or ["--help"])[0]
+    try:
+        parser.set_defaults(**_read(known.config))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        parser.error(f"{known.config}: {error}")
+    try:
+        config, rest = parser.parse_args_into_dataclasses(list(arguments))
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    return config, rest
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found = yaml.safe_load(file.read_text())
+    if not isinstance(found, dict):
+        raise ValueError("expected `name: value` lines")
+    known = {f.name: f for f in fields(PaperConfig)}
+    unknown = sorted(set(found) - set(known))
+    if unknown:
+        raise ValueError(f"there is no {', '.join(unknown)}")
+    for name, value in found.items():
+        kind = known[name].type
+        if kind in ("float", "int") and isinstance(value, str):  # YAML reads 1e-5 as a text
+            found[name] = float(value) if kind == "float" else int(value)
+        if isinstance(value, str) and value.startswith("."):
+            found[name] = str((file.parent / value).resolve())
+    return found

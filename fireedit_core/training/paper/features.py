@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the frozen parts make of pictures: latents, regions and tower states. Needed once per picture, so it can be kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...diffusion.latents import latent_scale
+from ...diffusion.pipeline import encode_latents
+from ...regions.detector import detect_each
+from ...regions.record import Regions
+from ...vlm import VisionFeatures, encode_vision
+from ..edit_cache import fingerprint
+
+FROZEN = ("vae", "detector", "dinov2", "clip_vision")
+
+
+@dataclass
+class PictureFeatures:
+    """Of B pictures.
+
+    Attributes:
+        vision: only the levels that are read later are filled. latents: (B, C, h, w) in the scale that the UNet denoises.
+        boxes: (B, n, 4) cxcywh in 0..1, best first. region_mask: (B, n) bool; a picture without regions has one box, the whole of it.
+    """
+
+    vision: VisionFeatures
+    latents: Tensor
+    boxes: Tensor
+    region_mask: Tensor
+
+
+class FrozenParts:
+    """Autoencoder, detector and both towers, which no stage trains.
+
+    Args:
+        components: of a bundle, on the device and in the type in which they shall run.
+        max_regions: per picture. cache: folder that keeps the results under a hash of picture and weights, or None. Mirrored or differently
+            cut pictures are other pictures, so a cache pays only where `flip` is 0 or the disk is large.
+    """
+
+    def __init__(self, components: dict[str, Any], max_regions: int, cache: Path | str | None = None):
+        self.parts = {name: components[name] for name in FROZEN}
+        self.max_regions = max_regions
+        hvca, encoder = components["hvca"].config, components["region_encoder"].config
+        depth = self.parts["dinov2"].config.num_hidden_layers
+        # hidden states 0..depth: what HVCA reads, and the last ones that region encoder and adapter read
+        self.dino_levels = sorted({*hvca.dino_levels, *range(depth + 1 - len(encoder.level_scales), depth + 1)})
+        self.clip_levels = sorted(set(hvca.clip_levels))
+        self.cache = None
+        if cache:
+            self.cache = Path(cache) / f"{fingerprint(self.parts, FROZEN)}-{max_regions}"
+            self.cache.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts are."""
+        return next(self.parts["dinov2"].parameters()).device
+
+    def features(self, pictures: Tensor) -> PictureFeatures:
+        """Features of pictures (B, 3, H, W) uint8."""
+        rows = self._kept(pictures, "source", self._compute)
+        dino = {i: self._stack(rows, f"dino_{i}") for i in self.dino_levels}
+        clip = {i: self._stack(rows, f"clip_{i}") for i in self.clip_levels}
+        grid = tuple(rows[0]["grid"].tolist())
+        width = max(len(row["boxes"]) for row in rows)
+        boxes = torch.stack([F.pad(row["boxes"].float(), (0, 0, 0, width - len(row["boxes"]))) for row in rows])
+        mask = torch.tensor([[i < len(row["boxes"]) for i in range(width)] for row in rows])
+        vision = VisionFeatures(_levels(dino), _levels(clip), grid)
+        return PictureFeatures(vision, self._stack(rows, "latents"), boxes.to(self.device), mask.to(self.device))
+
+    def latents(self, pictures: Tensor) -> Tensor:
+        """Latents (B, C, h, w) of pictures (B, 3, H, W) uint8, in the scale that the UNet denoises."""
+        return self._stack(self._kept(pictures, "target", self._encode), "latents")
+
+    # --- one picture each --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _encode(self, pictures: Tensor) -> list[dict[str, Tensor]]:
+        images = pictures.to(self.device).float() / 255
+        latents = encode_latents(self.parts["vae"], images).float() * latent_scale(self.parts["vae"])
+        return [{"latents": x} for x in latents]
+
+    @torch.no_grad()
+    def _compute(self, pictures: Tensor) -> list[dict[str, Tensor]]:
+        images = pictures.to(self.device).float() / 255
+        found = detect_each(self.parts["detector"], images, 0.15, 0.6, self.max_regions)
+        features = encode_vision(self.parts["dinov2"], self.parts["clip_vision"], images)
+        rows = self._encode(pictures)
+        for i, (row, regions) in enumerate(zip(rows, found, strict=True)):
+            row["boxes"] = (regions if len(regions) else Regions.whole_image(regions.image_size)).normalised()
+            row["grid"] = torch.tensor(features.dino_grid)
+            row |= {f"dino_{k}": features.dino[k][i] for k in self.dino_levels}
+            row |= {f"clip_{k}": features.clip[k][i] for k in self.clip_levels}
+        return rows
+
+    def _kept(self, pictures: Tensor, kind: str, compute: Callable[[Tensor], list[dict[str, Tensor]]]) -> list[dict[str, Tensor]]:
+        if self.cache is None:
+            return compute(pictures)
+        files = [self._file(picture, kind) for picture in pictures]
+        absent = [i for i, file in enumerate(files) if not file.is_file()]
+        if absent:
+            for i, row in zip(absent, compute(pictures[absent]), strict=True):
+                _write(files[i], row)
+        return [load_file(file) for file in files]
+
+    def _file(self, picture: Tensor, kind: str) -> Path:
+        shape = str(tuple(picture.shape)).encode()
+        name = hashlib.blake2b(shape + picture.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+        return self.cache / name[:2] / f"{name}.{kind}.safetensors"
+
+    def _stack(self, rows: list[dict[str, Tensor]], name: str) -> Tensor:
+        return torch.stack([row[name] for row in rows]).to(self.device).float()
+
+
+def _levels(found: dict[int, Tensor]) -> tuple[Tensor, ...]:
+    """A tuple with the given levels at their places; the others are empty and never read."""
+    return tuple(found.get(i, torch.empty(0)) for i in range(max(found) + 1))
+
+
+def _write(file: Path, row: dict[str, Tensor]) -> None:
+    """Half precision for the tower states, which are most of it. A file is either whole or not there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = {k: v.detach().cpu().to(torch.float16 if k.startswith(("dino", "clip")) else v.dtype).contiguous() for k, v in row.items()}
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    save_file(half, temporary)
+    os.replace(temporary, file)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The model that is trained, as one module whose `forward` is the loss, so that DDP and FSDP see every use of a weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...diffusion.compositing import mask_on_latents
+from ...diffusion.visual_attention import attach_visual_attention
+from ...vlm import RegionAwareVLM
+from .config import PaperConfig
+from .features import PictureFeatures
+from .losses import grounding_loss, meant_regions, min_snr_weight, row_noise, wanted_prediction
+
+PARTS = (
+    "language_model", "region_encoder", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention", "unet",
+)  # fmt: skip
+
+
+@dataclass
+class EditInputs:
+    """What `EditModel` reads: rows with their features, on the model's device.
+
+    Attributes:
+        features: of the sources. target: (B, C, h, w) latents of the targets. ids, text_mask: (B, T) of the instructions.
+        mask: (B, H, W) bool. has_mask, unchanged: (B,) bool. seeds: (B,) int64 on the CPU.
+    """
+
+    features: PictureFeatures
+    target: Tensor
+    ids: Tensor
+    text_mask: Tensor
+    mask: Tensor
+    has_mask: Tensor
+    unchanged: Tensor
+    seeds: Tensor
+
+
+@dataclass
+class TalkInputs:
+    """Conversations with features of their pictures; ids, mask and labels (B, T) as `conversation_ids` makes them."""
+
+    features: PictureFeatures
+    ids: Tensor
+    text_mask: Tensor
+    labels: Tensor
+
+
+class EditModel(nn.Module):
+    """Stages 2 and 3: L = w_VLM L_VLM + w_diff L_diff (paper, eq. 4 and 8), and our grounding loss.
+
+    Args:
+        components: of the bundle, the language model with its adapters. They are used, not copied.
+        source_factor: what source latents are multiplied with before the UNet sees them: 1 where they are scaled as targets are,
+            1 / scale for models of InstructPix2Pix's kind.
+    """
+
+    def __init__(self, components: dict[str, Any], config: PaperConfig, source_factor: float = 1.0):
+        super().__init__()
+        self.config, self.source_factor = config, source_factor
+        self.parts = nn.ModuleDict({name: components[name] for name in PARTS})
+        c = components
+        # not registered a second time: its modules are those of `parts`
+        self._vlm = [RegionAwareVLM(c["language_model"], c["tokenizer"], c["adapter"], c["region_encoder"], c["img_tokens"])]
+        self.scheduler = c["scheduler"]
+        self.register_buffer("alphas", c["scheduler"].alphas_cumprod.float(), persistent=False)
+        attach_visual_attention(c["unet"], c["visual_attention"])
+
+    @property
+    def vlm(self) -> RegionAwareVLM:
+        """The language model with everything that stands in its sequence."""
+        return self._vlm[0]
+
+    def forward(self, edit: EditInputs, talk: TalkInputs | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and its parts."""
+        config, parts = self.config, self.parts
+        tokens, image_tokens = self._see(edit.features)
+        states = self.vlm(edit.ids, edit.text_mask, image_tokens, tokens, edit.features.region_mask)
+        grid = tuple(side // 2 for side in edit.features.vision.dino_grid)
+        boxes, region_mask = edit.features.boxes, edit.features.region_mask
+        grounding = parts["grounding"](states.img, states.regions, region_mask, boxes, states.image, grid)
+        embedding = parts["qformer"](grounding.with_meant_region(states.img, tokens))
+
+        language = self.vlm.language_loss(states)
+        meant = meant_regions(boxes, region_mask, edit.mask, edit.has_mask, edit.unchanged)
+        ground, metrics = grounding_loss(grounding, meant, edit.mask, edit.has_mask)
+        where = mask_on_latents(grounding.mask(edit.mask.shape[-2:]))
+        diffusion = self._diffusion(edit, embedding, where)
+        metrics |= {"language": language, "grounding": ground, "diffusion": diffusion}
+        if talk is not None:
+            tokens, image_tokens = self._see(talk.features)
+            answers = self.vlm.conversation_loss(
+                talk.ids, talk.text_mask, talk.labels, image_tokens, tokens, talk.features.region_mask
+            )
+            metrics["conversation"] = answers
+            language = language + answers
+        loss = config.language_weight * language + config.diffusion_weight * diffusion + config.grounding_weight * ground
+        return loss, {k: v.detach() for k, v in metrics.items()}
+
+    def _see(self, features: PictureFeatures) -> tuple[Tensor, Tensor]:
+        """Region tokens (B, n, D) and image tokens (B, m, D)."""
+        vision = features.vision
+        tokens = self.parts["region_encoder"](vision.dino, vision.dino_grid, features.boxes, features.region_mask)
+        return tokens, self.parts["adapter"](vision.dino[-1], vision.dino_grid)
+
+    def _diffusion(self, edit: EditInputs, embedding: Tensor, where: Tensor) -> Tensor:
+        parts, clean = self.parts, edit.target
+        noise, times, text_dropped, picture_dropped = (
+            x.to(clean.device) for x in row_noise(edit.seeds, clean.shape[1:], len(self.alphas), self.config.dropout)
+        )
+        rows = lambda keep: keep.view(-1, 1, 1)  # noqa: E731
+        alpha = self.alphas[times].view(-1, 1, 1, 1)
+        signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+        null = parts["tati"].null_embedding.to(embedding).expand_as(embedding)
+        # all rows through TATI and HVCA, those that are dropped too: every process must use every weight in every pass
+        context = torch.where(rows(text_dropped), null, parts["tati"](embedding, times).to(embedding))
+        reads = torch.where(rows(text_dropped), null, embedding)
+        visual = parts["hvca"](reads, edit.features.vision)
+        visual = parts["visual_attention"].project(torch.where(rows(picture_dropped), torch.zeros_like(visual), visual))
+        keep_text, keep_picture = (~text_dropped).view(-1, 1, 1, 1), (~picture_dropped).view(-1, 1, 1, 1)
+        noisy = signal * clean + sigma * noise
+        model_input = torch.cat([noisy, edit.features.latents * (self.source_factor * keep_picture)], dim=1)
+        out = parts["unet"](
+            model_input, times, context, cross_attention_kwargs={"visual": visual, "where": where * keep_text}
+        ).sample.float()
+        wanted = wanted_prediction(self.scheduler.config.prediction_type, clean, noise, signal, sigma)
+        each = (out - wanted).square().flatten(1).mean(1)
+        return (min_snr_weight(self.scheduler, times, self.config.snr_gamma) * each).mean()
+
+
+class TextModel(nn.Module):
+    """Stage 1, SmartEdit's text alignment: from captions the [IMG] tokens learn to carry text and the Q-Former to speak like CLIP."""
+
+    def __init__(self, components: dict[str, Any], config: PaperConfig):
+        super().__init__()
+        self.config = config
+        c = components
+        self.parts = nn.ModuleDict({name: c[name] for name in ("language_model", "img_tokens", "qformer")})
+        self._vlm = [RegionAwareVLM(c["language_model"], c["tokenizer"], c["adapter"], c["region_encoder"], c["img_tokens"])]
+
+    @property
+    def vlm(self) -> RegionAwareVLM:
+        """The language model; no picture takes part."""
+        return self._vlm[0]
+
+    def forward(self, ids: Tensor, text_mask: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Negative log-likelihood of the [IMG] tokens plus the squared distance of e to `wanted` (B, 77, D), CLIP's last hidden states."""
+        width = self.parts["img_tokens"].config.hidden_size
+        none = wanted.new_zeros(len(ids), 0, width)
+        states = self.vlm(ids, text_mask, none, none, text_mask.new_zeros(len(ids), 0))
+        nobody = states.img.new_zeros(len(ids), 1, width)  # the row of the meant region, which nothing points at here
+        embedding = self.parts["qformer"](torch.cat([states.img, nobody], dim=1))
+        language = self.vlm.language_loss(states)
+        distance = F.mse_loss(embedding.float(), wanted.float())
+        loss = self.config.language_weight * language + distance
+        return loss, {"language": language.detach(), "distance": distance.detach()}

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The loop of a stage on one process or many: DDP or FSDP, and a state that holds what is trained and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as checkpoint
+from torch import Tensor, nn
+
+from ..loop import TrainingStage, make_optimizer
+
+
+class PaperStage(TrainingStage):
+    """See `TrainingStage`. Where the whole model would be saved there, here it is only the weights that are trained, their averages and
+    the optimizer, each process its part: a language model of 7B parameters stays where it came from.
+
+    Args:
+        split: FSDP: weights, gradients, optimizer and averages are split over the processes. Otherwise each has a copy (DDP).
+    """
+
+    all_show = True
+
+    def __init__(self, *args: Any, split: bool = False, **kwargs: Any):
+        self.split = split
+        super().__init__(*args, **kwargs)
+
+    def _prepare(self, model: nn.Module) -> None:
+        if not self.split:
+            super()._prepare(model)
+        else:
+            self.model = model.to(self.accelerator.device)
+            _split(self.model, self.accelerator.device.type)
+            self.trainable = [p for p in self.model.parameters() if p.requires_grad]
+            self.optimizer = self.accelerator.prepare(make_optimizer(self.trainable, self.config))
+        self.names = [name for name, p in self.raw.named_parameters() if p.requires_grad]
+
+    def _gradients_meet(self, now: bool) -> AbstractContextManager:
+        if not self.split:
+            return super()._gradients_meet(now)
+        self.model.set_requires_gradient_sync(now)
+        return nullcontext()
+
+    def _clip(self, norm: float) -> None:
+        if self.split:
+            nn.utils.clip_grad_norm_(self.trainable, norm)
+        else:
+            super()._clip(norm)
+
+    def _logged(self, running: dict[str, float], seen: dict[str, float]) -> dict[str, float]:
+        """What this very step has seen, as the mean of all processes: that is how a run is compared with another."""
+        if self.accelerator.num_processes == 1:
+            return seen
+        # a process may have nothing to say about some figure (no row with a mask): not a number, and not part of the mean
+        keys = sorted(seen.keys() | {"point"})
+        values = torch.tensor([seen.get(key, float("nan")) for key in keys], device=self.accelerator.device)
+        means = self.accelerator.gather(values[None]).nanmean(0)
+        return {key: float(value) for key, value in zip(keys, means, strict=True) if not value.isnan()}
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def _tensors(self) -> dict[str, Any]:
+        """Everything that a resumed run needs, under names; the tensors are those in use."""
+        state: dict[str, Any] = {}
+        averages = self.ema.shadow_params if self.ema is not None else [None] * len(self.trainable)
+        for name, weight, average in zip(self.names, self.trainable, averages, strict=True):
+            state[f"weight/{name}"] = weight.detach()
+            if average is not None:
+                state[f"average/{name}"] = average
+            for key, value in self.optimizer.state.get(weight, {}).items():
+                state[f"optimizer/{name}/{key}"] = value
+        if self.ema is not None:
+            state["averaged"] = self.ema.optimization_step
+        return state
+
+    def _save_tensors(self, folder: Path) -> None:
+        if self.accelerator.is_main_process and folder.exists():
+            shutil.rmtree(folder)  # of a save that did not end
+        self.accelerator.wait_for_everyone()
+        checkpoint.save(self._tensors(), checkpoint_id=str(folder))
+        self.accelerator.wait_for_everyone()
+
+    def _load_tensors(self, folder: Path) -> None:
+        saved = checkpoint.FileSystemReader(str(folder)).read_metadata().state_dict_metadata
+        state = self._tensors()
+        lost = sorted(name for name in state if name not in saved and name != "averaged")
+        if lost:
+            raise ValueError(f"{folder} has no {lost[0]}: it is of a run that trained other parts; give another --out")
+        for name, weight in zip(self.names, self.trainable, strict=True):
+            start = f"optimizer/{name}/"
+            for key in (k for k in saved if k.startswith(start)):
+                state[key] = _room(saved[key], weight)
+                self.optimizer.state[weight][key.removeprefix(start)] = state[key]
+        checkpoint.load(state, checkpoint_id=str(folder))
+        for name, weight in zip(self.names, self.trainable, strict=True):  # what is no tensor is replaced in the dict, not in place
+            start = f"optimizer/{name}/"
+            for key in self.optimizer.state.get(weight, {}):
+                self.optimizer.state[weight][key] = state[start + key]
+        if self.ema is not None:
+            self.ema.optimization_step = state["averaged"]
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """What is trained, by name, on the CPU; every process has to call this."""
+        whole = lambda p: p.full_tensor() if hasattr(p, "full_tensor") else p  # noqa: E731
+        return {name: whole(p.detach()).cpu() for name, p in zip(self.names, self.trainable, strict=True)}
+
+
+def _room(saved: Any, weight: nn.Parameter) -> Any:
+    """Where an entry of the optimizer's state is read into: split as the weight is where it has its shape."""
+    if not hasattr(saved, "size"):
+        return 0
+    kind = saved.properties.dtype
+    if saved.size == weight.shape:
+        return torch.zeros_like(weight, dtype=kind, requires_grad=False)
+    # a single number (Adam's count of steps) lies on the CPU
+    return torch.zeros(saved.size, dtype=kind, device="cpu" if not saved.size else weight.device)
+
+
+def _split(model: nn.Module, device: str) -> None:
+    """FSDP over all processes: each block of the language model and of the UNet is a unit, the rest another one."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
+    for block in _blocks(model):
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    parts = model.parts
+    language = parts["language_model"]
+    language = language.get_base_model() if hasattr(language, "get_base_model") else language
+    found = list(language.model.layers)
+    if "unet" in parts:
+        unet = parts["unet"]
+        found += [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    return found
+
+
+@contextmanager
+def evaluating(model: nn.Module):
+    """The model without dropout inside the block."""
+    was = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One stage from configuration to bundle."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.state import PartialState
+from accelerate.utils import parse_flag_from_env
+from torch import Tensor
+
+from ...checkpoints.bundle import bundle_options, read_index
+from ...data.formats.registry import load_sources
+from ...data.mixture import permuted
+from ...diffusion.latents import latent_scale
+from ...diffusion.pipeline import FireEditPipeline
+from ..loop import StageConfig
+from .assemble import export, trainable_components
+from .batches import EditRows, Rows, TalkRows, conversation_ids, edit_rows, fitted, loader, split_sources
+from .config import PaperConfig
+from .features import FROZEN, FrozenParts
+from .model import EditInputs, EditModel, TalkInputs, TextModel
+from .sheet import sheet
+from .stage import PaperStage, evaluating
+
+logger = logging.getLogger("fireedit")
+
+VALIDATION_SEED = 1 << 20  # apart from that of training, so that the draws differ
+
+
+def train(config: PaperConfig) -> Path:
+    """Train a stage, or go on where it stopped; returns the folder of the bundle.
+
+    Raises:
+        ValueError, DatasetError, BundleError: for settings, datasets and bundles that do not fit; nothing is written then.
+    """
+    state = _processes()
+    components = trainable_components(config)
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    _check_same_run(config, out, state)
+    make = _text_stage if config.stage == "text" else _edit_stage
+    stage = make(config, components, state)
+    stage.run()
+    return out / "bundle"
+
+
+def _processes() -> PartialState:
+    """accelerate's view of the processes; on a machine without an accelerator they meet over gloo."""
+    cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    if cpu:
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # the Accelerator that the loop makes asks here
+    return PartialState(cpu=cpu)
+
+
+def stage_config(config: PaperConfig) -> StageConfig:
+    """The loop's numbers."""
+    return StageConfig(
+        minutes=math.inf, batch=config.batch, lr=config.lr, warmup=config.warmup, cooldown=1.0, weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm, ema_decay=config.ema_decay, save_minutes=config.save_minutes, seed=config.seed,
+        max_steps=config.steps, accumulate=config.accumulate, optimizer=config.optimizer, shape="cosine", log_steps=config.log_steps,
+    )  # fmt: skip
+
+
+def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialState) -> PaperStage:
+    edits, talk = split_sources(load_sources(config.sources), config.seed)
+    if edits is None:
+        raise ValueError(f"{config.sources} has no dataset of edits; conversations alone teach no editing")
+    if config.conversation_rows and talk is None:
+        raise ValueError(f"conversation_rows is {config.conversation_rows}, but {config.sources} has no dataset of conversations")
+    for name in FROZEN:
+        components[name].to(state.device)
+    frozen = FrozenParts(components, config.max_regions, config.feature_cache or None)
+    scaled = bundle_options(read_index(config.bundle))["source_latent_scaled"]
+    model = EditModel(components, config, 1.0 if scaled else 1 / latent_scale(components["vae"]))
+    levels = 2 ** (len(components["unet"].config.block_out_channels) - 1)
+    rows = Rows(edits, talk, config, state.process_index, state.num_processes, multiple=8 * levels)
+    feed = _Feed(lambda first: iter(loader(rows, first, config.workers)))
+
+    def loss_fn(number: int, device: torch.device) -> tuple[Tensor, dict]:
+        edit, conversation = feed[number]
+        return stage.model(_edit_inputs(edit, frozen, model, device), _talk_inputs(conversation, frozen, model, config, device))
+
+    validate = _Validation(config, components, frozen, model)
+    stage = PaperStage(
+        config.stage, config.out, model, stage_config(config), loss_fn, lambda s: _show(s, config, validate),
+        mixed_precision=config.precision, trackers=config.trackers, split=config.parallel == "fsdp" and state.num_processes > 1,
+    )  # fmt: skip
+    return stage
+
+
+def _text_stage(config: PaperConfig, components: dict[str, Any], state: PartialState) -> PaperStage:
+    import datasets
+    from transformers import AutoTokenizer, CLIPTextModel
+
+    captions = datasets.load_dataset("text", data_files=config.captions, split="train").filter(lambda row: bool(row["text"].strip()))
+    if not len(captions):
+        raise ValueError(f"{config.captions} has no captions")
+    teacher = CLIPTextModel.from_pretrained(config.text_encoder, local_files_only=True, use_safetensors=True).eval().to(state.device)
+    tokenizer = AutoTokenizer.from_pretrained(config.text_encoder, local_files_only=True)
+    model = TextModel(components, config)
+    shape = (components["qformer"].config.num_queries, components["qformer"].config.hidden_size)
+    if shape != (teacher.config.max_position_embeddings, teacher.config.hidden_size):
+        raise ValueError(
+            f"the Q-Former of {config.bundle} gives {shape[0]} x {shape[1]} numbers, the text model in {config.text_encoder} "
+            f"{teacher.config.max_position_embeddings} x {teacher.config.hidden_size}: they do not belong together"
+        )
+
+    def loss_fn(number: int, device: torch.device) -> tuple[Tensor, dict]:
+        rows = [divmod(i, len(captions)) for i in stage.indices(number)]
+        texts = [captions[permuted(place, len(captions), f"{config.seed} {epoch} captions")]["text"] for epoch, place in rows]
+        given = tokenizer(texts, padding="max_length", truncation=True, max_length=shape[0], return_tensors="pt").to(device)
+        with torch.no_grad():
+            wanted = teacher(given["input_ids"]).last_hidden_state
+        ids, mask = model.vlm.encode_text(texts, device)
+        return stage.model(ids, mask, wanted)
+
+    stage = PaperStage(
+        config.stage, config.out, model, stage_config(config), loss_fn, lambda s: _show(s, config, None),
+        mixed_precision=config.precision, trackers=config.trackers, split=config.parallel == "fsdp" and state.num_processes > 1,
+    )  # fmt: skip
+    return stage
+
+
+class _Feed:
+    """Batches by number out of a loader that reads ahead; asked for another number than the next, it starts there."""
+
+    def __init__(self, start: Callable[[int], Iterator]):
+        self.start, self.next, self.batches = start, None, None
+
+    def __getitem__(self, number: int) -> tuple[EditRows, TalkRows | None]:
+        if number != self.next:
+            self.batches = self.start(number)
+        self.next = number + 1
+        return next(self.batches)
+
+
+def _edit_inputs(rows: EditRows, frozen: FrozenParts, model: EditModel, device: torch.device) -> EditInputs:
+    ids, text_mask = model.vlm.encode_text(rows.instructions, device)
+    return EditInputs(
+        frozen.features(rows.source), frozen.latents(rows.target), ids, text_mask, rows.mask.to(device), rows.has_mask.to(device),
+        rows.unchanged.to(device), rows.seeds,
+    )  # fmt: skip
+
+
+def _talk_inputs(
+    rows: TalkRows | None, frozen: FrozenParts, model: EditModel, config: PaperConfig, device: torch.device
+) -> TalkInputs | None:
+    if rows is None:
+        return None
+    ids, mask, labels = (x.to(device) for x in conversation_ids(model.vlm, rows.turns, config.conversation_tokens))
+    return TalkInputs(frozen.features(rows.pictures), ids, mask, labels)
+
+
+class _Validation:
+    """Fixed rows: their loss, always with the same noise, and a sheet of edits."""
+
+    def __init__(self, config: PaperConfig, components: dict[str, Any], frozen: FrozenParts, model: EditModel):
+        self.config, self.components, self.frozen, self.model = config, components, frozen, model
+        self.samples = []
+        if config.validation:
+            edits, _ = split_sources(load_sources(config.validation_sources or config.sources), VALIDATION_SEED)
+            if edits is None:
+                raise ValueError(f"{config.validation_sources} has no dataset of edits")
+            self.samples = [fitted(edits[i], (config.size, config.size)) for i in range(config.validation)]
+
+    def loss(self, device: torch.device) -> dict[str, float]:
+        """Means over the rows. Every process runs them all: of a model that is split, none can do so alone."""
+        sums: dict[str, list[float]] = {}
+        for number, sample in enumerate(self.samples):
+            inputs = _edit_inputs(edit_rows([sample], [number], VALIDATION_SEED), self.frozen, self.model, device)
+            for key, value in self.model(inputs)[1].items():
+                sums.setdefault(key, []).append(float(value))
+        return {f"validation/{key}": float(np.mean(values)) for key, values in sums.items()}
+
+    def sheet(self) -> Any:
+        """The edits of the rows as a PIL picture; needs a model that is not split."""
+        options = bundle_options(read_index(self.config.bundle))
+        pipe = FireEditPipeline(**self.components, **options)
+        pipe.set_progress_bar_config(disable=True)
+        edits, masks = [], []
+        for number, sample in enumerate(self.samples):
+            picture = torch.from_numpy(sample.source).permute(2, 0, 1)[None].float() / 255
+            generator = torch.Generator().manual_seed(number)
+            found = pipe(
+                picture, sample.instruction, num_inference_steps=self.config.validation_steps, generator=generator, output_type="pt"
+            )
+            edits.append((found.images[0].permute(1, 2, 0).float().cpu().numpy() * 255).round().astype(np.uint8))
+            masks.append(found.mask[0].float().cpu().numpy())
+        return sheet(self.samples, edits, masks)
+
+
+def _show(stage: PaperStage, config: PaperConfig, validation: _Validation | None) -> None:
+    """After a save, with the averaged weights in place: validation loss, sheet, bundle."""
+    accelerator, step = stage.accelerator, stage.progress.step
+    if validation is not None and validation.samples:
+        with evaluating(stage.raw), accelerator.autocast():
+            accelerator.log(validation.loss(accelerator.device), step=step)
+            if not stage.split and accelerator.is_main_process:
+                picture = validation.sheet()
+                picture.save(Path(config.out) / f"sheet-{step:07d}.png")
+                for tracker in accelerator.trackers:
+                    if hasattr(tracker, "log_images"):
+                        form = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                        tracker.log_images({"sheet": np.asarray(picture)[None]}, step=step, **form)
+    weights = stage.whole_weights()
+    if accelerator.is_main_process:
+        export(weights, config, Path(config.out) / "bundle")
+        record = {"stage": config.stage, "step": step, "config": asdict(config), "metrics": stage.progress.metrics}
+        (Path(config.out) / "bundle" / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    accelerator.wait_for_everyone()
+
+
+# What may differ between a run and the one that goes on from it.
+FREE = {
+    "out", "steps", "save_minutes", "log_steps", "workers", "feature_cache", "trackers", "validation_steps", "parallel",
+    "checkpointing",
+}  # fmt: skip
+
+
+def _check_same_run(config: PaperConfig, out: Path, state: PartialState) -> None:
+    """Refuse to go on from a state that was made with other numbers: it would be neither run."""
+    record = out / config.stage / "config.json"
+    now = {k: v for k, v in asdict(config).items() if k not in FREE} | {"processes x batch": state.num_processes * config.batch}
+    now.pop("batch")
+    if (out / config.stage / "state").exists() and record.is_file():
+        before = json.loads(record.read_text())
+        changed = sorted(k for k in now if json.loads(json.dumps(now[k])) != before.get(k))
+        if changed:
+            raise ValueError(
+                f"{out} holds a run with another {', '.join(changed)}; give another --out, or the same numbers to go on "
+                f"({', '.join(f'{k}: {before.get(k)}' for k in changed)})"
+            )
+    if state.is_main_process:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        temporary = record.with_name(f"config.{os.getpid()}.{time.monotonic_ns()}")
+        temporary.write_text(json.dumps(now, indent=2) + "\n")
+        temporary.replace(record)
+    state.wait_for_everyone()
