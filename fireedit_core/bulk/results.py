@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The folder of the results is the checkpoint: a picture lies there whole or not at all, and journals say what it was made of.
+
+    out/<key>.png                       the edits
+    out/failed.jsonl                    {"key", "image", "reason"} of the rows that failed in the latest run
+    out/.fireedit/<worker>.jsonl        one journal per worker, only appended to: {"key", "stamp", "time", "seconds"} per edit, and
+                                        {"run", "begin": [keys]} before a batch where dead workers are started again
+
+Each worker has a journal of its own because appending from several machines to one file is not safe on network file systems.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .rows import EditOptions, EditRow, RowError, stamp
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+logger = logging.getLogger("fireedit")
+
+HIDDEN = ".fireedit"
+FAILED = "failed.jsonl"
+
+
+def result_path(out: Path, key: str) -> Path:
+    """Where the edit of a row lies."""
+    return out / f"{key}.png"  # not with_suffix: a key may contain dots
+
+
+def finished(out: Path, rows: Sequence[EditRow], bundle: Path | str, options: EditOptions) -> set[str]:
+    """Keys of the rows whose edit is there.
+
+    Raises:
+        RowError: if one of them is known to be made of something else (picture, instruction, seed, options or bundle): to take it for
+            the edit that is asked for would be wrong, and to write over it is not ours to decide.
+    """
+    there = {row.key for row in rows if result_path(out, row.key).is_file()}
+    made = read_journals(out) if there else {}
+    other = [row.key for row in rows if row.key in there and made.get(row.key, "") not in ("", stamp(row, bundle, options))]
+    if other:
+        raise RowError(
+            f"{len(other)} of the pictures in {out} were made with another picture, instruction, seed, option or bundle, the first is "
+            f"{other[0]}.png; give another folder, or delete them to have them made again"
+        )
+    return there
+
+
+def read_journals(out: Path) -> dict[str, str]:
+    """Key -> stamp of all edits that were written down."""
+    found: dict[str, tuple[float, str]] = {}
+    for record in _records(out):
+        if "stamp" in record:
+            when, key = record["time"], record["key"]
+            if when >= found.get(key, (0.0, ""))[0]:  # a picture that was deleted may have been made anew by another worker
+                found[key] = (when, record["stamp"])
+    return {key: made for key, (_, made) in found.items()}
+
+
+def begun_in(out: Path, run: str) -> Counter[str]:
+    """How often the workers of a run began each key."""
+    return Counter(key for record in _records(out) if record.get("run") == run for key in record["begin"])
+
+
+def _records(out: Path) -> Iterator[dict[str, Any]]:
+    """All lines of all journals; one that was cut off when its worker died is passed over."""
+    for file in sorted((out / HIDDEN).glob("*.jsonl")):
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.endswith("}\n"):
+                    yield json.loads(line)
+
+
+class ResultWriter:
+    """Writes the edits of one worker. Not for several threads at once: each needs its own.
+
+    Attributes:
+        name: of the worker, unlike that of any other on any machine, and also after it was started again.
+    """
+
+    def __init__(self, out: Path, bundle: Path | str, options: EditOptions):
+        self.out, self.bundle, self.options = out, bundle, options
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        (out / HIDDEN).mkdir(parents=True, exist_ok=True)
+
+    def write(self, row: EditRow, edit: Image.Image, **facts: Any) -> None:
+        """Put the picture in its place, then write it down with what else is to be known of it."""
+        temporary = self.out / HIDDEN / f"{self.name}.part"
+        target = result_path(self.out, row.key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            edit.save(file, format="PNG")
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the name without the content
+        os.replace(temporary, target)
+        self._note({"key": row.key, "stamp": stamp(row, self.bundle, self.options), "time": time.time(), **facts})
+
+    def begin(self, run: str, keys: Sequence[str]) -> None:
+        """Write down that a batch is begun."""
+        self._note({"run": run, "begin": list(keys)})
+
+    def _note(self, record: dict[str, Any]) -> None:
+        with (self.out / HIDDEN / f"{self.name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+class FailureList:
+    """`out/failed.jsonl` of one run: begun anew, written as failures come, not there when there are none."""
+
+    def __init__(self, out: Path):
+        self.path = out / FAILED
+        self.path.unlink(missing_ok=True)
+
+    def add(self, row: EditRow, reason: str) -> None:
+        """Write one down."""
+        record = {"key": row.key, "image": str(row.image), "reason": reason}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        logger.warning("%s failed: %s", row.key, reason)
