@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m fireedit_core.evaluation scenes | turns | sheet | sweep | judge | ablation | tati | demo-pictures | card``.
+"""``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, demo-pictures, card, generate, score.
 
 Each explains itself with --help.
 """
@@ -21,6 +21,7 @@ from ..training.ablation import Budget
 from . import ablation, calibration, card, pictures, tati, turns
 from . import scenes as runs
 from . import sweep as sweeps
+from .benchmarks import commands as benchmarks
 from .judge import load_judge
 from .scenes import Scenes, Settings
 
@@ -92,6 +93,8 @@ def parser() -> argparse.ArgumentParser:
     cards.add_argument("--bundle", default=BUNDLE)
     cards.add_argument("--result", type=Path, nargs="+", required=True, help="result.json files of `scenes`")
     cards.add_argument("--training", type=Path, help="training record; default: training.json in the bundle")
+
+    benchmarks.add_commands(commands, BUNDLE)
     return main
 
 
@@ -139,6 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(o: argparse.Namespace, arguments: list[str]) -> int:
+    if o.command in ("generate", "score"):
+        return benchmarks.run(o)
     if o.command == "card":
         log.info("wrote %s", card.write_card(o.bundle, o.result, o.training))
         return 0

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make the edits that a benchmark asks for. What is there is not made again, so a run that was stopped goes on.
+
+    out/generation.json       what the pictures were made with; a run with other settings is refused
+    out/pictures/<key>.png    the edits in the benchmark's own naming: this folder goes to `score`, or to the authors' script
+    out/sources/<key>.png     sources that the data does not hold as files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from ...bulk import EditOptions, EditRow, edit_rows
+from ...checkpoints.index import bundle_options, read_index
+from ...data.formats import BrokenRow
+from ...data.formats.reader import sentence
+from ..scenes import bundle_fingerprint, load_pipeline, machine
+from .benchmark import Benchmark, Edit
+
+logger = logging.getLogger("fireedit")
+
+MANIFEST, PICTURES, SOURCES = "generation.json", "pictures", "sources"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the edits are sampled; None takes the bundle's own value. `seed`: the noise of an edit depends on it and the key alone."""
+
+    seed: int = 0
+    steps: int | None = None
+    text_guidance: float | None = None
+    image_guidance: float | None = None
+    working_size: int | None = None
+    keep_outside: str = "off"
+
+    def resolved(self, bundle: Path | str) -> Settings:
+        """The same with the bundle's values filled in."""
+        own = bundle_options(read_index(bundle))
+        own["working_size"] = own["native_size"]
+        return Settings(**{name: own[name] if value is None else value for name, value in asdict(self).items()})
+
+
+@dataclass
+class Generated:
+    """What came of a run: keys of new edits, of edits that were there, and of those that could not be made, with the reason."""
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{len(self.done)} edited, {len(self.skipped)} were there already, {len(self.failed)} failed"
+
+
+def generate(
+    benchmark: Benchmark, bundle: Path | str, out: Path | str, settings: Settings | None = None, views: Sequence[str] = (),
+    limit: int = 0, batch: int = 1, device: str | None = None, facts: dict[str, Any] | None = None,
+) -> Generated:  # fmt: skip
+    """Make all edits of the views (none: of all views).
+
+    Args:
+        limit: only the first pictures of the data (sessions, where there are some); 0 is all. A later run may go further.
+        batch: pictures of one size edited together. facts: more that must be the same in every run into `out`, such as the split.
+
+    Raises:
+        ValueError: for pictures in `out` that were made with other settings, and as `edit_rows`.
+        BundleError: for a bundle that cannot be loaded.
+    """
+    out, settings = Path(out), (settings or Settings()).resolved(bundle)
+    options = EditOptions(settings.steps, settings.text_guidance, settings.image_guidance, settings.working_size, settings.keep_outside)
+    views = tuple(views) or benchmark.views
+    _write_manifest(benchmark, bundle, out, settings, views, facts or {}, device)
+    rows = benchmark.groups(limit)
+    result, pipe = Generated(), None
+    for round_ in _rounds([edit for edit in benchmark.edits(views) if edit.row in rows]):
+        jobs = []
+        for edit in tqdm(round_, unit="source", desc=f"{benchmark.name}: sources", leave=False):
+            try:
+                source = _source(benchmark, edit, out)
+                jobs.append(EditRow(f"{PICTURES}/{edit.key}", source, sentence(edit.instruction), noise_seed(settings.seed, edit.key)))
+            except BrokenRow as error:
+                result.failed[edit.key] = str(error)
+                logger.warning("%s, %s is left out: %s", benchmark.name, edit.key, error)
+        if pipe is None and any(not _picture(out, job.key).is_file() for job in jobs):
+            pipe = load_pipeline(bundle, device)
+        report = edit_rows(jobs, out, bundle, options, batch, device, pipe=pipe)
+        short = lambda key: key.removeprefix(f"{PICTURES}/")  # noqa: E731
+        result.done += map(short, report.done)
+        result.skipped += map(short, report.skipped)
+        result.failed |= {short(key): why for key, why in report.failed.items()}
+    manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    manifest["failed"] = result.failed
+    _write_json(out / MANIFEST, manifest)
+    return result
+
+
+def noise_seed(seed: int, key: str) -> int:
+    """The seed of an edit's noise, 63 bits that depend on the run's seed and the key alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:8], "big") >> 1
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What `generate` wrote down about a folder; None for a folder that it did not make."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read ({error}); delete it if the pictures are to be scored without it") from error
+    return found
+
+
+def _write_manifest(
+    benchmark: Benchmark, bundle: Path | str, out: Path, settings: Settings, views: Sequence[str], facts: dict[str, Any],
+    device: str | None,
+) -> None:  # fmt: skip
+    fixed = {"benchmark": benchmark.name, **facts, **asdict(settings), "bundle_fingerprint": bundle_fingerprint(bundle)}
+    known = read_manifest(out)
+    other = [f"{key} {known.get(key)!r}, now {value!r}" for key, value in fixed.items() if known.get(key) != value] if known else []
+    if other:
+        raise ValueError(f"{out} holds edits made with other settings ({'; '.join(other)}); give another --out, or delete the folder")
+    if known is None and (out / PICTURES).is_dir() and any((out / PICTURES).iterdir()):
+        raise ValueError(f"{out / PICTURES} holds pictures and no {MANIFEST} that says how they were made; give another --out")
+    done = [view for view in benchmark.views if view in {*views, *((known or {}).get("views") or ())}]
+    out.mkdir(parents=True, exist_ok=True)
+    where = device or ("cuda" if has_cuda() else "cpu")
+    _write_json(out / MANIFEST, fixed | {"bundle": Path(bundle).resolve().name, "views": done, "machine": machine(where)})
+
+
+def _rounds(edits: list[Edit]) -> list[list[Edit]]:
+    """Edits in the order in which they can be made: first what starts from the data, then what starts from those results, ..."""
+    depth: dict[str, int] = {}
+    rounds: list[list[Edit]] = []
+    for edit in edits:
+        depth[edit.key] = depth[edit.after] + 1 if edit.after else 0
+        while len(rounds) <= depth[edit.key]:
+            rounds.append([])
+        rounds[depth[edit.key]].append(edit)
+    return rounds
+
+
+def _source(benchmark: Benchmark, edit: Edit, out: Path) -> Path:
+    """The file that an edit starts from; written out of the data where there is none. Raises BrokenRow."""
+    if edit.after:
+        before = _picture(out, f"{PICTURES}/{edit.after}")
+        if not before.is_file():
+            raise BrokenRow(f"no source: the turn before it, {edit.after}, has no result")
+        return before
+    file = benchmark.source_file(edit.row)
+    if file is None:
+        file = out / SOURCES / f"{edit.key}.png"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_name(f".{file.name}.part")
+            Image.fromarray(benchmark.reader.read(edit.row).source).save(part, format="PNG")
+            os.replace(part, file)
+    elif not file.is_file():
+        raise BrokenRow(f"no source: {file} is not there")
+    return file
+
+
+def _picture(out: Path, key: str) -> Path:
+    return out / f"{key}.png"
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, file)
+
+
+def has_cuda() -> bool:
+    """Whether there is an accelerator of that kind."""
+    import torch
+
+    return torch.cuda.is_available()
