@@ -110,17 +110,20 @@ class RegionEncoder(ModelMixin, ConfigMixin):
             boxes: (B, n, 4) cxcywh, normalised to 0..1.
             mask: (B, n) bool, True where there is a region.
         """
-        scales = self.config.level_scales
-        maps = [x.transpose(1, 2).unflatten(2, grid) for x in dino_levels[-len(scales) :]]
-        maps = [_resize(x, (grid[0] * s, grid[1] * s)) for x, s in zip(maps, scales, strict=True)]
-        maps = self.mlvl_fuse(maps)
+        maps = self.fused(dino_levels, grid)
         picture, index = mask.nonzero(as_tuple=True)
-        chosen = boxes[picture, index]
-        tokens = self._encode(maps, grid, picture, chosen)
+        tokens = self.encode(maps, grid, picture, boxes[picture, index])
         out = tokens.new_zeros(*mask.shape, tokens.shape[-1])
         return out.index_put((picture, index), tokens)
 
-    def _encode(self, maps: list[Tensor], grid: tuple[int, int], picture: Tensor, boxes: Tensor) -> Tensor:
+    def fused(self, dino_levels: tuple[Tensor, ...], grid: tuple[int, int]) -> list[Tensor]:
+        """Feature maps (B, C, h * scale, w * scale), one per level: what all regions of a picture are cut from."""
+        scales = self.config.level_scales
+        maps = [x.transpose(1, 2).unflatten(2, grid) for x in dino_levels[-len(scales) :]]
+        return self.mlvl_fuse([_resize(x, (grid[0] * s, grid[1] * s)) for x, s in zip(maps, scales, strict=True)])
+
+    def encode(self, maps: list[Tensor], grid: tuple[int, int], picture: Tensor, boxes: Tensor) -> Tensor:
+        """Tokens (n, hidden_size) of boxes (n, 4) as in `forward`, the i-th of picture number `picture[i]`."""
         from torchvision.ops import roi_align  # deferred: torchvision is slow to import and absent on some machines
 
         size, head = self.config.roi_size, self.roi_align

@@ -122,8 +122,9 @@ def talk_rows(samples: list[EditSample], size: int) -> TalkRows:
 
 def loader(rows: Rows, first: int, workers: int) -> DataLoader:
     """Batches `first`, `first` + 1 ... in order; with `workers` processes that read ahead."""
+    # a generator of its own: a loader draws a number when it starts, and that must not move the noise of a run that was resumed
     return DataLoader(
-        rows, batch_size=None, sampler=range(first, len(rows)), num_workers=workers, persistent_workers=False,
+        rows, batch_size=None, generator=torch.Generator(), sampler=range(first, len(rows)), num_workers=workers, persistent_workers=False,
         prefetch_factor=2 if workers else None, multiprocessing_context="spawn" if workers else None,
     )  # fmt: skip
 

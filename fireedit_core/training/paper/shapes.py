@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -52,16 +51,18 @@ class Windows:
         self, size_of: Callable[[int], tuple[int, int]], batch: int, buckets: list[tuple[int, int]] | None, square: int, seed: int
     ):
         self.size_of, self.batch, self.buckets, self.square, self.seed = size_of, batch, buckets, square, seed
-        self._plan = lru_cache(maxsize=2)(self._planned)
+        self._plans: dict[int, list[tuple[list[int], tuple[int, int]]]] = {}  # of the last two windows
 
     def __getitem__(self, number: int) -> tuple[list[int], tuple[int, int]]:
         """(draw numbers, (height, width)) of batch `number`."""
         if self.buckets is None:
             return list(range(number * self.batch, (number + 1) * self.batch)), (self.square, self.square)
         window, place = divmod(number, WINDOW)
-        return self._plan(window)[place]
+        if window not in self._plans:
+            self._plans = {k: v for k, v in self._plans.items() if k == window - 1} | {window: self._plan(window)}
+        return self._plans[window][place]
 
-    def _planned(self, window: int) -> list[tuple[list[int], tuple[int, int]]]:
+    def _plan(self, window: int) -> list[tuple[list[int], tuple[int, int]]]:
         count = WINDOW * self.batch
         draws = range(window * count, (window + 1) * count)
         aspect = {}

@@ -190,7 +190,7 @@ class _Validation:
         pipe.set_progress_bar_config(disable=True)
         edits, masks = [], []
         for number, sample in enumerate(self.samples):
-            picture = torch.from_numpy(sample.source).permute(2, 0, 1)[None].float() / 255
+            picture = torch.from_numpy(sample.source.copy()).permute(2, 0, 1)[None].float() / 255
             generator = torch.Generator().manual_seed(number)
             found = pipe(
                 picture, sample.instruction, num_inference_steps=self.config.validation_steps, generator=generator, output_type="pt"

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import pytest
+
+from fireedit_core.training.paper.config import PaperConfig, load_config
+
+
+def test_the_command_line_replaces_what_the_file_says(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("stage: vlm\nsources: ./data/sources.yaml\nlr: 1e-5\nbuckets: false\ntrackers: [tensorboard, wandb]\n")
+    config, options = load_config([str(file), "--steps", "7", "--train_parts", "adapter", "qformer"])
+    assert (config.stage, config.lr, config.buckets, config.steps) == ("vlm", 1e-5, False, 7)
+    assert config.sources == str(tmp_path / "data" / "sources.yaml") and config.trackers == ["tensorboard", "wandb"]
+    assert config.trained == ("adapter", "qformer") and not options.dry_run
+    assert load_config([str(file), "--dry-run"])[1].dry_run
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "says"),
+    [
+        ("stage: joint\nlerning_rate: 1\nsources: a", [], "no lerning_rate"),
+        ("stage: joint", [], "needs sources"),
+        ("stage: text", [], "needs captions"),
+        ("just words", [], "name: value"),
+        ("sources: a\nbatch: 0", [], "batch must be 1 or more"),
+        ("sources: a", ["--stage", "third"], "invalid choice"),
+        ("sources: a\ntrain_parts: [vae]", [], "cannot train vae"),
+        ("sources: a\ntrain_parts: [unet, unet_lora]", [], "not both"),
+        ("sources: a\nparallel: fsdp", [], "frozen_dtype float32"),
+        ("sources: a\nprecision: 'no'", [], "frozen_dtype float32"),
+        ("sources: a\ndropout: 0.5", [], "0 to 1/3"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_with_a_reason(tmp_path, capsys, text, arguments, says):
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    with pytest.raises(SystemExit):
+        load_config([str(file), *arguments])
+    assert says in capsys.readouterr().err
+
+
+def test_a_missing_file_is_named(capsys):
+    with pytest.raises(SystemExit):
+        load_config(["nowhere.yaml"])
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_every_number_says_what_it_is():
+    from dataclasses import fields
+
+    assert [f.name for f in fields(PaperConfig) if not f.metadata.get("help") and f.name not in ("lora_dropout",)] == []
+
+
+def test_the_configurations_that_come_along_are_read(repo):
+    files = sorted((repo / "fireedit_core/training/paper/configs").glob("*.yaml"))
+    assert len(files) >= 4
+    for file in files:
+        load_config([str(file)])

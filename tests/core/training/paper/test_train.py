@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The three stages from datasets to a bundle that edits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from fireedit_core.checkpoints.bundle import load_component, load_components, read_index
+from fireedit_core.diffusion.pipeline import FireEditPipeline
+from fireedit_core.training.paper.train import train
+
+
+def curve(folder, tag="loss") -> list[float]:
+    """What TensorBoard was told, step by step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = {}
+    for file in sorted(folder.rglob("events.out*"), key=lambda f: f.stat().st_mtime):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        if tag in events.Tags()["scalars"]:
+            found |= {event.step: event.value for event in events.Scalars(tag)}
+    return [found[step] for step in sorted(found)]
+
+
+def weights(bundle, *parts) -> dict[str, torch.Tensor]:
+    found = {}
+    for part in parts or ("unet", "qformer", "tati", "hvca", "visual_attention", "adapter", "img_tokens", "grounding"):
+        for file in sorted((bundle / part).glob("*.safetensors")):
+            found |= {f"{part} {k}": v.float() for k, v in load_file(file).items()}
+    return found
+
+
+def changed(a, b) -> set[str]:
+    """Names of the parts in which two sets of weights differ."""
+    assert a.keys() == b.keys()
+    return {name.split()[0] for name in a if not torch.equal(a[name], b[name])}
+
+
+def test_joint_training_on_all_datasets_ends_in_a_bundle_that_edits(config, tmp_path, bundle):
+    settings = config(steps=3, batch=4, conversation_rows=2, validation=2, buckets=True, flip=0.5, precision="bf16")
+    made = train(settings)
+    assert changed(weights(bundle), weights(made)) >= {"unet", "qformer", "tati", "hvca", "visual_attention", "adapter", "img_tokens"}
+    assert changed(weights(bundle, "vae", "dinov2", "language_model"), weights(made, "vae", "dinov2", "language_model")) == set()
+    assert (made / "language_model_lora" / "adapter_model.safetensors").is_file()
+    pipe = FireEditPipeline.from_pretrained(made)
+    picture = pipe(torch.rand(1, 3, 64, 64), "remove the apple", num_inference_steps=1, output_type="pt").images
+    assert picture.shape == (1, 3, 64, 64) and torch.isfinite(picture).all()
+    record = json.loads((made / "training.json").read_text())
+    assert record["step"] == 3 and record["config"]["steps"] == 3
+    assert (tmp_path / "run" / "sheet-0000003.png").stat().st_size > 2000
+    for tag in ("loss", "diffusion", "language", "conversation", "grounding", "validation/diffusion", "lr"):
+        assert all(torch.isfinite(torch.tensor(curve(tmp_path / "run", tag)))) and curve(tmp_path / "run", tag)
+
+
+def test_the_second_stage_leaves_the_unet_alone(config, bundle):
+    made = train(config(stage="vlm"))
+    assert changed(weights(bundle), weights(made)) == {"qformer", "tati", "hvca", "visual_attention", "adapter", "img_tokens", "grounding"}
+
+
+def test_text_alignment_teaches_the_qformer_to_speak_like_the_text_model(config, tmp_path, bundle):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(3)
+    teacher = CLIPTextModel(CLIPTextConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2))
+    teacher.save_pretrained(tmp_path / "clip")
+    load_component(bundle, "tokenizer").save_pretrained(tmp_path / "clip")
+    captions = tmp_path / "captions.txt"
+    captions.write_text("\n".join(["a red apple", "", "a star beside the apple", "the left star", "a cat"]) + "\n")
+    tokens = load_component(bundle, "tokenizer")
+    assert len(tokens) > 64  # ids beyond the text model's vocabulary would be looked up in vain
+    teacher.resize_token_embeddings(len(tokens))
+    teacher.save_pretrained(tmp_path / "clip")
+    settings = config(
+        stage="text", captions=str(captions), text_encoder=str(tmp_path / "clip"), sources="", steps=40, batch=4, lr=3e-3, ema_decay=0.0
+    )
+    made = train(settings)
+    assert changed(weights(bundle), weights(made)) == {"qformer", "img_tokens"}
+    distance, language = (curve(tmp_path / "run", tag) for tag in ("distance", "language"))
+    assert distance[-1] < 0.6 * distance[0] and language[-1] < 0.6 * language[0]
+
+
+def test_what_does_not_belong_together_is_refused(config, tmp_path):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    wide = CLIPTextModel(CLIPTextConfig(vocab_size=64, hidden_size=48, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2))
+    wide.save_pretrained(tmp_path / "clip")
+    load_component(config().bundle, "tokenizer").save_pretrained(tmp_path / "clip")
+    (tmp_path / "c.txt").write_text("a\n")
+    with pytest.raises(ValueError, match="77 x 32 .* 77 x 48"):
+        train(config(stage="text", captions=str(tmp_path / "c.txt"), text_encoder=str(tmp_path / "clip"), sources=""))
+    talk = tmp_path / "talk.yaml"
+    entries = yaml.safe_load(open(config().sources))["sources"]
+    mine = [dict(e, **{k: str(os.path.join(os.path.dirname(config().sources), v)) for k, v in e.items() if k in ("file", "pictures")})
+            for e in entries if e["format"] == "llava-instruct"]  # fmt: skip
+    talk.write_text(yaml.safe_dump(mine))
+    with pytest.raises(ValueError, match="teach no editing"):
+        train(config(sources=str(talk)))
+
+
+def test_going_on_with_other_numbers_is_refused(config):
+    train(config(steps=1))
+    with pytest.raises(ValueError, match="another lr"):
+        train(config(steps=1, lr=5e-4))
+    train(config(steps=2))  # more steps are no other run
+
+
+def test_gradients_add_up_over_passes(config, tmp_path):
+    """Two passes of two rows are one pass of four."""
+    once = train(config(batch=4, out=str(tmp_path / "a")))
+    twice = train(config(batch=2, accumulate=2, out=str(tmp_path / "b")))
+    assert curve(tmp_path / "a") == pytest.approx(curve(tmp_path / "b"), rel=1e-4)
+    one, other = weights(once), weights(twice)
+    assert max(float((one[k] - other[k]).abs().max()) for k in one) < 2e-3
+
+
+def test_forgetting_activations_changes_no_gradient(config, tmp_path):
+    train(config(out=str(tmp_path / "a")))
+    train(config(out=str(tmp_path / "b"), checkpointing=True))
+    assert curve(tmp_path / "a") == pytest.approx(curve(tmp_path / "b"), rel=1e-6)
+
+
+def test_kept_features_change_nothing_and_are_used(config, tmp_path, monkeypatch):
+    from fireedit_core.training.paper import features
+
+    train(config(out=str(tmp_path / "a"), flip=0.0))
+    kept = tmp_path / "features"
+    train(config(out=str(tmp_path / "b"), flip=0.0, feature_cache=str(kept)))
+    assert len(list(kept.rglob("*.safetensors"))) >= 4
+    assert curve(tmp_path / "a") == pytest.approx(curve(tmp_path / "b"), rel=1e-2)  # towers are kept in half precision
+
+    def never(*_):
+        raise AssertionError("the features are there")
+
+    monkeypatch.setattr(features, "encode_vision", never)
+    monkeypatch.setattr(features, "detect_each", never)
+    train(config(out=str(tmp_path / "c"), flip=0.0, feature_cache=str(kept)))
+    assert curve(tmp_path / "b") == pytest.approx(curve(tmp_path / "c"), rel=1e-2)
+
+
+def test_adapters_of_the_unet_are_merged_into_it(config, bundle):
+    parts = ["unet_lora", "qformer", "visual_attention"]
+    made = train(config(train_parts=parts, unet_lora_rank=2, lr=0.05, steps=3))
+    assert changed(weights(bundle), weights(made)) == {"unet", "qformer", "visual_attention"}
+    one, other = weights(bundle, "unet"), weights(made, "unet")
+    moved = {k for k in one if not torch.equal(one[k], other[k])}
+    assert moved and all(any(x in k for x in ("to_q", "to_k", "to_v", "to_out")) for k in moved)
+    for name in (k for k in moved if k.endswith("to_k.weight")):
+        assert torch.linalg.matrix_rank(other[name] - one[name], rtol=0.05) <= 2  # in half precision: the rest is rounding
+
+
+def test_adapters_that_a_bundle_brings_are_trained_on(config, tmp_path):
+    first = train(config(out=str(tmp_path / "a")))
+    second = train(config(out=str(tmp_path / "b"), bundle=str(first)))
+    assert changed(weights(first, "language_model_lora"), weights(second, "language_model_lora")) == {"language_model_lora"}
+    assert load_components(second, names=("language_model",)) and read_index(second)
+
+
+# --- killed and started again --------------------------------------------------------------------------------------------------------
+
+
+def command(settings, tmp_path, *extra) -> list[str]:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(asdict(settings)))
+    return [sys.executable, "-m", "fireedit_core.training.paper", str(file), *extra]
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_is_the_same_run_bit_for_bit(config, tmp_path, repo):
+    steps = {"steps": 6, "save_minutes": 0.0, "conversation_rows": 1, "lora_dropout": 0.3, "flip": 0.5}
+    whole = train(config(out=str(tmp_path / "whole"), **steps))
+    cut = command(config(out=str(tmp_path / "cut"), **steps), tmp_path)
+    env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(repo)}
+    progress = tmp_path / "cut" / "joint" / "state" / "progress.json"
+    running = subprocess.Popen(cut, cwd=repo, env=env, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (progress.is_file() and json.loads(progress.read_text() or "{}").get("step", 0) >= 2):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert json.loads(progress.read_text())["step"] < 6
+    again = subprocess.run(cut, cwd=repo, env=env, capture_output=True, text=True)
+    assert again.returncode == 0 and "resumed at step" in again.stderr, again.stderr[-2000:]
+    assert changed(weights(whole), weights(tmp_path / "cut" / "bundle")) == set()
+    lora = "language_model_lora"
+    assert changed(weights(whole, lora), weights(tmp_path / "cut" / "bundle", lora)) == set()
+    assert curve(tmp_path / "whole") == curve(tmp_path / "cut")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_are_one_with_twice_the_batch(config, tmp_path, repo, parallel):
+    numbers = {"steps": 3, "flip": 0.5, "buckets": True, "validation": 1}
+    one = train(config(out=str(tmp_path / "one"), batch=4, conversation_rows=2, **numbers))
+    two = command(config(out=str(tmp_path / "two"), batch=2, conversation_rows=1, parallel=parallel, **numbers), tmp_path)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *two[1:]]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo), "ACCELERATE_USE_CPU": "true"}
+    found = subprocess.run(start, cwd=repo, env=env, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-3000:]
+    for tag in ("loss", "diffusion", "language", "conversation", "grounding", "validation/diffusion"):
+        assert curve(tmp_path / "one", tag) == pytest.approx(curve(tmp_path / "two", tag), rel=2e-3, abs=1e-5)
+    a, b = weights(one), weights(tmp_path / "two" / "bundle")
+    assert changed(a, b) <= {k.split()[0] for k in a} and max(float((a[k] - b[k]).abs().max()) for k in a) < 5e-3
+    # a second run of both goes on from the state that they saved together
+    more = subprocess.run([*start, "--steps", "4"], cwd=repo, env=env, capture_output=True, text=True)
+    assert more.returncode == 0 and "resumed at step 3" in more.stderr, more.stderr[-3000:]
