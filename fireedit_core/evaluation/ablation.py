@@ -26,7 +26,7 @@ FIELDS = (
     ("success", "strict success", 3, True), ("relative_error", "relative error inside", 3, False),
     ("outside_change", "outside change", 4, False),
 )  # fmt: skip
-PAPER_L1 = (0.0897, 0.0574)  # of base and full model, MagicBrush test (arXiv 2503.19839, table 3)
+PAPER_L1 = (0.0897, 0.0574)  # of base and full model, Emu Edit test (arXiv 2503.19839, table 3)
 
 
 def run(

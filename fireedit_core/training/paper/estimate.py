@@ -85,8 +85,8 @@ def estimate(config: PaperConfig) -> str:
         span = f"{hours:.1f} h" if hours >= 0.1 else f"{seconds * config.steps:.1f} s"
         lines.append(f"| {name} | {room} GiB | {fits(whole)} | {fits(eight)} | {seconds:.3g} s | {span} |")
     lines += [
-        "", "Not counted: the detector's own head, the optimizer's step, reading pictures, and what the processes tell each other "
-        f"({'weights and gradients' if config.parallel == 'fsdp' else 'gradients'} of every update).",
+        "", "Not counted: the detector's own head, a block that is computed again, the optimizer's step, reading pictures, and what the "
+        f"processes tell each other ({'weights and gradients' if config.parallel == 'fsdp' else 'gradients'} of every update).",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -128,6 +128,7 @@ def _pass(parts: dict[str, nn.Module], config: PaperConfig) -> Cost:
     # as a module moves: diffusers has a word of its own to say
     meta = {name: nn.Module.to(part, torch.bfloat16) for name, part in parts.items() if name != "detector"}
     zeros = lambda *shape: torch.zeros(*shape, device="meta", dtype=torch.bfloat16)  # noqa: E731
+    weights = {p.untyped_storage()._cdata for part in meta.values() for p in (*part.parameters(), *part.buffers())}
     cost, rows = Cost(), config.batch
 
     def run(part: str, call: Callable[[], Any], backward: bool = True) -> Any:
@@ -136,9 +137,9 @@ def _pass(parts: dict[str, nn.Module], config: PaperConfig) -> Cost:
         kept: dict[int, tuple[int, Any]] = {}
 
         def keep(x: Tensor) -> Tensor:
-            # a weight waits anyway; of views the storage waits once. It is held here, so that no other gets its number
+            # a weight waits anyway, as do its views; of other views the storage waits once. It is held, so that no other gets its number
             storage = x.untyped_storage()
-            if not isinstance(x, nn.Parameter):
+            if storage._cdata not in weights:
                 kept[storage._cdata] = (storage.nbytes(), storage)
             return x
 
@@ -178,6 +179,8 @@ def _pass(parts: dict[str, nn.Module], config: PaperConfig) -> Cost:
     # gradients reach the [IMG] tokens through all layers
     read = lambda: language.model(inputs_embeds=zeros(rows, tokens, width).requires_grad_(), **sees(rows, tokens))  # noqa: E731
     run("language_model", read)
+    if config.checkpointing:  # the inputs of its blocks wait where no hook sees them
+        cost.kept += len(language.model.layers) * rows * tokens * width * zeros(1).element_size()
     if config.stage != "text" and config.conversation_rows:
         length = config.conversation_tokens + image_tokens + regions
         run("language_model", lambda: language(inputs_embeds=zeros(talk, length, width).requires_grad_(), **sees(talk, length)))
