@@ -11,6 +11,7 @@ OUT ?= output/demo
 PORT ?= 8188
 BUDGET ?= 3h
 ARGS ?=
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test lint bench train-tiny clean
@@ -29,8 +30,9 @@ serve: setup ## run ComfyUI with the pack on 127.0.0.1, PORT=8188 (on the CPU wh
 	@cd "$(HOST)" && exec "$(PY)" main.py --listen 127.0.0.1 --port $(PORT) \
 		$$("$(PY)" "$(CURDIR)/scripts/host_lookup.py") $(ARGS)
 
-test: setup ## all tests: the core first, then a real ComfyUI server, then the browser; ARGS="-k name" narrows
-	@$(PY) -m pytest $(wildcard tests/core tests/host tests/browser) $(ARGS)
+test: setup ## all tests (core, a real ComfyUI server, the browser) in WORKERS=2 processes; ARGS="-k name" narrows
+	@# a thread per process: two processes with two threads each on two cores wait for each other
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile $(wildcard tests/core tests/host tests/browser) $(ARGS)
 
 lint: setup ## ruff over everything
 	@$(PY) -m ruff check . $(ARGS)

@@ -97,6 +97,11 @@ def load_component(folder: Path | str, name: str, dtype: torch.dtype = torch.flo
     return model.eval().requires_grad_(False)
 
 
+def component_class(folder: Path | str, name: str, index: dict | None = None) -> type:
+    """The class of one component of a bundle. Raises BundleError for one that bundles may not name."""
+    return _resolve((index or read_index(folder))[name], name, Path(folder))
+
+
 def load_components(folder: Path | str, dtype: torch.dtype = torch.float32, names=COMPONENTS) -> dict[str, Any]:
     """Several components of a bundle by name; see `load_component`."""
     index = read_index(folder)

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m fireedit_core.data sheet --out sheet.png --count 24``: look at what the generator draws."""
+"""``python -m fireedit_core.data sheet | classes | rate | write``: look at what the generator draws, or write it in public formats."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from . import EDIT_TYPES, SPLITS, WORLD, SceneGenerator, Sprites
+from .formats import DatasetError
 
 log = logging.getLogger("fireedit")
 
@@ -50,7 +52,8 @@ def classes(sprites: Sprites, cell: int = 48) -> Image.Image:
     return picture
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Run; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fireedit_core.data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     pairs = commands.add_parser("sheet", help="a contact sheet of source and target with the instruction")
@@ -65,9 +68,23 @@ def main() -> None:
     looks.add_argument("--out", required=True, help="PNG to write")
     rate = commands.add_parser("rate", help="measure pairs per second on this core")
     rate.add_argument("--count", type=int, default=2000)
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if options.command == "sheet":
+    written = commands.add_parser("write", help="write synthetic scenes in public formats, and a sources.yaml that opens them")
+    written.add_argument("--out", required=True, help="folder that gets one folder per format")
+    written.add_argument("--formats", nargs="+", default=None, metavar="NAME", help="only these (docs/datasets.md); default: all")
+    written.add_argument("--count", type=int, default=24, help="rows of each (default %(default)d)")
+    written.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
+    if options.command == "write":
+        from .writers.registry import write
+
+        try:
+            log.info("%s", write(options.out, options.formats, options.count, options.seed).read_text(encoding="utf-8").rstrip())
+        except DatasetError as error:
+            log.error("fireedit: %s", error)
+            return 2
+    elif options.command == "sheet":
         picture = sheet(options.count, options.split, options.seed, options.kinds, options.zoom, options.columns)
         picture.save(options.out)
         log.info("wrote %s", options.out)
@@ -81,7 +98,8 @@ def main() -> None:
             for i in range(options.count):
                 generator.sample(i)
             log.info("%s: %.0f pairs/s", name, options.count / (time.perf_counter() - start))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

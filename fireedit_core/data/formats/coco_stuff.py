@@ -34,7 +34,7 @@ class CocoStuff(Reader):
 
     def __init__(self, root: Path | str, split: str = "train2017", size: int = 256, seed: int = 0):
         super().__init__()
-        self.root, self.split, self.size, self.seed, self.epoch = Path(root), split, size, seed, 0
+        self.root, self.split, self.side, self.seed, self.epoch = Path(root), split, size, seed, 0
         self.labels = _labels(self.root / "labels.txt")
         self.files = sorted((self.root / "images" / split).glob("*.jpg"))
         if not self.files:
@@ -58,7 +58,7 @@ class CocoStuff(Reader):
             raise BrokenRow(f"unknown label: {file.stem} has {sorted(unknown)}")
         side = min(values.shape)
         y, x = (int(rng.integers(length - side + 1)) for length in values.shape)
-        cut, size = (slice(y, y + side), slice(x, x + side)), (self.size, self.size)
+        cut, size = (slice(y, y + side), slice(x, x + side)), (self.side, self.side)
         source = np.asarray(Image.fromarray(whole[cut]).resize(size, Image.Resampling.LANCZOS))
         shown = np.asarray(Image.fromarray(values[cut]).resize(size, Image.Resampling.NEAREST))
         value = self._drawn(shown, values[cut], rng)
@@ -70,6 +70,10 @@ class CocoStuff(Reader):
             instruction=instruction, mask=mask, edit_type="segmentation",
             meta={"class": "" if value is None else self.labels[value], "colour": colour, "crop": (x, y, side)},
         )  # fmt: skip
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Reader`; all are squares of one size."""
+        return self.side, self.side
 
     def _drawn(self, shown: np.ndarray, crop: np.ndarray, rng: np.random.Generator) -> int | None:
         """The pixel value of the class to name; None where nothing in the crop has a label."""

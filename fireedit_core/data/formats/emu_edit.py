@@ -42,6 +42,7 @@ class EmuEdit(ParquetReader):
     """
 
     name = "emu_edit"
+    source_column = "image"
     columns = ("instruction", "image", "task", "split", "idx", "input_caption", "output_caption")
     optional = ("hash", "edited_image", "model")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, ParquetReader, Reader, fitted, picture, sentence
+from .reader import BrokenRow, DatasetError, ParquetReader, Reader, fitted, picture, picture_size, sentence
 
 SHARES = {"train": (0.0, 0.9), "val": (0.9, 0.95), "test": (0.95, 1.0)}  # of seeds.json, in its order
 
@@ -18,6 +18,7 @@ class InstructPix2PixHub(ParquetReader):
     """`timbrooks/instructpix2pix-clip-filtered`: 313,010 rows, one split."""
 
     name = "instructpix2pix"
+    source_column = "original_image"
     columns = ("original_image", "edit_prompt", "edited_image")
     optional = ("original_prompt", "edited_prompt")
 
@@ -53,7 +54,10 @@ class InstructPix2PixFolder(Reader):
             raise DatasetError(f"{self.name} has the splits {', '.join(SHARES)}, not {split!r}")
         if not file.is_file():
             raise DatasetError(f"{self.name}: there is no {file}")
-        seeds = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            seeds = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self.name}: {file} cannot be read ({error})") from error
         first, last = (int(share * len(seeds)) for share in SHARES[split])
         self.seeds: list[tuple[str, list[str]]] = [(folder, list(each)) for folder, each in seeds[first:last]]
 
@@ -66,10 +70,7 @@ class InstructPix2PixFolder(Reader):
 
     def read(self, index: int) -> EditSample:
         """Row `index`."""
-        folder, seeds = self.seeds[index]
-        if not seeds:
-            raise BrokenRow(f"no seeds: {folder} lists none")
-        seed, place = seeds[self.epoch % len(seeds)], self.root / folder
+        folder, place, seed = self._place(index)
         try:
             prompt = json.loads((place / "prompt.json").read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as error:
@@ -81,3 +82,15 @@ class InstructPix2PixFolder(Reader):
             # the released data says "input", the authors' generator "caption"
             source_caption=prompt.get("input") or prompt.get("caption") or "", target_caption=prompt.get("output") or "",
         )  # fmt: skip
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Reader`; of the seed that the epoch takes."""
+        _, place, seed = self._place(index)
+        return picture_size(place / f"{seed}_0.jpg", "picture before")
+
+    def _place(self, index: int) -> tuple[str, Path, str]:
+        """A prompt's folder by its name and by its path, and the epoch's seed."""
+        folder, seeds = self.seeds[index]
+        if not seeds:
+            raise BrokenRow(f"no seeds: {folder} lists none")
+        return folder, self.root / folder, seeds[self.epoch % len(seeds)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, Reader, inside, picture
+from .reader import BrokenRow, DatasetError, Reader, inside, picture, picture_size
 
 PLACEHOLDER = "<image>"
 SPEAKERS = ("human", "gpt")
@@ -55,6 +56,14 @@ class LlavaInstruct(Reader):
         if not all(text for _, text in said):
             raise BrokenRow(f"empty turn: {row.get('id')}")
         said[0] = ("human", f"{PLACEHOLDER}\n{said[0][1]}")
-        source = picture(inside(self.pictures, row.get("image")))
+        source = picture(self._picture(row))
         name = f"{row.get('id', '')}-{index:06d}"
         return EditSample(id=name, dataset=self.name, source=source, instruction="", conversation=tuple(said))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Reader`."""
+        row = self.rows[index]
+        return picture_size(self._picture(row if isinstance(row, dict) else {}))
+
+    def _picture(self, row: dict[str, Any]) -> Path:
+        return inside(self.pictures, row.get("image"))

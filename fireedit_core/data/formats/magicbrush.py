@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, ParquetReader, Reader, fitted, mask, picture, sentence
+from .reader import BrokenRow, DatasetError, ParquetReader, Reader, fitted, mask, picture, picture_size, sentence
 
 
 class MagicBrushHub(ParquetReader):
@@ -26,9 +26,12 @@ class MagicBrushHub(ParquetReader):
     """
 
     name = "magicbrush"
+    source_column = "source_img"
     columns = ("img_id", "turn_index", "source_img", "mask_img", "instruction", "target_img")
 
-    def __init__(self, files: Path | str | Iterable[Path | str], cache: Path | str | None = None, transparent: bool | None = None):
+    def __init__(
+        self, files: Path | str | Iterable[Path | str] | None, cache: Path | str | None = None, transparent: bool | None = None
+    ):
         super().__init__(files, cache)
         self.transparent = transparent
 
@@ -95,6 +98,10 @@ class MagicBrushFolder(Reader):
             source_caption=captions.get(before) or "", target_caption=captions.get(after) or "",
             meta={"session": session, "local_description": self.locally.get(session, {}).get(after) or ""},
         )  # fmt: skip
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Reader`."""
+        return picture_size(self._file(self.turns[index].get("input"), "input"), "input")
 
     def _file(self, name: Any, what: str) -> Path:
         """The turns give file names only; the folder is the text before the first '-'."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, Reader, fitted, inside, mask, picture, sentence
+from .reader import BrokenRow, DatasetError, Reader, fitted, inside, mask, picture, picture_size, sentence
 
 logger = logging.getLogger("fireedit")
 
@@ -63,9 +63,7 @@ class PairsFolder(Reader):
         row = self.rows[index]
         if any(row.get(SURPLUS) or ()):  # else an instruction would end at its first comma, and no one would see it
             raise BrokenRow(f"more fields than columns: {row[SURPLUS]}; text with a comma needs double quotes")
-        several = [names for names in row.values() if isinstance(names, tuple)]  # no list gives a tuple
-        if several:
-            raise BrokenRow(f"several files for one picture: {', '.join(several[0])}")
+        _refuse_several(row)
         source = picture(inside(self.root, row.get("source")), "source")
         hole = row.get("mask")
         return EditSample(
@@ -74,6 +72,12 @@ class PairsFolder(Reader):
             mask=fitted(mask(inside(self.root, hole)), source) if hole else None, edit_type=_text(row, "edit_type"),
             source_caption=_text(row, "source_caption"), target_caption=_text(row, "target_caption"),
         )  # fmt: skip
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Reader`."""
+        row = self.rows[index]
+        _refuse_several(row)
+        return picture_size(inside(self.root, row.get("source")), "source")
 
     def _instruction(self, row: dict[str, Any]) -> Any:
         text = row.get("instruction")
@@ -86,6 +90,12 @@ class PairsFolder(Reader):
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise BrokenRow(f"broken instruction: {file} ({error})") from error
+
+
+def _refuse_several(row: dict[str, Any]) -> None:
+    several = [names for names in row.values() if isinstance(names, tuple)]  # no list gives a tuple
+    if several:
+        raise BrokenRow(f"several files for one picture: {', '.join(several[0])}")
 
 
 def _text(row: dict[str, Any], key: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..sample import EditSample
 
@@ -48,6 +48,14 @@ class Reader(ABC):
     def read(self, index: int) -> EditSample:
         """Row `index`. Raises BrokenRow if it cannot be used."""
 
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the source of row `index` in pixels, where the format allows it without decoding a picture.
+
+        Raises BrokenRow if the row has no source that opens. What else `read` would find broken may go unseen here.
+        """
+        height, width = self.read(index).source.shape[:2]
+        return height, width
+
     def __getitem__(self, index: int) -> EditSample:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} rows, not {index}")
@@ -71,37 +79,64 @@ class ParquetReader(Reader):
     """A dataset of the hub as parquet shards on disk. Pictures are decoded one by one, so that a broken one costs its own row only.
 
     Args:
-        files: parquet files, or a folder of them; a set that does not fit into memory is mapped from disk (Arrow).
-        columns: what a row must have. Others are not read.
+        files: parquet files, or a folder of them; a set that does not fit into memory is mapped from disk (Arrow). None: no table, the
+            reader is there to make samples of rows that come from elsewhere (`prepared`, `keeps` and `sample`; see streaming.py).
+
+    Attributes:
+        columns: what a row must have. optional: what is read as well, if it is there. source_column: the picture before the edit.
 
     Raises:
         DatasetError: if there are no files, or a column is missing.
     """
 
+    source_column: str
     columns: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
 
-    def __init__(self, files: Path | str | Iterable[Path | str], cache: Path | str | None = None):
+    def __init__(self, files: Path | str | Iterable[Path | str] | None, cache: Path | str | None = None):
         super().__init__()
+        self.table = None
+        self._sources: tuple[Any, Any] | None = None  # the table, and its column of sources
+        if files is None:
+            return
         import datasets  # for training only; a node never reads a dataset
 
         paths = [str(path) for path in _parquet_files(files)]
         table = datasets.load_dataset("parquet", data_files=paths, split="train", cache_dir=None if cache is None else str(cache))
+        self.table = self.prepared(table, paths[0])
+
+    def prepared(self, table: Any, where: str) -> Any:
+        """A table of `datasets`, whole or streamed, with the columns that are read and its pictures left undecoded.
+
+        Raises DatasetError, which names the file `where`, if a column is missing.
+        """
+        import datasets
+
         missing = [column for column in self.columns if column not in table.column_names]
         if missing:
-            raise DatasetError(f"{self.name}: {paths[0]} has no column {', '.join(missing)}, only {', '.join(table.column_names)}")
+            raise DatasetError(f"{self.name}: {where} has no column {', '.join(missing)}, only {', '.join(table.column_names)}")
         table = table.select_columns([c for c in (*self.columns, *self.optional) if c in table.column_names])
         for column, feature in table.features.items():
             if isinstance(feature, datasets.Image):
                 table = table.cast_column(column, datasets.Image(decode=False))
-        self.table = table
+        return table
 
     def __len__(self) -> int:
-        return len(self.table)
+        return 0 if self.table is None else len(self.table)
 
     def read(self, index: int) -> EditSample:
         """Row `index`."""
         return self.sample(index, self.table[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Reader`; only the column of the source is read."""
+        if self._sources is None or self._sources[0] is not self.table:
+            self._sources = (self.table, self.table.select_columns([self.source_column]))
+        return picture_size(self._sources[1][index][self.source_column], self.source_column)
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """Whether the options of the reader let a row in."""
+        return True
 
     @abstractmethod
     def sample(self, index: int, row: Mapping[str, Any]) -> EditSample:
@@ -124,6 +159,28 @@ def picture(value: Any, what: str = "picture") -> np.ndarray:
         BrokenRow: if there is none or it cannot be decoded.
     """
     return np.asarray(_opened(value, what).convert("RGB"))
+
+
+def picture_size(value: Any, what: str = "picture") -> tuple[int, int]:
+    """(height, width) of what `picture` gives, from the head of the file or of the bytes: nothing is decoded.
+
+    Of a PNG's EXIF only what stands before the pixels counts, where it nearly always is.
+
+    Raises:
+        BrokenRow: if there is none or it is no picture.
+    """
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if value is None:
+        raise BrokenRow(f"no {what}: the row has none")
+    try:
+        with Image.open(io.BytesIO(value) if isinstance(value, bytes) else value) as opened:
+            width, height = opened.size
+            # not the method of the class: that of PNG decodes the picture to look behind it
+            turned = Image.Image.getexif(opened).get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise BrokenRow(f"broken {what}: {error}") from error
+    return (width, height) if turned else (height, width)
 
 
 def mask(value: Any, what: str = "mask", transparent: bool | None = None) -> np.ndarray:

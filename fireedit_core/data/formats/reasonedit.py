@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, Reader, fitted, mask, picture, sentence
+from .reader import BrokenRow, DatasetError, Reader, fitted, mask, picture, picture_size, sentence
 
 INFO = "SyntheticData_info_new.json"
 CATEGORIES = ("Left-Right", "Relative-Size", "Mirror", "Color", "Multiple-Objects", "Reasoning")
@@ -63,6 +63,10 @@ class ReasonEditTrain(Reader):
             id=f"{key}/{taken}", dataset=self.name, source=source, instruction=sentence(instructions[taken]),
             target=fitted(picture(self._file(pair, "target_img_path"), "target picture"), source),
         )  # fmt: skip
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Reader`."""
+        return picture_size(self._file(self.pairs[index][1], "origin_img_path"), "origin picture")
 
     def _file(self, pair: dict[str, Any], key: str) -> Path:
         given = pair.get(key)
@@ -119,6 +123,10 @@ class ReasonEditBench(Reader):
             id=f"{category}/{shown.stem}", dataset=self.name, source=source, instruction=sentence(instruction), edit_type=category,
             mask=fitted(mask(edited, "mask", transparent=False), source), target_caption=sentence(caption, "CLIP text"),
         )  # fmt: skip
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Reader`."""
+        return picture_size(self.rows[index][1])
 
 
 def _rows(folder: Path) -> list[tuple[Path, Path, str]]:

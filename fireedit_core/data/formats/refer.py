@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from ..sample import EditSample
 from .painting import draws, paint, request
-from .reader import BrokenRow, DatasetError, Reader, inside, picture, sentence
+from .reader import BrokenRow, DatasetError, Reader, inside, picture, picture_size, sentence
 
 AUTHORS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}  # whose split is taken if none is named
 SPLITTERS = ("unc", "umd", "google")
@@ -57,9 +57,8 @@ class _Refer(Reader):
         """Row `index`."""
         ref, rng = self.refs[index], draws(self.seed, self.epoch, index)
         number, text = _sentence(ref, rng)
-        image = _entry(self.images, ref.get("image_id"), "image")
-        # the ref's own file_name carries the annotation's number and names no file
-        source = picture(inside(self.pictures, image.get("file_name")))
+        image, file = self._picture(ref)
+        source = picture(file)
         if source.shape[:2] != (image.get("height"), image.get("width")):
             raise BrokenRow(f"another size: {image['file_name']} has {source.shape[:2]}, not {image.get('height'), image.get('width')}")
         objects = self._objects(ref)
@@ -77,6 +76,15 @@ class _Refer(Reader):
             boxes=np.asarray([_box(each) for each in objects], np.float32).reshape(-1, 4),
             labels=(text,) * len(objects), meta={"sentence": text, "colour": colour},
         )  # fmt: skip
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Reader`."""
+        return picture_size(self._picture(self.refs[index])[1])
+
+    def _picture(self, ref: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+        """The entry of a ref's picture and its file; the ref's own file_name carries the annotation's number and names none."""
+        image = _entry(self.images, ref.get("image_id"), "image")
+        return image, inside(self.pictures, image.get("file_name"))
 
     def _objects(self, ref: dict[str, Any]) -> list[dict[str, Any]]:
         """The annotations that a ref means."""

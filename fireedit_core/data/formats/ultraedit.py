@@ -32,17 +32,23 @@ class UltraEdit(ParquetReader):
     """
 
     name = "ultraedit"
+    source_column = "source_image"
     columns = ("source_image", "edited_image", "edit_prompt")
     optional = ("source_caption", "target_caption", "idx", "edit_object", "mask_image", *SCORES)
 
     def __init__(
-        self, files: Path | str | Iterable[Path | str], cache: Path | str | None = None, minimum: Mapping[str, float] | None = None
+        self, files: Path | str | Iterable[Path | str] | None, cache: Path | str | None = None, minimum: Mapping[str, float] | None = None
     ):
-        super().__init__(files, cache)
-        self.rows = np.arange(len(self.table))
-        for column, least in (minimum or {}).items():
+        self.minimum = dict(minimum or {})
+        for column in self.minimum:
             if column not in SCORES:
                 raise DatasetError(f"{self.name} has the scores {', '.join(SCORES)}, not {column!r}")
+        super().__init__(files, cache)
+        self.rows = np.arange(len(self))
+        self.dropped = 0
+        if self.table is None:
+            return
+        for column, least in self.minimum.items():
             if column not in self.table.column_names:
                 raise DatasetError(f"{self.name}: the files have no column {column}")
             # the column as Arrow keeps it: no picture is touched; a missing score becomes NaN, which is not >= anything
@@ -52,12 +58,17 @@ class UltraEdit(ParquetReader):
         if self.dropped:
             self.table = self.table.select(self.rows)
 
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """See `ParquetReader`."""
+        scores = {column: row.get(column) for column in self.minimum}
+        return all(score is not None and score >= self.minimum[column] for column, score in scores.items())
+
     def sample(self, index: int, row: Mapping[str, Any]) -> EditSample:
         """See `ParquetReader`."""
         source = picture(row["source_image"], "source_image")
         meta = {key: row[key] for key in (*SCORES, "idx", "edit_object") if row.get(key) is not None}
         return EditSample(
-            id=f"{self.rows[index]:08d}", dataset=self.name, source=source,
+            id=f"{index if self.table is None else self.rows[index]:08d}", dataset=self.name, source=source,
             target=fitted(picture(row["edited_image"], "edited_image"), source), instruction=sentence(row["edit_prompt"]),
             mask=_edited(row.get("mask_image"), source), source_caption=row.get("source_caption") or "",
             target_caption=row.get("target_caption") or "", meta=meta,

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...data.mixture import Mixture, Source
 from ...data.sample import EditSample
+from ...data.streaming import StreamMixture, StreamSource
 from ...vlm import RegionAwareVLM
 from .config import PaperConfig
 from .shapes import Windows, bucket_sizes, fit, may_flip
@@ -78,11 +81,62 @@ class Rows(Dataset):
         return edit_rows(edits, own, self.config.seed), talk
 
     def _edit(self, draw: int, size: tuple[int, int]) -> EditSample:
-        sample = self.edits[draw]
-        rng = np.random.default_rng((self.config.seed, draw))
-        corner = tuple(rng.random(2)) if self.config.flip else (0.5, 0.5)
-        flip = bool(rng.random() < self.config.flip) and may_flip(sample.instruction)
-        return fitted(sample, size, corner, flip)
+        return _augmented(self.edits[draw], size, draw, self.config)
+
+
+class StreamedRows:
+    """The same batches out of streams, one after the other. Where they are is a state that is saved with the weights.
+
+    Args:
+        edits, talk: streams that have been told their part of the processes.
+    """
+
+    def __init__(self, edits: StreamMixture, talk: StreamMixture | None, config: PaperConfig):
+        self.mixtures = {"edits": edits} | ({"talk": talk} if talk is not None and config.conversation_rows else {})
+        self.config = config
+        self._running: dict[str, Iterator[EditSample]] = {}
+
+    def __getitem__(self, number: int) -> tuple[EditRows, TalkRows | None]:
+        """The next batch; the number is that of the loop and says nothing here."""
+        config, edits = self.config, self.mixtures["edits"]
+        samples, draws = [], []
+        for _ in range(config.batch):
+            draws.append(edits.number * edits.world + edits.rank)
+            samples.append(_augmented(self._next("edits"), (config.size, config.size), draws[-1], config))
+        talk = None
+        if "talk" in self.mixtures:
+            talk = talk_rows([self._next("talk") for _ in range(config.conversation_rows)], config.size)
+        return edit_rows(samples, draws, config.seed), talk
+
+    def _next(self, name: str) -> EditSample:
+        if name not in self._running:
+            self._running[name] = iter(self.mixtures[name])
+        return next(self._running[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the streams are."""
+        return {name: mixture.state_dict() for name, mixture in self.mixtures.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there. Raises DatasetError for a state of other streams."""
+        self._running.clear()
+        for name, mixture in self.mixtures.items():
+            mixture.load_state_dict(state[name])
+
+
+def split_streams(sources: list[StreamSource], seed: int, rank: int, world: int) -> tuple[StreamMixture | None, StreamMixture | None]:
+    """As `split_sources`, for streams; all sources of a kind are drawn alike, as the number of rows of a stream is not known."""
+    talk = [s for s in sources if s.kind == "conversation"]
+    edits = [s for s in sources if s.kind != "conversation"]
+    make = lambda these: StreamMixture(these, seed, rank=rank, world=world) if these else None  # noqa: E731
+    return make(edits), make(talk)
+
+
+def _augmented(sample: EditSample, size: tuple[int, int], draw: int, config: PaperConfig) -> EditSample:
+    """The sample at `size`, cut and mirrored as its draw says."""
+    rng = np.random.default_rng((config.seed, draw))
+    corner = tuple(rng.random(2)) if config.flip else (0.5, 0.5)
+    return fitted(sample, size, corner, bool(rng.random() < config.flip) and may_flip(sample.instruction))
 
 
 def fitted(sample: EditSample, size: tuple[int, int], corner: tuple[float, float] = (0.5, 0.5), flip: bool = False) -> EditSample:

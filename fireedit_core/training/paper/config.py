@@ -39,6 +39,7 @@ class PaperConfig:
     out: str = _says(".cache/runs/paper", "folder of states, logs, sheets and the trained bundle")
 
     sources: str = _says("", "YAML list of datasets, see docs/datasets.md (stages vlm and joint)")
+    streamed: bool = _says(False, "read the sources from front to back, also from https:// and hf://; without buckets and workers")
     validation_sources: str = _says("", "the same for the sheets and the validation loss; empty: drawn from `sources`")
     captions: str = _says("", "text file with a caption per line (stage text)")
     text_encoder: str = _says("", "folder with a CLIP text model and its tokenizer (stage text)")
@@ -104,6 +105,10 @@ class PaperConfig:
             raise ValueError(f"the stage {self.stage} needs sources, a list of datasets; `python -m fireedit_core.data write` makes one")
         if self.precision == "no" and self.frozen_dtype != "float32":
             raise ValueError("precision no mixes no types: frozen_dtype float32")
+        if self.streamed and (self.buckets or self.workers):
+            raise ValueError("streamed sources know no shapes in advance and are read in the training process: buckets false, workers 0")
+        if self.streamed and self.validation and not self.validation_sources:
+            raise ValueError("streamed sources cannot be entered anywhere: give validation_sources, or validation 0")
         if self.parallel == "fsdp" and self.precision == "fp16":
             raise ValueError("parallel fsdp runs in bf16 or with precision no")
         if self.parallel == "fsdp" and self.frozen_dtype != "float32":

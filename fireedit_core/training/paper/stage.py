@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -20,13 +21,14 @@ class PaperStage(TrainingStage):
     the optimizer, each process its part: a language model of 7B parameters stays where it came from.
 
     Args:
+        position: where the data is, if that is more than the number of the batch; has state_dict and load_state_dict, of plain values.
         split: FSDP: weights, gradients, optimizer and averages are split over the processes. Otherwise each has a copy (DDP).
     """
 
     all_show = True
 
-    def __init__(self, *args: Any, split: bool = False, **kwargs: Any):
-        self.split = split
+    def __init__(self, *args: Any, split: bool = False, position: Any = None, **kwargs: Any):
+        self.split, self.position = split, position
         super().__init__(*args, **kwargs)
 
     def _prepare(self, model: nn.Module) -> None:
@@ -82,6 +84,8 @@ class PaperStage(TrainingStage):
             shutil.rmtree(folder)  # of a save that did not end
         self.accelerator.wait_for_everyone()
         checkpoint.save(self._tensors(), checkpoint_id=str(folder))
+        if self.position is not None:
+            self._own(folder).write_text(json.dumps(self.position.state_dict()))
         self.accelerator.wait_for_everyone()
 
     def _load_tensors(self, folder: Path) -> None:
@@ -102,6 +106,12 @@ class PaperStage(TrainingStage):
                 self.optimizer.state[weight][key] = state[start + key]
         if self.ema is not None:
             self.ema.optimization_step = state["averaged"]
+        if self.position is not None:
+            self.position.load_state_dict(json.loads(self._own(folder).read_text()))
+
+    def _own(self, folder: Path) -> Path:
+        """What this process alone saves."""
+        return folder / f"position-{self.accelerator.process_index:05d}.json"
 
     def whole_weights(self) -> dict[str, Tensor]:
         """What is trained, by name, on the CPU; every process has to call this."""

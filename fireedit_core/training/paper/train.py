@@ -22,11 +22,23 @@ from torch import Tensor
 from ...checkpoints.bundle import bundle_options, read_index
 from ...data.formats.registry import load_sources
 from ...data.mixture import permuted
+from ...data.streaming import load_streams
 from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
 from ..loop import StageConfig
 from .assemble import export, trainable_components
-from .batches import EditRows, Rows, TalkRows, conversation_ids, edit_rows, fitted, loader, split_sources
+from .batches import (
+    EditRows,
+    Rows,
+    StreamedRows,
+    TalkRows,
+    conversation_ids,
+    edit_rows,
+    fitted,
+    loader,
+    split_sources,
+    split_streams,
+)  # fmt: skip
 from .config import PaperConfig
 from .features import FROZEN, FrozenParts
 from .model import EditInputs, EditModel, TalkInputs, TextModel
@@ -73,7 +85,11 @@ def stage_config(config: PaperConfig) -> StageConfig:
 
 
 def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialState) -> PaperStage:
-    edits, talk = split_sources(load_sources(config.sources), config.seed)
+    if config.streamed:
+        sources = load_streams(config.sources, config.seed)
+        edits, talk = split_streams(sources, config.seed, state.process_index, state.num_processes)
+    else:
+        edits, talk = split_sources(load_sources(config.sources), config.seed)
     if edits is None:
         raise ValueError(f"{config.sources} has no dataset of edits; conversations alone teach no editing")
     if config.conversation_rows and talk is None:
@@ -84,8 +100,11 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialS
     scaled = bundle_options(read_index(config.bundle))["source_latent_scaled"]
     model = EditModel(components, config, 1.0 if scaled else 1 / latent_scale(components["vae"]))
     levels = 2 ** (len(components["unet"].config.block_out_channels) - 1)
-    rows = Rows(edits, talk, config, state.process_index, state.num_processes, multiple=8 * levels)
-    feed = _Feed(lambda first: iter(loader(rows, first, config.workers)))
+    if config.streamed:
+        feed = StreamedRows(edits, talk, config)
+    else:
+        rows = Rows(edits, talk, config, state.process_index, state.num_processes, multiple=8 * levels)
+        feed = _Feed(lambda first: iter(loader(rows, first, config.workers)))
 
     def loss_fn(number: int, device: torch.device) -> tuple[Tensor, dict]:
         edit, conversation = feed[number]
@@ -95,6 +114,7 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialS
     stage = PaperStage(
         config.stage, config.out, model, stage_config(config), loss_fn, lambda s: _show(s, config, validate),
         mixed_precision=config.precision, trackers=config.trackers, split=config.parallel == "fsdp" and state.num_processes > 1,
+        position=feed if config.streamed else None,
     )  # fmt: skip
     return stage
 
