@@ -28,7 +28,7 @@ def _says(default: Any, text: str) -> Any:
 
 @dataclass
 class PaperConfig:
-    """A run. Paths are relative to the working folder, in the YAML file to the file's own folder when they begin with a dot.
+    """A run. Paths are relative to the working folder, in the YAML file to the file's own folder when they begin with ./ or ../
 
     Raises:
         ValueError: for numbers that cannot be.
@@ -155,6 +155,6 @@ def _read(file: Path) -> dict[str, Any]:
         kind = known[name].type
         if kind in ("float", "int") and isinstance(value, str):  # YAML reads 1e-5 as a text
             found[name] = float(value) if kind == "float" else int(value)
-        if isinstance(value, str) and value.startswith("."):
+        if isinstance(value, str) and value.startswith(("./", "../")):
             found[name] = str((file.parent / value).resolve())
     return found

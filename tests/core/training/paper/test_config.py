@@ -6,10 +6,11 @@ from fireedit_core.training.paper.config import PaperConfig, load_config
 
 def test_the_command_line_replaces_what_the_file_says(tmp_path):
     file = tmp_path / "a.yaml"
-    file.write_text("stage: vlm\nsources: ./data/sources.yaml\nlr: 1e-5\nbuckets: false\ntrackers: [tensorboard, wandb]\n")
+    file.write_text("stage: vlm\nsources: ./data/sources.yaml\nout: .cache/runs\nlr: 1e-5\nbuckets: false\ntrackers: [tensorboard, wandb]\n")
     config, options = load_config([str(file), "--steps", "7", "--train_parts", "adapter", "qformer"])
     assert (config.stage, config.lr, config.buckets, config.steps) == ("vlm", 1e-5, False, 7)
     assert config.sources == str(tmp_path / "data" / "sources.yaml") and config.trackers == ["tensorboard", "wandb"]
+    assert config.out == ".cache/runs"  # a name that begins with a dot is no way out of a folder
     assert config.trained == ("adapter", "qformer") and not options.dry_run
     assert load_config([str(file), "--dry-run"])[1].dry_run
 
