@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-STAGES = ("text", "vlm", "joint")
+CONFIGS = Path(__file__).parent / "configs"
 # What each stage trains (paper, section 3.5; SmartEdit's text alignment for the first). "lora" are the adapters of the language model,
 # "unet_lora" those of the UNet.
 TRAINED = {
@@ -129,7 +129,8 @@ def load_config(arguments: Sequence[str]) -> tuple[PaperConfig, argparse.Namespa
     from transformers import HfArgumentParser
 
     parser = HfArgumentParser(PaperConfig, prog="python -m fireedit_core.training.paper", description=__doc__)
-    parser.add_argument("config", type=Path, help="YAML file; examples are in fireedit_core/training/paper/configs")
+    along = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+    parser.add_argument("config", type=_file, help=f"YAML file, or the name of one that comes along: {along}")
     parser.add_argument("--dry-run", action="store_true", help="train nothing; print sizes, memory and time per GPU type")
     known = parser.parse_known_args([a for a in arguments if a not in ("-h", "--help")] or ["--help"])[0]
     try:
@@ -141,6 +142,12 @@ def load_config(arguments: Sequence[str]) -> tuple[PaperConfig, argparse.Namespa
     except (TypeError, ValueError) as error:
         parser.error(str(error))
     return config, rest
+
+
+def _file(text: str) -> Path:
+    """The file of that name, or the one that comes along with it: `tiny_all`, `configs/tiny_all.yaml`."""
+    own = CONFIGS / f"{Path(text).stem}.yaml"
+    return own if not Path(text).exists() and own.is_file() else Path(text)
 
 
 def _read(file: Path) -> dict[str, Any]:

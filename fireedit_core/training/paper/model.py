@@ -114,8 +114,6 @@ class EditModel(nn.Module):
             x.to(clean.device) for x in row_noise(edit.seeds, clean.shape[1:], len(self.alphas), self.config.dropout)
         )
         rows = lambda keep: keep.view(-1, 1, 1)  # noqa: E731
-        alpha = self.alphas[times].view(-1, 1, 1, 1)
-        signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
         null = parts["tati"].null_embedding.to(embedding).expand_as(embedding)
         # all rows through TATI and HVCA, those that are dropped too: every process must use every weight in every pass
         context = torch.where(rows(text_dropped), null, parts["tati"](embedding, times).to(embedding))
@@ -123,11 +121,17 @@ class EditModel(nn.Module):
         visual = parts["hvca"](reads, edit.features.vision)
         visual = parts["visual_attention"].project(torch.where(rows(picture_dropped), torch.zeros_like(visual), visual))
         keep_text, keep_picture = (~text_dropped).view(-1, 1, 1, 1), (~picture_dropped).view(-1, 1, 1, 1)
-        noisy = signal * clean + sigma * noise
-        model_input = torch.cat([noisy, edit.features.latents * (self.source_factor * keep_picture)], dim=1)
-        out = parts["unet"](
-            model_input, times, context, cross_attention_kwargs={"visual": visual, "where": where * keep_text}
-        ).sample.float()
+        source = edit.features.latents * (self.source_factor * keep_picture)
+        return self.denoising_loss(clean, source, noise, times, context, {"visual": visual, "where": where * keep_text})
+
+    def denoising_loss(
+        self, clean: Tensor, source: Tensor, noise: Tensor, times: Tensor, context: Tensor, beside: dict[str, Any] | None
+    ) -> Tensor:
+        """The UNet's weighted squared error: latents (B, C, h, w), times (B,), context (B, 77, D), `beside` for its visual attention."""
+        alpha = self.alphas[times].view(-1, 1, 1, 1)
+        signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+        model_input = torch.cat([signal * clean + sigma * noise, source], dim=1)
+        out = self.parts["unet"](model_input, times, context, cross_attention_kwargs=beside).sample.float()
         wanted = wanted_prediction(self.scheduler.config.prediction_type, clean, noise, signal, sigma)
         each = (out - wanted).square().flatten(1).mean(1)
         return (min_snr_weight(self.scheduler, times, self.config.snr_gamma) * each).mean()

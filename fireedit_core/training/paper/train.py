@@ -54,7 +54,7 @@ def train(config: PaperConfig) -> Path:
     """Train a stage, or go on where it stopped; returns the folder of the bundle.
 
     Raises:
-        ValueError, DatasetError, BundleError: for settings, datasets and bundles that do not fit; nothing is written then.
+        ValueError, DatasetError, BundleError: for settings, datasets and bundles that do not fit.
     """
     state = _processes()
     components = trainable_components(config)

@@ -6,7 +6,9 @@ from fireedit_core.training.paper.config import PaperConfig, load_config
 
 def test_the_command_line_replaces_what_the_file_says(tmp_path):
     file = tmp_path / "a.yaml"
-    file.write_text("stage: vlm\nsources: ./data/sources.yaml\nout: .cache/runs\nlr: 1e-5\nbuckets: false\ntrackers: [tensorboard, wandb]\n")
+    lines = ["stage: vlm", "sources: ./data/sources.yaml", "out: .cache/runs", "lr: 1e-5", "buckets: false"]
+    lines.append("trackers: [tensorboard, wandb]")
+    file.write_text("\n".join(lines))
     config, options = load_config([str(file), "--steps", "7", "--train_parts", "adapter", "qformer"])
     assert (config.stage, config.lr, config.buckets, config.steps) == ("vlm", 1e-5, False, 7)
     assert config.sources == str(tmp_path / "data" / "sources.yaml") and config.trackers == ["tensorboard", "wandb"]
@@ -39,6 +41,11 @@ def test_what_cannot_be_is_refused_with_a_reason(tmp_path, capsys, text, argumen
     with pytest.raises(SystemExit):
         load_config([str(file), *arguments])
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["tiny_all", "configs/tiny_all.yaml"])
+def test_a_configuration_that_comes_along_is_found_by_its_name(name):
+    assert load_config([name, "--steps", "3"])[0].steps == 3
 
 
 def test_a_missing_file_is_named(capsys):
