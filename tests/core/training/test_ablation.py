@@ -23,8 +23,7 @@ BUDGET = Budget(align_steps=1, first_steps=1, edit_steps=2, pairs=24)
 
 
 @pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+def few_validation_scenes(monkeypatch):
     # how well it points is measured at each save; here it is not what is asked
     monkeypatch.setattr(alignment, "evaluate_alignment", partial(alignment.evaluate_alignment, count=64))
 

@@ -37,8 +37,7 @@ def test_batches_repeat_and_hold_every_kind():
     assert (colours[nouns >= data.nouns[NOTHING]] == -1).all() and (colours[nouns < data.nouns[NOTHING]] >= 0).all()
 
 
-def test_training_lowers_the_loss(tmp_path, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+def test_training_lowers_the_loss(tmp_path):
     judge = train_judge(tmp_path, 5, scenes=4, max_steps=12)
     fresh = new_judge()
     crops, nouns, _ = JudgeCrops(judge, WORLD).batch(range(8))

@@ -11,19 +11,6 @@ from fireedit_core.training import loop
 from fireedit_core.training.loop import Progress, StageConfig, TrainingStage
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    """accelerate keeps one state per process; each test starts with none, on the CPU."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
 @pytest.fixture
 def clock(monkeypatch):
     """Every step takes exactly `clock.step` seconds, and nothing else takes any."""

@@ -8,30 +8,15 @@ import pytest
 pytest.importorskip("tensorboard")
 pytest.importorskip("datasets")
 
-from accelerate.state import AcceleratorState, GradientState
 
 from fireedit_core.checkpoints.bundle import load_components, save_bundle
 from fireedit_core.data import WORLD, vocabulary
 from fireedit_core.data.writers.registry import write
 from fireedit_core.training.build import OPTIONS
 from fireedit_core.training.paper.config import PaperConfig
-from fireedit_core.training.tiny import TinyConfig, tiny_components
+from fireedit_core.training.tiny import tiny_components
 
-SIZES = TinyConfig(
-    unet_widths=(96, 96), attention_levels=(False, True), unet_heads=2, context_size=32, hidden_size=64, language_layers=1,
-    img_tokens=4, dino_size=32, dino_layers=3, dino_patch=16, clip_size=32, clip_layers=2, clip_patch=32, qformer_layers=1, heads=2,
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate(monkeypatch):
-    """accelerate keeps one state per process; each test starts with none, on the CPU."""
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+from ..small import SIZES
 
 
 @pytest.fixture(scope="session")

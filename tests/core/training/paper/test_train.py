@@ -12,7 +12,6 @@ from dataclasses import asdict
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from fireedit_core.checkpoints.bundle import load_component, load_components, read_index
@@ -166,7 +165,7 @@ def test_adapters_that_a_bundle_brings_are_trained_on(config, tmp_path):
     assert load_components(second, names=("language_model",)) and read_index(second)
 
 
-def test_a_run_on_streams_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):
+def test_a_run_on_streams_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch, fresh_accelerate):
     from fireedit_core.training.paper import train as module
 
     numbers = {"streamed": True, "steps": 4, "conversation_rows": 1, "flip": 0.5, "save_minutes": 0.0}
@@ -182,8 +181,7 @@ def test_a_run_on_streams_goes_on_where_it_was_stopped(config, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         train(config(out=str(tmp_path / "cut"), **numbers))
     monkeypatch.setattr(module, "_show", show)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    fresh_accelerate()
     again = train(config(out=str(tmp_path / "cut"), **numbers))
     assert changed(weights(whole), weights(again)) == set() and curve(tmp_path / "whole") == curve(tmp_path / "cut")
 
