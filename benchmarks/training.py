@@ -40,7 +40,7 @@ from fireedit_core.training.paper.features import FrozenParts
 from fireedit_core.training.paper.losses import row_noise
 from fireedit_core.training.paper.model import EditModel
 from fireedit_core.training.paper.stage import PaperStage
-from fireedit_core.training.paper.train import _edit_inputs
+from fireedit_core.training.paper.train import edit_inputs
 
 log = logging.getLogger("fireedit")
 LEAST = 0.95  # of the example's throughput, what issue 6 asks for
@@ -120,7 +120,7 @@ def modules(bundle: str, batch: int, steps: int) -> dict[str, float]:
     components = trainable_components(config)
     frozen, rows = FrozenParts(components, config.max_regions), _rows(batch, config)
     model = EditModel(components, config)
-    inputs = _edit_inputs(rows, frozen, model, torch.device("cpu"))
+    inputs = edit_inputs(rows, frozen, model, torch.device("cpu"))
     parts, tati, hvca = model.parts, components["tati"], components["hvca"]
     e = torch.randn(batch, components["qformer"].config.num_queries, components["qformer"].config.hidden_size)
     noise, times, _, _ = row_noise(rows.seeds, inputs.target.shape[1:], len(model.alphas), 0.0)

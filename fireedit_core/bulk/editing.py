@@ -11,12 +11,10 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ..data.formats.reader import BrokenRow, picture, picture_size
-from ..diffusion.compositing import WorkingSize
 from ..diffusion.pipeline import FireEditPipeline
-from ..evaluation.scenes import CELL
+from ..evaluation.scenes import row_noise
 from .results import ResultWriter, begun_in, result_path
 from .rows import EditOptions, EditRow
 
@@ -122,10 +120,3 @@ def edit_pictures(
         image_guidance=options.image_guidance, working_size=options.working_size, keep_outside=options.keep_outside,
         latents=row_noise(pipe, size, generators, options.working_size), generator=generators,
     ).images  # fmt: skip
-
-
-def row_noise(pipe: FireEditPipeline, size: tuple[int, int], generators: Sequence[torch.Generator], working_size: int | None) -> Tensor:
-    """Unit noise (B, C, h, w) for pictures of `size` (height, width), a row from each generator."""
-    plan = WorkingSize.plan(size, pipe.config.native_size if working_size is None else working_size)
-    shape = (pipe.unet.config.out_channels, plan.padded[0] // CELL, plan.padded[1] // CELL)
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])

@@ -63,7 +63,7 @@ def load_component(folder: Path | str, name: str, dtype: torch.dtype = torch.flo
     """
     folder = Path(folder)
     index = index or read_index(folder)
-    kind = _resolve(index[name], name, folder)
+    kind = component_class(folder, name, index)
     class_name = kind.__name__
     path = folder / name
     if not path.is_dir():

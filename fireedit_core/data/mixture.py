@@ -82,7 +82,7 @@ class Mixture:
         shares: probability of each source, by name.
         skipped: by name of the source, how many reads met a broken row, by the reason. A row that is met again counts again.
 
-    A sample that is read is the reader's. `choose` of a reader, where it has one, is called before each read, so a reader must not be used
+    A sample that is read is the reader's. `choose` of a reader is called before each read, so a reader must not be used
     elsewhere at the same time; workers need a mixture each (a copy by pickle is one).
 
     Raises:
@@ -118,8 +118,7 @@ class Mixture:
         draw = self.where(number)
         source, size = draw.source, len(draw.source.reader)
         tries = min(size, TRIES)
-        if hasattr(source.reader, "choose"):
-            source.reader.choose(draw.epoch)
+        source.reader.choose(draw.epoch)
         for step in range(tries):
             row = draw.row if step == 0 else self._row(source, draw.epoch, (draw.place + step) % size)
             try:
@@ -132,8 +131,7 @@ class Mixture:
     def size(self, number: int) -> tuple[int, int]:
         """(height, width) of the source picture of draw `number`, of a broken row (1, 1): enough to sort draws by their shape."""
         draw = self.where(number)
-        if hasattr(draw.source.reader, "choose"):
-            draw.source.reader.choose(draw.epoch)
+        draw.source.reader.choose(draw.epoch)
         try:
             return draw.source.reader.size(draw.row)
         except BrokenRow:

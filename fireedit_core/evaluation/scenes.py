@@ -101,16 +101,27 @@ def load_pipeline(bundle: str | Path, device: str | None = None) -> FireEditPipe
     """The bundle in float32 on `device` (None: an accelerator when there is one), without a bar per picture."""
     pipe = FireEditPipeline.from_pretrained(bundle)
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    pipe.to(default_device(device))
     return pipe
+
+
+def default_device(device: str | None = None) -> str:
+    """The device that is named, else an accelerator when there is one."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def scene_noise(pipe: FireEditPipeline, size: tuple[int, int], seed: int, indices: Sequence[int]) -> Tensor:
     """Unit noise (B, C, h, w) of scenes, one generator per scene, so that batching changes nothing."""
-    plan = WorkingSize.plan(size, pipe.config.native_size)
+    return row_noise(pipe, size, [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in indices])
+
+
+def row_noise(
+    pipe: FireEditPipeline, size: tuple[int, int], generators: Sequence[torch.Generator], working_size: int | None = None
+) -> Tensor:
+    """Unit noise (B, C, h, w) for pictures of `size` (height, width), a row from each generator; `working_size` as the pipeline's."""
+    plan = WorkingSize.plan(size, pipe.config.native_size if working_size is None else working_size)
     shape = (pipe.unet.config.out_channels, plan.padded[0] // CELL, plan.padded[1] // CELL)
-    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed * 1_000_003 + i)) for i in indices]
-    return torch.stack(rows)
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
 def edit_scenes(

@@ -25,9 +25,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..checkpoints.weights import check_weights
+from ..vlm.vision import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DINO_SHORT_SIDE, DINO_CROP = 256, 224
 STRUCTURE_SHORT_SIDE, STRUCTURE_LONG_SIDE = 224, 480
 

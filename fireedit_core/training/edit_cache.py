@@ -120,13 +120,13 @@ class EditCache:
         """The pairs `indices` (B,) as float32 tensors."""
         rows = np.sort(indices.numpy() % self.count)  # sorted reads are kind to the disk; order means nothing here
         read = lambda name: torch.from_numpy(np.ascontiguousarray(self.arrays[name][rows])).to(device).float()  # noqa: E731
-        dino = _sparse({i: read(f"dino_{i}") for i in self.levels[0]})
-        clip = _sparse({i: read(f"clip_{i}") for i in self.levels[1]})
+        dino = sparse_levels({i: read(f"dino_{i}") for i in self.levels[0]})
+        clip = sparse_levels({i: read(f"clip_{i}") for i in self.levels[1]})
         features = VisionFeatures(dino, clip, self.grid)
         return CachedBatch(*(read(name) for name in ("source", "target", "mask", "states", "where")), features)
 
 
-def _sparse(levels: dict[int, Tensor]) -> tuple[Tensor, ...]:
+def sparse_levels(levels: dict[int, Tensor]) -> tuple[Tensor, ...]:
     """A tuple that has the given levels at their places; the others are empty and never read."""
     return tuple(levels.get(i, torch.empty(0)) for i in range(max(levels) + 1))
 

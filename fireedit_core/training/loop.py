@@ -210,7 +210,7 @@ class TrainingStage:
             begin = time.monotonic()
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate()
-            seen: dict[str, float] = {}
+            parts: dict[str, list[float]] = {}
             for part in range(c.accumulate):
                 number = p.step * c.accumulate + part
                 set_seed(((c.seed * 1_000_003 + number) * 64 + self.accelerator.process_index) % 2**32)
@@ -219,7 +219,8 @@ class TrainingStage:
                         loss, metrics = self.loss_fn(number, device)
                     self.accelerator.backward(loss / c.accumulate)
                 for key, value in {"loss": loss.detach(), **metrics}.items():
-                    seen[key] = seen.get(key, 0.0) + float(value) / c.accumulate
+                    parts.setdefault(key, []).append(float(value))
+            seen = {key: finite_mean(values) for key, values in parts.items()}
             if c.clip_norm:
                 self._clip(c.clip_norm)
             self.optimizer.step()
@@ -259,7 +260,7 @@ class TrainingStage:
         self.accelerator.clip_grad_norm_(self.trainable, norm)
 
     def _logged(self, running: dict[str, float], seen: dict[str, float]) -> dict[str, float]:
-        """What the trackers get: `running` averages, or what this step has `seen`."""
+        """What the trackers get: `running` averages, or what this step has `seen` (not a number where no batch could tell)."""
         return running
 
     def _save_and_show(self) -> None:
@@ -276,6 +277,12 @@ class TrainingStage:
             with torch.no_grad(), self.ema_weights():
                 self.on_save(self)
             self.raw.train()
+
+
+def finite_mean(values: Iterable[float]) -> float:
+    """The mean of those that are finite; not a number if none is."""
+    found = [value for value in values if math.isfinite(value)]
+    return sum(found) / len(found) if found else math.nan
 
 
 def make_optimizer(trainable: Sequence[nn.Parameter], config: StageConfig) -> torch.optim.Optimizer:

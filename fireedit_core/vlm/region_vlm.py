@@ -83,12 +83,7 @@ class RegionAwareVLM(nn.Module):
         sizes = [x.shape[1] for x in parts]
         ones = lambda n: text_mask.new_ones(batch, n)  # noqa: E731
         mask = torch.cat([text_mask, ones(sizes[1]), region_mask, ones(sizes[3])], dim=1).long()
-        # padding sits in the middle of the sequence, so positions are counted over what is really there
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        out = self._backbone()(
-            inputs_embeds=torch.cat(parts, dim=1), attention_mask=mask, position_ids=positions, use_cache=False
-        )
-        states = out.last_hidden_state
+        states = self._states(parts, mask)
         text_states, image, regions, img = states.split(sizes, dim=1)
         # the state before the first [IMG] token is the last one that is not padding
         last = (mask[:, : -sizes[3]] * torch.arange(1, mask.shape[1] - sizes[3] + 1, device=mask.device)).argmax(1)
@@ -107,14 +102,19 @@ class RegionAwareVLM(nn.Module):
         text = self.language_model.get_input_embeddings()(input_ids)
         parts = [image_tokens.to(text), region_tokens.to(text), text]
         mask = torch.cat([text_mask.new_ones(parts[0].shape[:2]), region_mask, text_mask], dim=1).long()
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        out = self._backbone()(inputs_embeds=torch.cat(parts, dim=1), attention_mask=mask, position_ids=positions, use_cache=False)
         # the state at a token predicts the next one; the first of the text is a human's and is never learnt
-        states = out.last_hidden_state[:, -input_ids.shape[1] :][:, :-1]
+        states = self._states(parts, mask)[:, -input_ids.shape[1] :][:, :-1]
         logits = self.language_model.get_output_embeddings()(states).float()
         wanted = labels[:, 1:]
         each = F.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=-100, reduction="none")
         return (each.sum(1) / (wanted != -100).sum(1).clamp(min=1)).mean()
+
+    def _states(self, parts: list[Tensor], mask: Tensor) -> Tensor:
+        """Last hidden states (B, L, D) of the joined parts under a mask (B, L) of ones and zeros."""
+        # padding sits in the middle of the sequence, so positions are counted over what is really there
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        out = self._backbone()(inputs_embeds=torch.cat(parts, dim=1), attention_mask=mask, position_ids=positions, use_cache=False)
+        return out.last_hidden_state
 
     def _backbone(self) -> nn.Module:
         """The decoder stack without its vocabulary head, which conditioning does not need."""

@@ -126,7 +126,7 @@ def read_lora(path: Path, made: LlamaConfig) -> tuple[Found, Any]:
     Raises:
         SourceError: if it is no LoRA, or one for another model.
     """
-    from peft import LoraConfig
+    from peft import LoraConfig, get_peft_model
     from peft.utils import get_peft_model_state_dict
 
     described = read_json(path / "adapter_config.json") if (path / "adapter_config.json").is_file() else {}
@@ -135,18 +135,11 @@ def read_lora(path: Path, made: LlamaConfig) -> tuple[Found, Any]:
     settings = LoraConfig.from_pretrained(str(path))
     tensors = open_weights(path)
     with torch.device("meta"):
-        blank = with_lora(LlamaForCausalLM(made), settings)
+        blank = get_peft_model(LlamaForCausalLM(made), settings)
     expected = {k: tuple(x.shape) for k, x in get_peft_model_state_dict(blank, save_embedding_layers=False).items()}
     part = {k: x for k, x in tensors.items() if ".lora_" in k}
     advice = f"Expected: a LoRA of a Llama with width {made.hidden_size} and {made.num_hidden_layers} layers."
     return Found(path, tuple(tensors), {"language_model_lora": fit(part, expected, path, "LoRA", advice)}), settings
-
-
-def with_lora(model: LlamaForCausalLM, settings: Any) -> Any:
-    """The PEFT model around `model`."""
-    from peft import get_peft_model
-
-    return get_peft_model(model, settings)
 
 
 def read_json(path: Path) -> dict[str, Any]:

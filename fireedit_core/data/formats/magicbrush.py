@@ -6,7 +6,6 @@ The authors ask not to pass unzipped files on; nothing of the set is part of thi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, ParquetReader, Reader, fitted, mask, picture, picture_size, sentence
+from .reader import BrokenRow, DatasetError, ParquetReader, Reader, fitted, json_table, mask, picture, picture_size, sentence
 
 
 class MagicBrushHub(ParquetReader):
@@ -66,10 +65,10 @@ class MagicBrushFolder(Reader):
     def __init__(self, root: Path | str, transparent: bool | None = None):
         super().__init__()
         self.root, self.transparent = Path(root), transparent
-        sessions = _table(self.root / "edit_sessions.json", dict, list)
-        self.turns: list[dict[str, Any]] = _table(self.root / "edit_turns.json", list, dict)
-        self.described = _table(self.root / "global_descriptions.json", dict, dict)
-        self.locally = _table(self.root / "local_descriptions.json", dict, dict)
+        sessions = json_table(self.name, self.root / "edit_sessions.json", dict, list)
+        self.turns: list[dict[str, Any]] = json_table(self.name, self.root / "edit_turns.json", list, dict)
+        self.described = json_table(self.name, self.root / "global_descriptions.json", dict, dict)
+        self.locally = json_table(self.name, self.root / "local_descriptions.json", dict, dict)
         if [turn for turns in sessions.values() for turn in turns] != self.turns:
             raise DatasetError(f"{self.name}: the turns of edit_sessions.json are not those of edit_turns.json in {self.root}")
         self.places = [(session, number) for session, turns in sessions.items() for number in range(1, len(turns) + 1)]
@@ -126,15 +125,3 @@ def _edited(value: Any, transparent: bool | None) -> np.ndarray:
     if (spread > 48).mean() > 0.01:
         raise BrokenRow("no mask: the mask picture is in colour and nothing of it is transparent")
     return mask(value, "mask", False)
-
-
-def _table(file: Path, kind: type, inner: type) -> Any:
-    """A JSON file whose top is a `kind` of `inner`s."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"magicbrush: {file} cannot be read ({error})") from error
-    values = found.values() if isinstance(found, dict) else found
-    if not isinstance(found, kind) or not all(isinstance(value, inner) for value in values):
-        raise DatasetError(f"magicbrush: {file} is no {kind.__name__} of {inner.__name__}s")
-    return found

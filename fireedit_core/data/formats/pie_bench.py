@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, Reader, inside, picture, picture_size, sentence
+from .reader import BrokenRow, Reader, inside, json_table, picture, picture_size, sentence, unbracketed
 
 MAPPING, PICTURES = "mapping_file.json", "annotation_images"
 SIDE = 512
@@ -39,14 +38,7 @@ class PieBench(Reader):
     def __init__(self, root: Path | str):
         super().__init__()
         self.root = Path(root)
-        file = self.root / MAPPING
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{self.name}: {file} cannot be read ({error})") from error
-        if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
-            raise DatasetError(f"{self.name}: {file} is no object of objects")
-        self.rows: list[tuple[str, dict[str, Any]]] = list(rows.items())
+        self.rows: list[tuple[str, dict[str, Any]]] = list(json_table(self.name, self.root / MAPPING).items())
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,8 +52,8 @@ class PieBench(Reader):
         type_id = str(row.get("editing_type_id"))
         return EditSample(
             id=key, dataset=self.name, source=source, instruction=sentence(row.get("editing_instruction")),
-            mask=run_lengths(row.get("mask")), edit_type=TYPES.get(type_id, type_id), source_caption=_prompt(row.get("original_prompt")),
-            target_caption=_prompt(row.get("editing_prompt")),
+            mask=run_lengths(row.get("mask")), edit_type=TYPES.get(type_id, type_id),
+            source_caption=unbracketed(row.get("original_prompt")), target_caption=unbracketed(row.get("editing_prompt")),
             meta={"image_path": row["image_path"], "type_id": type_id, "blended_word": row.get("blended_word") or ""},
         )  # fmt: skip
 
@@ -89,6 +81,3 @@ def run_lengths(runs: Any) -> np.ndarray:
     found[[0, -1], :] = found[:, [0, -1]] = True  # the annotators' tool left the border out
     return found
 
-
-def _prompt(value: Any) -> str:
-    return " ".join(value.replace("[", "").replace("]", "").split()) if isinstance(value, str) else ""

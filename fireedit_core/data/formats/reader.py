@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -55,6 +56,9 @@ class Reader(ABC):
         """
         height, width = self.read(index).source.shape[:2]
         return height, width
+
+    def choose(self, epoch: int) -> None:  # noqa: B027
+        """Move to an epoch, for datasets whose rows are drawn anew in each."""
 
     def __getitem__(self, index: int) -> EditSample:
         if not -len(self) <= index < len(self):
@@ -152,6 +156,19 @@ def _parquet_files(files: Path | str | Iterable[Path | str]) -> list[Path]:
     return found
 
 
+def json_table(name: str, file: Path, kind: type = dict, inner: type = dict) -> Any:
+    """A JSON file whose top is a `kind` (dict or list) of `inner`s. Raises DatasetError, in the dataset's name, if it is not."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{name}: {file} cannot be read ({error})") from error
+    values = found.values() if isinstance(found, dict) else found
+    if not isinstance(found, kind) or not all(isinstance(value, inner) for value in values):
+        called = {dict: "object", list: "list"}
+        raise DatasetError(f"{name}: {file} is no {called[kind]} of {called[inner]}s")
+    return found
+
+
 def picture(value: Any, what: str = "picture") -> np.ndarray:
     """(H, W, 3) uint8 RGB of a file, bytes, the hub's {"bytes", "path"} or a PIL picture; turned as its EXIF says.
 
@@ -169,10 +186,7 @@ def picture_size(value: Any, what: str = "picture") -> tuple[int, int]:
     Raises:
         BrokenRow: if there is none or it is no picture.
     """
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
-    if value is None:
-        raise BrokenRow(f"no {what}: the row has none")
+    value = _content(value, what)
     try:
         with Image.open(io.BytesIO(value) if isinstance(value, bytes) else value) as opened:
             width, height = opened.size
@@ -228,11 +242,22 @@ def sentence(value: Any, what: str = "instruction") -> str:
     return text
 
 
-def _opened(value: Any, what: str) -> Image.Image:
+def unbracketed(value: Any) -> str:
+    """A prompt without the brackets that benchmarks put around the words that change; "" for what is no text."""
+    return " ".join(value.replace("[", "").replace("]", "").split()) if isinstance(value, str) else ""
+
+
+def _content(value: Any, what: str) -> Any:
+    """What the hub's {"bytes", "path"} holds; anything else as it is."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
     if value is None:
         raise BrokenRow(f"no {what}: the row has none")
+    return value
+
+
+def _opened(value: Any, what: str) -> Image.Image:
+    value = _content(value, what)
     try:
         if isinstance(value, Image.Image):
             opened = value

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, Reader, fitted, mask, picture, picture_size, sentence
+from .reader import BrokenRow, DatasetError, Reader, fitted, json_table, mask, picture, picture_size, sentence
 
 INFO = "SyntheticData_info_new.json"
 CATEGORIES = ("Left-Right", "Relative-Size", "Mirror", "Color", "Multiple-Objects", "Reasoning")
@@ -36,13 +35,7 @@ class ReasonEditTrain(Reader):
         super().__init__()
         file = Path(file) / INFO if Path(file).is_dir() else Path(file)
         self.root, self.epoch = file.parent, 0
-        try:
-            pairs = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{self.name}: {file} cannot be read ({error})") from error
-        if not isinstance(pairs, dict) or not all(isinstance(pair, dict) for pair in pairs.values()):
-            raise DatasetError(f"{self.name}: {file} is no object of objects")
-        self.pairs: list[tuple[str, dict[str, Any]]] = sorted(pairs.items())
+        self.pairs: list[tuple[str, dict[str, Any]]] = sorted(json_table(self.name, file).items())
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, ParquetReader, picture, sentence
+from .reader import BrokenRow, ParquetReader, json_table, picture, sentence, unbracketed
 
 EASY = 100  # rows before the hard ones
 PROMPTS = "combined_data_512.json"
@@ -51,8 +51,8 @@ class RefEditBench(ParquetReader):
         return EditSample(
             id=str(index), dataset=self.name, source=source, instruction=sentence(row["editing_instruction"], "editing_instruction"),
             mask=polygon(row["mask"], source.shape[:2]), edit_type="easy" if index < EASY else "hard",
-            source_caption=_plain(prompts.get("original_prompt")), target_caption=_plain(prompts.get("editing_prompt")),
-            meta={"single_instruction": _plain(row.get("edit_instruction_single"))},
+            source_caption=unbracketed(prompts.get("original_prompt")), target_caption=unbracketed(prompts.get("editing_prompt")),
+            meta={"single_instruction": unbracketed(row.get("edit_instruction_single"))},
         )  # fmt: skip
 
 
@@ -75,18 +75,5 @@ def polygon(value: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def _prompts(folders: list[Path]) -> dict[str, dict[str, Any]]:
-    for file in (folder / PROMPTS for folder in folders):
-        if not file.is_file():
-            continue
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"refedit_bench: {file} cannot be read ({error})") from error
-        if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
-            raise DatasetError(f"refedit_bench: {file} is no object of objects")
-        return found
-    return {}
-
-
-def _plain(value: Any) -> str:
-    return " ".join(value.replace("[", "").replace("]", "").split()) if isinstance(value, str) else ""
+    file = next((folder / PROMPTS for folder in folders if (folder / PROMPTS).is_file()), None)
+    return {} if file is None else json_table(RefEditBench.name, file)

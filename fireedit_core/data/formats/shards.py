@@ -160,8 +160,7 @@ class ReaderShards(Shards):
 
     def choose(self, epoch: int) -> None:
         """See `Shards`."""
-        if hasattr(self.reader, "choose"):
-            self.reader.choose(epoch)
+        self.reader.choose(epoch)
 
 
 def shard_files(files: Path | str | Iterable[Path | str], ending: str) -> list[str]:

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from ...data.formats.emu_edit import COUNTS
+from ..scenes import default_device
 from ..similarity import MetricWeights
 from . import generate as generation
 from . import report, score, sheet
@@ -74,7 +75,7 @@ def run(o: argparse.Namespace) -> int:
     profile = profile_of(o.benchmark, o.profile)
     benchmark = open_benchmark(o, profile)
     judged = score.judge_scores(o.judge_scores) if o.judge_scores else None
-    weights = MetricWeights(o.metric_weights, o.device or ("cuda" if generation.has_cuda() else "cpu"))
+    weights = MetricWeights(o.metric_weights, default_device(o.device))
     result = score.score(benchmark, profile, o.generated, weights, views, o.limit, judged) | {"name": o.name}
     files = [*report.write(result, o.out), sheet.write_sheet(o.out / "sheet.html", result, benchmark, o.sheet)]
     log.info("%s\n\nwrote %s", report.markdown(result), ", ".join(map(str, files)))

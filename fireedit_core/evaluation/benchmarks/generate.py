@@ -13,18 +13,19 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
-from ...bulk import EditOptions, EditRow, edit_rows
+from ...bulk import BulkReport, EditOptions, EditRow, edit_rows
+from ...bulk.results import result_path
 from ...checkpoints.index import bundle_options, read_index
 from ...data.formats import BrokenRow
 from ...data.formats.reader import sentence
-from ..scenes import bundle_fingerprint, load_pipeline, machine
+from ..scenes import bundle_fingerprint, default_device, load_pipeline, machine
 from .benchmark import Benchmark, Edit
 
 logger = logging.getLogger("fireedit")
@@ -50,27 +51,18 @@ class Settings:
         return Settings(**{name: own[name] if value is None else value for name, value in asdict(self).items()})
 
 
-@dataclass
-class Generated:
-    """What came of a run: keys of new edits, of edits that were there, and of those that could not be made, with the reason."""
-
-    done: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{len(self.done)} edited, {len(self.skipped)} were there already, {len(self.failed)} failed"
-
-
 def generate(
     benchmark: Benchmark, bundle: Path | str, out: Path | str, settings: Settings | None = None, views: Sequence[str] = (),
     limit: int = 0, batch: int = 1, device: str | None = None, facts: dict[str, Any] | None = None,
-) -> Generated:  # fmt: skip
+) -> BulkReport:  # fmt: skip
     """Make all edits of the views (none: of all views).
 
     Args:
         limit: only the first pictures of the data (sessions, where there are some); 0 is all. A later run may go further.
         batch: pictures of one size edited together. facts: more that must be the same in every run into `out`, such as the split.
+
+    Returns:
+        What came of each edit, by the benchmark's own keys.
 
     Raises:
         ValueError: for pictures in `out` that were made with other settings, and as `edit_rows`.
@@ -81,7 +73,7 @@ def generate(
     views = tuple(views) or benchmark.views
     _write_manifest(benchmark, bundle, out, settings, views, facts or {}, device)
     rows = benchmark.groups(limit)
-    result, pipe = Generated(), None
+    result, pipe = BulkReport(), None
     for round_ in _rounds([edit for edit in benchmark.edits(views) if edit.row in rows]):
         jobs = []
         for edit in tqdm(round_, unit="source", desc=f"{benchmark.name}: sources", leave=False):
@@ -91,7 +83,7 @@ def generate(
             except BrokenRow as error:
                 result.failed[edit.key] = str(error)
                 logger.warning("%s, %s is left out: %s", benchmark.name, edit.key, error)
-        if pipe is None and any(not _picture(out, job.key).is_file() for job in jobs):
+        if pipe is None and any(not result_path(out, job.key).is_file() for job in jobs):
             pipe = load_pipeline(bundle, device)
         report = edit_rows(jobs, out, bundle, options, batch, device, pipe=pipe)
         short = lambda key: key.removeprefix(f"{PICTURES}/")  # noqa: E731
@@ -136,8 +128,8 @@ def _write_manifest(
         raise ValueError(f"{out / PICTURES} holds pictures and no {MANIFEST} that says how they were made; give another --out")
     done = [view for view in benchmark.views if view in {*views, *((known or {}).get("views") or ())}]
     out.mkdir(parents=True, exist_ok=True)
-    where = device or ("cuda" if has_cuda() else "cpu")
-    _write_json(out / MANIFEST, fixed | {"bundle": Path(bundle).resolve().name, "views": done, "machine": machine(where)})
+    facts = {"bundle": Path(bundle).resolve().name, "views": done, "machine": machine(default_device(device))}
+    _write_json(out / MANIFEST, fixed | facts)
 
 
 def _rounds(edits: list[Edit]) -> list[list[Edit]]:
@@ -155,7 +147,7 @@ def _rounds(edits: list[Edit]) -> list[list[Edit]]:
 def _source(benchmark: Benchmark, edit: Edit, out: Path) -> Path:
     """The file that an edit starts from; written out of the data where there is none. Raises BrokenRow."""
     if edit.after:
-        before = _picture(out, f"{PICTURES}/{edit.after}")
+        before = result_path(out, f"{PICTURES}/{edit.after}")
         if not before.is_file():
             raise BrokenRow(f"no source: the turn before it, {edit.after}, has no result")
         return before
@@ -172,18 +164,7 @@ def _source(benchmark: Benchmark, edit: Edit, out: Path) -> Path:
     return file
 
 
-def _picture(out: Path, key: str) -> Path:
-    return out / f"{key}.png"
-
-
 def _write_json(file: Path, content: dict[str, Any]) -> None:
     part = file.with_name(f".{file.name}.part")
     part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, file)
-
-
-def has_cuda() -> bool:
-    """Whether there is an accelerator of that kind."""
-    import torch
-
-    return torch.cuda.is_available()

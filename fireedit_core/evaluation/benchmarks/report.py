@@ -11,7 +11,7 @@ from typing import Any
 from ..summary import OVERALL, markdown_table
 from .profiles import PROFILES, Metric
 from .published import JUDGED, JUDGED_HEAD, Published, beside
-from .score import EDIT, IDENTITY, REFERENCE
+from .score import EDIT, IDENTITY, REFERENCE, by_reason
 
 IDENTITY_LABEL = "doing nothing (the source)"
 REFERENCE_LABELS = {"target": "the targets themselves", "edited_image": "Emu Edit's own pictures"}
@@ -64,10 +64,7 @@ def facts(result: Mapping[str, Any]) -> str:
             f"{made['text_guidance']:g}, image guidance {made['image_guidance']:g}, long side {made['working_size'] or 'own'}, pixels kept "
             f"outside: {made['keep_outside']}, seed {made['seed']}."
         )
-    reasons: dict[str, list[str]] = {}
-    for name, why in result["left_out"].items():
-        reasons.setdefault(why, []).append(name)
-    lines += [f"Left out: {', '.join(names)}: {why}." for why, names in reasons.items()]
+    lines += [f"Left out: {', '.join(names)}: {why}." for why, names in by_reason(result["left_out"]).items()]
     return "\n\n".join(lines)
 
 

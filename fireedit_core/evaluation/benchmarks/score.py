@@ -61,7 +61,7 @@ def score(
             left_out[metric.name] = why
         else:
             metrics.append(metric)
-    for why, names in _by_reason(left_out).items():
+    for why, names in by_reason(left_out).items():
         logger.warning("left out: %s: %s", ", ".join(names), why)
     judge = dict(judge or {})
     result: dict[str, Any] = {
@@ -228,7 +228,8 @@ def software() -> dict[str, str]:
     return found
 
 
-def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names that each reason concerns."""
     reasons: dict[str, list[str]] = {}
     for name, why in left_out.items():
         reasons.setdefault(why, []).append(name)

@@ -3,21 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ...data.mixture import Mixture, Source
+from ...data.mixture import Mixture
 from ...data.sample import EditSample
-from ...data.streaming import StreamMixture, StreamSource
+from ...data.streaming import StreamMixture
 from ...vlm import RegionAwareVLM
 from .config import PaperConfig
 from .shapes import Windows, bucket_sizes, fit, may_flip
+
+S, M = TypeVar("S"), TypeVar("M")
 
 
 @dataclass
@@ -47,11 +49,11 @@ class TalkRows:
     turns: list[tuple[tuple[str, str], ...]]
 
 
-def split_sources(sources: list[Source], seed: int) -> tuple[Mixture | None, Mixture | None]:
-    """(edits, conversations) as two mixtures; None where there are none. Each keeps SmartEdit's shares among its own."""
+def mixtures_of(sources: Sequence[S], mix: Callable[[list[S]], M]) -> tuple[M | None, M | None]:
+    """(edits, conversations) of sources or streams, each mixed by `mix`; None where there are none."""
     talk = [s for s in sources if s.kind == "conversation"]
     edits = [s for s in sources if s.kind != "conversation"]
-    return (Mixture(edits, seed) if edits else None), (Mixture(talk, seed) if talk else None)
+    return (mix(edits) if edits else None), (mix(talk) if talk else None)
 
 
 class Rows(Dataset):
@@ -122,14 +124,6 @@ class StreamedRows:
         self._running.clear()
         for name, mixture in self.mixtures.items():
             mixture.load_state_dict(state[name])
-
-
-def split_streams(sources: list[StreamSource], seed: int, rank: int, world: int) -> tuple[StreamMixture | None, StreamMixture | None]:
-    """As `split_sources`, for streams; all sources of a kind are drawn alike, as the number of rows of a stream is not known."""
-    talk = [s for s in sources if s.kind == "conversation"]
-    edits = [s for s in sources if s.kind != "conversation"]
-    make = lambda these: StreamMixture(these, seed, rank=rank, world=world) if these else None  # noqa: E731
-    return make(edits), make(talk)
 
 
 def _augmented(sample: EditSample, size: tuple[int, int], draw: int, config: PaperConfig) -> EditSample:

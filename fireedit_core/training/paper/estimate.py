@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...checkpoints.bundle import component_class
 from ...checkpoints.index import COMPONENTS, INDEX, read_index
 from ...checkpoints.sd15 import SD15
+from ...diffusion.latents import latent_mode
 from ...diffusion.visual_attention import attach_visual_attention
 from ...vlm import VisionFeatures
 from .config import PaperConfig
@@ -202,8 +203,6 @@ def _states(tower: nn.Module, pixels: Tensor) -> tuple[Tensor, ...]:
 
 
 def _encoded(vae: nn.Module, pictures: Tensor) -> Tensor:
-    from ...diffusion.latents import latent_mode
-
     return latent_mode(vae.encode(pictures))
 
 

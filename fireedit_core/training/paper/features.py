@@ -20,7 +20,7 @@ from ...diffusion.pipeline import encode_latents
 from ...regions.detector import detect_each
 from ...regions.record import Regions
 from ...vlm import VisionFeatures, encode_vision
-from ..edit_cache import fingerprint
+from ..edit_cache import fingerprint, sparse_levels
 
 FROZEN = ("vae", "detector", "dinov2", "clip_vision")
 
@@ -76,7 +76,7 @@ class FrozenParts:
         width = max(len(row["boxes"]) for row in rows)
         boxes = torch.stack([F.pad(row["boxes"].float(), (0, 0, 0, width - len(row["boxes"]))) for row in rows])
         mask = torch.tensor([[i < len(row["boxes"]) for i in range(width)] for row in rows])
-        vision = VisionFeatures(_levels(dino), _levels(clip), grid)
+        vision = VisionFeatures(sparse_levels(dino), sparse_levels(clip), grid)
         return PictureFeatures(vision, self._stack(rows, "latents"), boxes.to(self.device), mask.to(self.device))
 
     def latents(self, pictures: Tensor) -> Tensor:
@@ -121,11 +121,6 @@ class FrozenParts:
 
     def _stack(self, rows: list[dict[str, Tensor]], name: str) -> Tensor:
         return torch.stack([row[name] for row in rows]).to(self.device).float()
-
-
-def _levels(found: dict[int, Tensor]) -> tuple[Tensor, ...]:
-    """A tuple with the given levels at their places; the others are empty and never read."""
-    return tuple(found.get(i, torch.empty(0)) for i in range(max(found) + 1))
 
 
 def _write(file: Path, row: dict[str, Tensor]) -> None:

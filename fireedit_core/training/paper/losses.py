@@ -80,7 +80,8 @@ def meant_regions(boxes: Tensor, region_mask: Tensor, mask: Tensor, has_mask: Te
 
 
 def grounding_loss(grounding: Grounding, meant: Tensor, mask: Tensor, has_mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Pointing (cross entropy) where it is known who is meant, painting (BCE and dice) where there is a mask; how often it is right.
+    """Pointing (cross entropy) where it is known who is meant, painting (BCE and dice) where there is a mask; how often it is right, which
+    is not a number where nobody knows who is meant.
 
     Args:
         meant: (B,) of `meant_regions`. mask: (B, H, W) bool. has_mask: (B,) bool.
@@ -96,4 +97,4 @@ def grounding_loss(grounding: Grounding, meant: Tensor, mask: Tensor, has_mask: 
     zero = torch.zeros_like(paint)
     loss = (torch.where(known, point, zero) + torch.where(has_mask, paint, zero)).mean()
     right = (grounding.region_logits.argmax(-1) == meant)[known].float()
-    return loss, {"point": right.mean()} if len(right) else {}
+    return loss, {"point": right.mean()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,9 @@ class PaperStage(TrainingStage):
 
     def _logged(self, running: dict[str, float], seen: dict[str, float]) -> dict[str, float]:
         """What this very step has seen, as the mean of all processes: that is how a run is compared with another."""
-        if self.accelerator.num_processes == 1:
-            return seen
-        # a process may have nothing to say about some figure (no row with a mask): not a number, and not part of the mean
-        keys = sorted(seen.keys() | {"point"})
-        values = torch.tensor([seen.get(key, float("nan")) for key in keys], device=self.accelerator.device)
-        means = self.accelerator.gather(values[None]).nanmean(0)
-        return {key: float(value) for key, value in zip(keys, means, strict=True) if not value.isnan()}
+        values = torch.tensor(list(seen.values()), device=self.accelerator.device)
+        means = self.accelerator.gather(values[None]).nanmean(0)  # a process may have nothing to say about some figure
+        return {key: float(value) for key, value in zip(seen, means, strict=True) if not value.isnan()}
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -150,14 +146,3 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
         unet = parts["unet"]
         found += [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
     return found
-
-
-@contextmanager
-def evaluating(model: nn.Module):
-    """The model without dropout inside the block."""
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)

@@ -7,9 +7,9 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +17,23 @@ import numpy as np
 import torch
 from accelerate.state import PartialState
 from accelerate.utils import parse_flag_from_env
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from ...checkpoints.bundle import bundle_options, read_index
 from ...data.formats.registry import load_sources
-from ...data.mixture import permuted
-from ...data.streaming import load_streams
+from ...data.mixture import Mixture, permuted
+from ...data.streaming import StreamMixture, load_streams
 from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
-from ..loop import StageConfig
+from ..loop import StageConfig, finite_mean
 from .assemble import export, trainable_components
-from .batches import (
-    EditRows,
-    Rows,
-    StreamedRows,
-    TalkRows,
-    conversation_ids,
-    edit_rows,
-    fitted,
-    loader,
-    split_sources,
-    split_streams,
-)  # fmt: skip
+from .batches import EditRows, Rows, StreamedRows, TalkRows, conversation_ids, edit_rows, fitted, loader, mixtures_of
 from .config import PaperConfig
 from .features import FROZEN, FrozenParts
 from .model import EditInputs, EditModel, TalkInputs, TextModel
 from .sheet import sheet
-from .stage import PaperStage, evaluating
+from .stage import PaperStage
 
 logger = logging.getLogger("fireedit")
 
@@ -86,10 +76,11 @@ def stage_config(config: PaperConfig) -> StageConfig:
 
 def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialState) -> PaperStage:
     if config.streamed:
-        sources = load_streams(config.sources, config.seed)
-        edits, talk = split_streams(sources, config.seed, state.process_index, state.num_processes)
+        # all sources of a kind are drawn alike, as the number of rows of a stream is not known
+        mix = partial(StreamMixture, seed=config.seed, rank=state.process_index, world=state.num_processes)
+        edits, talk = mixtures_of(load_streams(config.sources, config.seed), mix)
     else:
-        edits, talk = split_sources(load_sources(config.sources), config.seed)
+        edits, talk = mixtures_of(load_sources(config.sources), partial(Mixture, seed=config.seed))
     if edits is None:
         raise ValueError(f"{config.sources} has no dataset of edits; conversations alone teach no editing")
     if config.conversation_rows and talk is None:
@@ -108,14 +99,10 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialS
 
     def loss_fn(number: int, device: torch.device) -> tuple[Tensor, dict]:
         edit, conversation = feed[number]
-        return stage.model(_edit_inputs(edit, frozen, model, device), _talk_inputs(conversation, frozen, model, config, device))
+        return stage.model(edit_inputs(edit, frozen, model, device), _talk_inputs(conversation, frozen, model, config, device))
 
-    validate = _Validation(config, components, frozen, model)
-    stage = PaperStage(
-        config.stage, config.out, model, stage_config(config), loss_fn, lambda s: _show(s, config, validate),
-        mixed_precision=config.precision, trackers=config.trackers, split=config.parallel == "fsdp" and state.num_processes > 1,
-        position=feed if config.streamed else None,
-    )  # fmt: skip
+    validation = _Validation(config, components, frozen, model)
+    stage = _stage(config, state, model, loss_fn, validation, feed if config.streamed else None)
     return stage
 
 
@@ -145,11 +132,19 @@ def _text_stage(config: PaperConfig, components: dict[str, Any], state: PartialS
         ids, mask = model.vlm.encode_text(texts, device)
         return stage.model(ids, mask, wanted)
 
-    stage = PaperStage(
-        config.stage, config.out, model, stage_config(config), loss_fn, lambda s: _show(s, config, None),
-        mixed_precision=config.precision, trackers=config.trackers, split=config.parallel == "fsdp" and state.num_processes > 1,
-    )  # fmt: skip
+    stage = _stage(config, state, model, loss_fn)
     return stage
+
+
+def _stage(
+    config: PaperConfig, state: PartialState, model: nn.Module, loss_fn: Callable[[int, torch.device], tuple[Tensor, dict]],
+    validation: _Validation | None = None, position: StreamedRows | None = None,
+) -> PaperStage:  # fmt: skip
+    return PaperStage(
+        config.stage, config.out, model, stage_config(config), loss_fn, lambda stage: _show(stage, config, validation),
+        mixed_precision=config.precision, trackers=config.trackers, position=position,
+        split=config.parallel == "fsdp" and state.num_processes > 1,
+    )  # fmt: skip
 
 
 class _Feed:
@@ -165,7 +160,8 @@ class _Feed:
         return next(self.batches)
 
 
-def _edit_inputs(rows: EditRows, frozen: FrozenParts, model: EditModel, device: torch.device) -> EditInputs:
+def edit_inputs(rows: EditRows, frozen: FrozenParts, model: EditModel, device: torch.device) -> EditInputs:
+    """What the model reads of a batch: features of the pictures and tokens of the instructions, on `device`."""
     ids, text_mask = model.vlm.encode_text(rows.instructions, device)
     return EditInputs(
         frozen.features(rows.source), frozen.latents(rows.target), ids, text_mask, rows.mask.to(device), rows.has_mask.to(device),
@@ -189,7 +185,8 @@ class _Validation:
         self.config, self.components, self.frozen, self.model = config, components, frozen, model
         self.samples = []
         if config.validation:
-            edits, _ = split_sources(load_sources(config.validation_sources or config.sources), VALIDATION_SEED)
+            sources = load_sources(config.validation_sources or config.sources)
+            edits, _ = mixtures_of(sources, partial(Mixture, seed=VALIDATION_SEED))
             if edits is None:
                 raise ValueError(f"{config.validation_sources} has no dataset of edits")
             self.samples = [fitted(edits[i], (config.size, config.size)) for i in range(config.validation)]
@@ -198,10 +195,10 @@ class _Validation:
         """Means over the rows. Every process runs them all: of a model that is split, none can do so alone."""
         sums: dict[str, list[float]] = {}
         for number, sample in enumerate(self.samples):
-            inputs = _edit_inputs(edit_rows([sample], [number], VALIDATION_SEED), self.frozen, self.model, device)
+            inputs = edit_inputs(edit_rows([sample], [number], VALIDATION_SEED), self.frozen, self.model, device)
             for key, value in self.model(inputs)[1].items():
                 sums.setdefault(key, []).append(float(value))
-        return {f"validation/{key}": float(np.mean(values)) for key, values in sums.items()}
+        return {f"validation/{key}": finite_mean(values) for key, values in sums.items()}
 
     def sheet(self) -> Any:
         """The edits of the rows as a PIL picture; needs a model that is not split."""
@@ -210,21 +207,20 @@ class _Validation:
         pipe.set_progress_bar_config(disable=True)
         edits, masks = [], []
         for number, sample in enumerate(self.samples):
-            picture = torch.from_numpy(sample.source.copy()).permute(2, 0, 1)[None].float() / 255
             generator = torch.Generator().manual_seed(number)
             found = pipe(
-                picture, sample.instruction, num_inference_steps=self.config.validation_steps, generator=generator, output_type="pt"
+                Image.fromarray(sample.source), sample.instruction, num_inference_steps=self.config.validation_steps, generator=generator
             )
-            edits.append((found.images[0].permute(1, 2, 0).float().cpu().numpy() * 255).round().astype(np.uint8))
+            edits.append(np.asarray(found.images[0]))
             masks.append(found.mask[0].float().cpu().numpy())
         return sheet(self.samples, edits, masks)
 
 
 def _show(stage: PaperStage, config: PaperConfig, validation: _Validation | None) -> None:
-    """After a save, with the averaged weights in place: validation loss, sheet, bundle."""
+    """After a save, with the averaged weights in place and the model as it is used: validation loss, sheet, bundle."""
     accelerator, step = stage.accelerator, stage.progress.step
     if validation is not None and validation.samples:
-        with evaluating(stage.raw), accelerator.autocast():
+        with accelerator.autocast():
             accelerator.log(validation.loss(accelerator.device), step=step)
             if not stage.split and accelerator.is_main_process:
                 picture = validation.sheet()
@@ -263,7 +259,7 @@ def _check_same_run(config: PaperConfig, out: Path, state: PartialState) -> None
             )
     if state.is_main_process:
         record.parent.mkdir(parents=True, exist_ok=True)
-        temporary = record.with_name(f"config.{os.getpid()}.{time.monotonic_ns()}")
+        temporary = record.with_name(f"config.{os.getpid()}")
         temporary.write_text(json.dumps(now, indent=2) + "\n")
         temporary.replace(record)
     state.wait_for_everyone()

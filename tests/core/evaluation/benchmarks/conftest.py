@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from fireedit_core.data import SceneGenerator
+from fireedit_core.data.writers import magicbrush
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,'-"
 TRUNKS = {"alexnet": "alex", "squeezenet1_1": "squeeze"}
@@ -122,3 +123,11 @@ def noisy(picture: np.ndarray | Image.Image, seed: int, size: tuple[int, int] | 
     rough = np.random.default_rng(seed).normal(0, 60, (5, 5, 3))
     smooth = np.stack([np.asarray(Image.fromarray(rough[..., c].astype(np.float32)).resize(image.size)) for c in range(3)], -1)
     return Image.fromarray(np.clip(np.asarray(image.convert("RGB")) + smooth, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, sessions):
+    """MagicBrush's test folder."""
+    root = tmp_path_factory.mktemp("magicbrush") / "test"
+    magicbrush.write_folder(root, sessions)
+    return root

@@ -14,20 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fireedit_core.data.writers import emu_edit, magicbrush, pie_bench
+from fireedit_core.data.writers import emu_edit, pie_bench
 from fireedit_core.evaluation.__main__ import main
 from fireedit_core.evaluation.benchmarks.profiles import MAGICBRUSH
 from fireedit_core.evaluation.benchmarks.report import markdown
 from fireedit_core.evaluation.benchmarks.sheet import every_nth
 
 from .conftest import noisy
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, sessions):
-    root = tmp_path_factory.mktemp("magicbrush") / "test"
-    magicbrush.write_folder(root, sessions)
-    return root
 
 
 @pytest.fixture(scope="module")

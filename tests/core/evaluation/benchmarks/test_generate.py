@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fireedit_core.data.writers import emu_edit, magicbrush, pie_bench, refedit_bench
+from fireedit_core.data.writers import emu_edit, pie_bench, refedit_bench
 from fireedit_core.diffusion.pipeline import FireEditPipeline
 from fireedit_core.evaluation.benchmarks import generate as generation
 from fireedit_core.evaluation.benchmarks.emu_edit import EmuEditTest
@@ -23,13 +23,6 @@ from fireedit_core.evaluation.benchmarks.score import score
 from fireedit_core.evaluation.similarity import MetricWeights
 
 TWO_STEPS = Settings(seed=3, steps=2)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, sessions):
-    root = tmp_path_factory.mktemp("magicbrush") / "test"
-    magicbrush.write_folder(root, sessions)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+from functools import partial
+
 import pytest
 import torch
 
 from fireedit_core.checkpoints.bundle import load_components
 from fireedit_core.data.formats.registry import FORMATS, load_sources
-from fireedit_core.training.paper.batches import Rows, conversation_ids, edit_rows, loader, split_sources
+from fireedit_core.data.mixture import Mixture
+from fireedit_core.training.paper.batches import Rows, conversation_ids, edit_rows, loader, mixtures_of
 from fireedit_core.vlm import RegionAwareVLM
 
 
@@ -12,7 +15,7 @@ from fireedit_core.vlm import RegionAwareVLM
 def rows(config):
     def make(rank: int = 0, world: int = 1, **changes) -> Rows:
         settings = config(**changes)
-        edits, talk = split_sources(load_sources(settings.sources), settings.seed)
+        edits, talk = mixtures_of(load_sources(settings.sources), partial(Mixture, seed=settings.seed))
         return Rows(edits, talk, settings, rank, world, multiple=16)
 
     return make
