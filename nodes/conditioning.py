@@ -12,6 +12,7 @@ import comfy.conds
 import torch
 
 from fireedit_core.diffusion.compositing import WorkingSize
+from fireedit_core.instructions import split_edits
 
 from .errors import FireEditNodeError, named
 from .host import models, progress
@@ -178,7 +179,7 @@ def conditionings(
 
 
 def report(fireedit, conditions: EditConditions, instructions: list[str]) -> str:
-    """What was understood: the likeliest region and the size of the mask per picture, and words that are not known."""
+    """What was understood: the likeliest region and the size of the mask per picture, unknown words, several edits in one."""
     lines = []
     for index, (regions, mask) in enumerate(zip(conditions.regions, conditions.mask)):
         name = "" if len(conditions.regions) == 1 else f"picture {index + 1}: "
@@ -193,4 +194,8 @@ def report(fireedit, conditions: EditConditions, instructions: list[str]) -> str
         warning = f"not understood by the bundle {fireedit.name}: {', '.join(unknown)}"
         logger.warning("%s: %s", NAME, warning)
         lines.append(f"Words {warning}")
+    for text in dict.fromkeys(instructions):
+        edits = split_edits(text)
+        if len(edits) > 1:
+            lines.append(f"{text!r} asks for {len(edits)} edits; FireEdit Multi Turn carries them out one after the other")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 
 from fireedit_core.diffusion.compositing import edit_mask, next_source
+from fireedit_core.instructions import split_edits
 
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
@@ -38,7 +39,8 @@ class FireEditMultiTurn(io.ComfyNode):
                 io.Image.Input("image", tooltip="The picture to edit, or a batch of pictures of one size."),
                 io.String.Input(
                     "instructions", multiline=True, default="",
-                    tooltip="One instruction per line, in the order in which they are carried out. Each goes to all pictures of a batch.",
+                    tooltip="One instruction per line, in the order in which they are carried out. A line that asks for several edits ('remove "
+                    "the cat and make the apple red') is taken apart. Each goes to all pictures of a batch.",
                 ),
                 *sampling_inputs(),
                 *guidance_inputs(),
@@ -72,7 +74,7 @@ class FireEditMultiTurn(io.ComfyNode):
         keep_outside, score_threshold,
     ) -> io.NodeOutput:  # fmt: skip
         """The nodes of a single edit, turn by turn."""
-        lines = [" ".join(line.split()) for line in instructions.splitlines() if line.strip()]
+        lines = [edit for line in instructions.splitlines() if line.strip() for edit in split_edits(line)]
         if not lines:
             raise FireEditNodeError(NAME, "there is no instruction. Write one per line, for example 'remove the apple'.")
         original = to_core(image, NAME)

@@ -54,7 +54,7 @@ def run(
             pipe = train_variant(variant, seed, folder, start, budget, world)
             own = Settings(
                 *((settings.steps, settings.text_guidance, settings.image_guidance) if settings else ()),
-                tati_strength=float(variant.tati), hvca_strength=float(variant.hvca), regions=variant.regions,
+                tati_strength=float(variant.tati), hvca_strength=float(variant.regions), regions=variant.regions,
             )  # fmt: skip
             measured = evaluate(pipe, scenes, own, world=world, baselines=False, judge=judge)["scenes"]
             for score in measured:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from torch import Tensor
 
 from ..data import WORLD, World
 from ..diffusion.pipeline import FireEditPipeline
+from ..diffusion.tati import TATI
 from . import summary
 from .judge import SceneJudge
 from .scenes import Scenes, Settings, evaluate, to_tensor
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
-WINDOWS = ((0.0, 1.0), (0.0, 0.5), (0.5, 1.0), (0.0, 0.1), (0.1, 1.0), (0.0, 0.0))
+WINDOWS = ((0.0, 1.0), (0.0, 0.5), (0.5, 1.0), (0.0, 0.1), (0.1, 1.0))
+FIXED_TIMES = (999, 500, 0)
 GRID = 25  # timesteps at which the condition is looked at
 
 
@@ -53,6 +56,16 @@ def embeddings_of(pipe: FireEditPipeline, scenes: Scenes, count: int = 32, world
     return pipe.editor.condition(tokens, [s.instruction for s in samples]).edit_embedding.float().cpu()
 
 
+@contextmanager
+def fixed_time(tati: TATI, timestep: int) -> Iterator[None]:
+    """TATI believes that it is always `timestep` (0..999); the UNet still sees the true one."""
+    hook = tati.register_forward_pre_hook(lambda _, given: (given[0], torch.full_like(given[1], timestep)))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def measure(
     pipe: FireEditPipeline, scenes: Scenes, judge: SceneJudge | None, settings: Sequence[Settings], batch: int = 16,
     world: World = WORLD,
@@ -73,6 +86,15 @@ def study(
     plain = Settings(steps=steps)
     by_strength = measure(pipe, scenes, judge, [replace(plain, tati_strength=s) for s in STRENGTHS], batch, world)
     by_window = measure(pipe, scenes, judge, [replace(plain, start_percent=a, end_percent=b) for a, b in WINDOWS], batch, world)
+    by_time = []
+    for timestep in FIXED_TIMES:
+        with fixed_time(pipe.tati, timestep):
+            by_time += measure(pipe, scenes, judge, [plain], batch, world)
+    modules = {
+        "TATI and HVCA": plain, "HVCA alone": replace(plain, tati_strength=0.0), "TATI alone": replace(plain, hvca_strength=0.0),
+        "neither": replace(plain, tati_strength=0.0, hvca_strength=0.0),
+    }  # fmt: skip
+    by_module = measure(pipe, scenes, judge, list(modules.values()), batch, world)
     plot_condition(over_time, folder / "tati_condition.png")
     plot_strength(by_strength, folder / "tati_strength.png")
     head = ("success by the judge", "strict success", "relative error", "L1", "outside change")
@@ -92,6 +114,11 @@ def study(
         "**Strength** (0 leaves TATI out, 1 is as trained; HVCA stays):",
         summary.markdown_table(("TATI strength", *head), [row(f"{s:g}", r) for s, r in zip(STRENGTHS, by_strength, strict=True)]),
         "![success, error and outside change by strength](tati_strength.png)",
+        "**Time alone.** TATI is told the same timestep at every step, while the UNet still sees the true one. What is lost against "
+        "strength 1 above is what its knowing the time is worth to these weights:",
+        summary.markdown_table(("TATI believes in t", *head), [row(str(t), r) for t, r in zip(FIXED_TIMES, by_time, strict=True)]),
+        "**Beside HVCA** (the mark of the grounding mask goes with it):",
+        summary.markdown_table(("at work", *head), [row(name, r) for name, r in zip(modules, by_module, strict=True)]),
         "**Window** (`start_percent` to `end_percent` of FireEdit Apply; outside it neither TATI nor HVCA acts):",
         summary.markdown_table(
             ("window", *head), [row(f"{a:g} to {b:g}", r) for (a, b), r in zip(WINDOWS, by_window, strict=True)]

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..checkpoints.bundle import load_components
 from ..data import WORLD, World
+from ..diffusion.hvca import HVCA
 from ..diffusion.pipeline import FireEditPipeline
+from ..diffusion.visual_attention import VisualCrossAttention
+from ..vlm import VisionFeatures
 from .alignment import ALIGNED, train_alignment
 from .build import OPTIONS, load_parts, plain_attention, save_parts
 from .diffusion import TRAINED, train_diffusion
@@ -21,8 +25,16 @@ from .edit_cache import EditCache
 from .loop import StageConfig
 from .tiny import TinyConfig, tiny_components
 
-# Twelve models have to be trained on whatever is at hand, so the UNet is half as large as fireedit-tiny's.
-SIZES = TinyConfig(unet_widths=(96, 96, 128))
+
+class MeanOfEdit(HVCA):
+    """Stands for HVCA in models with region tokens and without HVCA: one visual token, the mean of e.
+
+    The mark of the grounding mask needs something to say at the cells that it points at, and the mask is the work of the
+    region tokens. Over one token, the visual attention adds the same to all cells.
+    """
+
+    def forward(self, edit_embedding: Tensor, features: VisionFeatures | Tensor) -> Tensor:
+        return edit_embedding.mean(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -49,26 +61,26 @@ class Budget:
 
     Attributes:
         align_steps: text alignment, with region tokens or without. edit_steps: the variant's own training.
-        first_steps: of the editor without any of the modules that every variant goes on from, as the paper's go on from
-            InstructPix2Pix. pairs: cached training pairs of the diffusion stage.
+        first_steps: in which the UNet that can paint unlearns all modules and becomes the plain editor that every variant
+            goes on from, as the paper's go on from InstructPix2Pix. pairs: cached training pairs of the diffusion stage.
     """
 
     align_steps: int = 200
-    first_steps: int = 1_000
-    edit_steps: int = 500
+    first_steps: int = 500
+    edit_steps: int = 350
     pairs: int = 8_000
 
 
 def train_variant(
     variant: Variant, seed: int, folder: Path | str, start: Path | str, budget: Budget | None = None, world: World = WORLD,
-    sizes: TinyConfig = SIZES,
+    sizes: TinyConfig | None = None,
 ) -> FireEditPipeline:  # fmt: skip
     """Train one model, or go on, or read it where it is finished; returns it ready to edit.
 
     Args:
         folder: of the whole ablation. Alignment, cached features and the first editor are made once and shared by all seeds.
-        start: bundle whose aligned language model, towers, autoencoder and detector all variants start from.
-        sizes: of UNet, TATI, HVCA and visual attention, which start from random weights; the rest are as in `start`.
+        start: bundle whose aligned language model, towers, UNet, autoencoder and detector all variants start from.
+        sizes: of TATI, HVCA and visual attention, which start from random weights; None is those of fireedit-tiny.
     """
     budget, folder = budget or Budget(), Path(folder)
     editor = folder / "editor"
@@ -77,10 +89,12 @@ def train_variant(
         _once(components, ("unet",), editor, lambda: _train(components, cache, editor, 0, budget.first_steps, tati=False, hvca=False))
     components, cache = _aligned(variant.regions, seed, folder, start, budget, world, sizes)
     load_parts(components, ("unet",), editor, editor)
+    if variant.regions and not variant.hvca:
+        components["hvca"] = MeanOfEdit(**components["hvca"].config)
     own = folder / f"seed{seed}" / variant.name.removeprefix("+ ").replace(" ", "-")
     _once(
         components, TRAINED, own,
-        lambda: _train(components, cache, own, seed, budget.edit_steps, tati=variant.tati, hvca=variant.hvca),
+        lambda: _train(components, cache, own, seed, budget.edit_steps, tati=variant.tati, hvca=variant.regions),
     )  # fmt: skip
     pipe = FireEditPipeline(**components, **OPTIONS)
     pipe.set_progress_bar_config(disable=True)
@@ -88,13 +102,14 @@ def train_variant(
 
 
 def _aligned(
-    regions: bool, seed: int, folder: Path, start: Path | str, budget: Budget, world: World, sizes: TinyConfig
+    regions: bool, seed: int, folder: Path, start: Path | str, budget: Budget, world: World, sizes: TinyConfig | None
 ) -> tuple[dict[str, Any], EditCache]:
     """Components with an aligned language model and fresh diffusion modules of `seed`, and the features that they see."""
     room = folder / ("regions" if regions else "plain")
     components = load_components(start)
     fresh = tiny_components((), sizes, seed)
-    components |= {name: fresh[name] for name in TRAINED if name != "qformer"}
+    components |= {name: fresh[name] for name in ("tati", "hvca")}
+    components["visual_attention"] = VisualCrossAttention.for_unet(components["unet"], fresh["hvca"].config.hidden_size)
     for part in components.values():
         if isinstance(part, torch.nn.Module):
             part.eval()
@@ -110,9 +125,9 @@ def _aligned(
 
 def _train(components: dict[str, Any], cache: EditCache, room: Path, seed: int, steps: int, **modules: bool) -> None:
     config = StageConfig(
-        math.inf, 24, 5e-4, warmup=50, cooldown=0.3, ema_decay=0.995, save_minutes=10, seed=seed, max_steps=steps
+        math.inf, 24, 4e-4, warmup=50, cooldown=0.3, ema_decay=0.99, save_minutes=10, seed=seed, max_steps=steps
     )
-    train_diffusion(components, cache, room, config, **modules)
+    train_diffusion(components, cache, room, config, frozen=("qformer",), **modules)
 
 
 def _once(components: dict[str, Any], names: tuple[str, ...], room: Path, train: Callable[[], None]) -> None:

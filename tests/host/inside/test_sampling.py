@@ -101,6 +101,13 @@ def test_every_turn_comes_out_and_nothing_untouched_wears_out(loaded, model, tok
         assert torch.equal(last[untouched], images[untouched])
 
 
+def test_a_line_with_two_edits_is_two_turns(loaded, model, tokens):
+    one = turns(loaded, model, tokens[0], "remove the cat and make the apple red")
+    two = turns(loaded, model, tokens[0], "remove the cat\nmake the apple red")
+    assert one[3] == two[3] and len(one[3].splitlines()) == 2
+    assert all(torch.equal(a, b) for a, b in zip(one[:3], two[:3], strict=True))
+
+
 def test_turns_say_which_line_is_wrong(loaded, model, tokens):
     with pytest.raises(FireEditNodeError, match="FireEdit Multi Turn: there is no instruction"):
         turns(loaded, model, tokens[0], " \n ")
