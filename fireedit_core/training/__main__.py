@@ -31,8 +31,6 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=24_000, help="cached training pairs of the diffusion stage")
     parser.add_argument("--freeze", nargs="+", choices=sorted({"encoder", *ALIGNED, *TRAINED}), default=(), help="parts left as they are")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the UNet of the diffusion stage; needs a C++ compiler")
-    parser.add_argument("--window", type=int, default=0, help="let most steps of the diffusion stage see only so many latent cells "
-                        "square around each edit, of more pairs; 0: whole pictures (a start from random weights needs them)")  # fmt: skip
     parser.add_argument("--world", choices=WORLDS, default=RICH_WORLD.name, help="what the scenes show and how they are spoken of")
     parser.add_argument("--start", type=Path, help="a bundle to go on from instead of random weights, e.g. models/fireedit-tiny")
     parser.add_argument("--out", type=Path, default=Path(".cache/runs/tiny"), help="states, caches, logs and sheets")
@@ -41,7 +39,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("fireedit").setLevel(logging.INFO)
     build_tiny(
-        args.out, args.bundle, args.budget, args.stages, args.pairs, args.freeze, args.compile, WORLDS[args.world], args.start, args.window,
+        args.out, args.bundle, args.budget, args.stages, args.pairs, args.freeze, args.compile, WORLDS[args.world], args.start,
     )  # fmt: skip
 
 

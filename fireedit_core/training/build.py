@@ -51,7 +51,7 @@ def stage_configs(minutes: float) -> dict[str, StageConfig]:
 
 def build_tiny(
     out: Path | str, bundle: Path | str, minutes: float, stages: Sequence[str] = STAGES, pairs: int = 24_000, freeze: Sequence[str] = (),
-    compiled: bool = False, world: World = WORLD, start: Path | str | None = None, window: int = 0,
+    compiled: bool = False, world: World = WORLD, start: Path | str | None = None,
 ) -> None:  # fmt: skip
     """Train the chosen stages and write the bundle; what is not trained is read from `out`, else from `start` or `bundle`.
 
@@ -62,7 +62,6 @@ def build_tiny(
         world: what the scenes show and how they are spoken of.
         start: a bundle whose weights the stages go on from instead of random ones. Words of `world` that are new to it
             are added to its vocabulary.
-        window: see `train_diffusion`.
     """
     out, bundle = Path(out), Path(bundle)
     source = Path(start or bundle)
@@ -105,7 +104,7 @@ def build_tiny(
             save_parts(components, out, TRAINED)
 
         frozen = [name for name in freeze if name in TRAINED]
-        train_diffusion(components, cache, out, configs["diffusion"], show, frozen=frozen, window=window, compiled=compiled)
+        train_diffusion(components, cache, out, configs["diffusion"], show, frozen=frozen, compiled=compiled)
         save_parts(components, out, TRAINED)
     else:
         load_parts(components, TRAINED, out, source)

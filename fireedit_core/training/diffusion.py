@@ -135,17 +135,11 @@ def attach_for_training(components: dict[str, Any]) -> None:
 
 def train_diffusion(
     components: dict[str, Any], cache: EditCache, folder: Path | str, config: StageConfig,
-    on_save: Callable[[], None] | None = None, name: str = "diffusion", frozen: Sequence[str] = (), window: int = 0,
-    window_share: float = 0.8, **options: Any,
+    on_save: Callable[[], None] | None = None, name: str = "diffusion", frozen: Sequence[str] = (), **options: Any,
 ) -> TrainingStage:  # fmt: skip
     """Train the modules of `TRAINED` in place; leaves them at their averaged weights and returns the finished stage.
 
-    Most cells of a pair are copied, and teach nothing. `window` therefore lets a share of the steps see only a square around
-    each edit, of several times as many pairs (patch diffusion, arXiv 2304.12526); the other steps keep the model used to
-    whole pictures.
-
     Args:
-        window: side of that square in latent cells, a multiple of what the UNet's downsamplers need; 0 is whole pictures only.
         on_save: called after each save with the averaged weights in place, to draw a sheet or export.
         frozen: modules of `TRAINED` that stay as they are; what is left learns faster.
         options: passed on to `DiffusionModel`.
@@ -159,15 +153,9 @@ def train_diffusion(
     def order(epoch: int) -> Tensor:
         return torch.randperm(cache.count, generator=torch.Generator().manual_seed(epoch))
 
-    def pairs(numbers: range, device: torch.device) -> CachedBatch:
-        return cache.get(torch.stack([order(i // cache.count)[i % cache.count] for i in numbers]), device)
-
-    times = cache.cells // window**2 if window else 1  # as many pairs as make the cells of a step of whole pictures
-
     def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
-        if window and float(torch.rand(())) < window_share:
-            return stage.model(pairs(stage.indices(step, times), device).windows(window))
-        return stage.model(pairs(stage.indices(step), device))
+        chosen = [order(i // cache.count)[i % cache.count] for i in stage.indices(step)]
+        return stage.model(cache.get(torch.stack(chosen), device))
 
     stage = TrainingStage(name, folder, model, config, loss_fn, (lambda _: on_save()) if on_save else None)
     stage.run()

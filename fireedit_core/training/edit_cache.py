@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +45,6 @@ class CachedBatch:
     where: Tensor
     features: VisionFeatures
 
-    def windows(self, size: int) -> CachedBatch:
-        """The same pairs, of whose latents only a square of `size` cells is left: a random one in which something changes.
-
-        What the model is told of the pair (states, features) stays whole.
-        """
-        height, width = self.mask.shape[-2:]
-        # a cell that the edit changes comes to lie in the middle half of the square, where the picture's border allows it
-        cell = torch.multinomial(self.mask.flatten(1) + 1e-6, 1)[:, 0]
-        place = torch.stack([cell // width, cell % width], dim=1) - size // 4 - torch.randint(size // 2, (len(cell), 2))
-        corners = place.clamp(min=0).minimum(torch.tensor([height - size, width - size])).tolist()
-
-        def cut(x: Tensor) -> Tensor:
-            return torch.stack([row[:, y : y + size, x : x + size] for row, (y, x) in zip(x, corners, strict=True)])
-
-        cuts = {name: cut(getattr(self, name)) for name in ("source", "target", "mask", "where")}
-        return replace(self, **cuts)
-
 
 class EditCache:
     """Arrays on disk, memory-mapped, of `count` training pairs. Built on first use and again when anything it depends on changed.
@@ -91,12 +74,6 @@ class EditCache:
         names = json.loads(record.read_text())["arrays"]
         self.arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in names}
         self.grid = tuple(json.loads((self.folder / "grid.json").read_text()))
-
-    @property
-    def cells(self) -> int:
-        """Latent cells of a picture."""
-        height, width = self.arrays["mask"].shape[-2:]
-        return height * width
 
     @torch.no_grad()
     def _build(self, c: dict[str, Any], world: World, seed: int) -> list[str]:

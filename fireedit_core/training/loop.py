@@ -165,16 +165,11 @@ class TrainingStage:
     def _load_tensors(self, folder: Path) -> None:
         self.accelerator.load_state(str(folder))
 
-    def indices(self, number: int, times: int = 1) -> range:
-        """Numbers of the samples of this process in batch `number`; no two processes or batches share one.
-
-        Args:
-            times: how many times as many samples as `config.batch` every batch can take.
-        """
+    def indices(self, number: int) -> range:
+        """Numbers of the samples of this process in batch `number`; no two processes or batches share one."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        size = times * self.config.batch
-        first = (number * world + rank) * size
-        return range(first, first + size)
+        first = (number * world + rank) * self.config.batch
+        return range(first, first + self.config.batch)
 
     def ema_weights(self):
         """Context manager: the averaged weights stand in the model inside the block."""

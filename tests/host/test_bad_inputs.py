@@ -104,6 +104,12 @@ def test_unknown_words_are_named(server: ComfyServer):
     assert "xylophone, zebra" in text and "xylophone, zebra" in server.log_text()
 
 
+def test_several_edits_in_one_instruction_are_named(server: ComfyServer):
+    image = server.upload_image(picture(seed=78), "several.png")
+    graph = edit(server, image, FireEditVLMConditioning={"instruction": "remove the cat and make the apple red"})
+    assert "asks for 2 edits; FireEdit Multi Turn" in server.run(graph, timeout=60).outputs["5"]["text"][0]
+
+
 @pytest.mark.parametrize("size", ((1, 1), (1, 37), (61, 43), (2000, 1500), (7, 2000)), ids=lambda s: f"{s[1]}x{s[0]}")
 def test_odd_sizes_come_back_at_their_size(server: ComfyServer, size: tuple[int, int]):
     """1x1, sides that are no multiples of 8, 2000 pixels, extreme aspect: all are edited and keep their size."""

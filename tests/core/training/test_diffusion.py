@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -41,35 +40,6 @@ def test_cache_holds_what_the_unet_needs_and_is_reused(parts, cache):
     before = (cache.folder / "source.npy").stat().st_mtime_ns
     EditCache(parts, WORLD, cache.folder, count=6, batch=4)
     assert (cache.folder / "source.npy").stat().st_mtime_ns == before
-
-
-def test_windows_lie_where_something_changes_and_cut_all_alike(cache):
-    batch = cache.get(torch.tensor([0, 1, 2, 3, 4, 5] * 20), torch.device("cpu"))
-    # every cell says where it is, so that each window tells what it was cut from
-    rows = torch.arange(256.0).reshape(1, 1, 16, 16).expand(len(batch.mask), 1, 16, 16)
-    marked = replace(batch, source=rows, target=rows + 0.5, where=-rows)
-    torch.manual_seed(0)
-    cut = marked.windows(8)
-    assert cut.source.shape == cut.mask.shape == (120, 1, 8, 8)
-    assert torch.equal(cut.target, cut.source + 0.5) and torch.equal(cut.where, -cut.source)
-    first = cut.source[:, 0, 0, 0].long()
-    top, left = first // 16, first % 16
-    assert ((top <= 8) & (left <= 8)).all() and len(set(first.tolist())) > 12
-    for row, y, x in zip(range(120), top, left, strict=True):
-        assert torch.equal(cut.mask[row], batch.mask[row, :, y : y + 8, x : x + 8])
-    assert (cut.mask.flatten(1).max(1).values > 0).all()
-    assert cut.states is batch.states and cut.features is batch.features
-
-
-@pytest.mark.parametrize(("share", "shape"), [(1.0, (16, 8)), (0.0, (4, 16))])
-def test_a_step_of_windows_has_as_many_cells_of_more_pairs(parts, cache, tmp_path, monkeypatch, share, shape):
-    seen, get = [], EditCache.get
-    monkeypatch.setattr(EditCache, "get", lambda self, indices, device: seen.append(indices) or get(self, indices, device))
-    sizes, forward = [], DiffusionModel.forward
-    monkeypatch.setattr(DiffusionModel, "forward", lambda self, batch: sizes.append(tuple(batch.source.shape[::3])) or forward(self, batch))
-    config = StageConfig(5, batch=4, lr=1e-3, warmup=1, ema_decay=0.5, max_steps=2)
-    train_diffusion(parts, cache, tmp_path, config, window=8, window_share=share)
-    assert sizes == [shape] * 2 and [len(i) for i in seen] == [shape[0]] * 2
 
 
 def test_dropout_follows_instructpix2pix():
