@@ -13,7 +13,9 @@ _VERBS = (
 # how a clause begins that asks for an edit, and what says so where it begins otherwise
 _ASKS = re.compile(rf"(?:(?:please|also|now|finally)\s+)*(?:{'|'.join(_VERBS)})\b", re.IGNORECASE)
 _WISHES = re.compile(r"\b(?:should|instead of|(?:do not|don't|would like|want))\b", re.IGNORECASE)
-_DETERMINER = re.compile(r"\b(?:the|a|an|it|its|them|this|that|these|those|all|every(?:thing|one)?|each|some|my|his|her|their)\b", re.IGNORECASE)
+_DETERMINER = re.compile(
+    r"\b(?:the|a|an|it|its|them|this|that|these|those|all|every(?:thing|one)?|each|some|my|his|her|their)\b", re.IGNORECASE
+)
 _JOINT = re.compile(r"(\s*(?:[,;.]\s*)?\b(?:and\s+)?then\b,?\s*|\s*;\s*|[,.]\s+(?:and\s+)?|\s+and\s+)", re.IGNORECASE)
 
 

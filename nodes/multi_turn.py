@@ -39,8 +39,8 @@ class FireEditMultiTurn(io.ComfyNode):
                 io.Image.Input("image", tooltip="The picture to edit, or a batch of pictures of one size."),
                 io.String.Input(
                     "instructions", multiline=True, default="",
-                    tooltip="One instruction per line, in the order in which they are carried out. A line that asks for several edits ('remove "
-                    "the cat and make the apple red') is taken apart. Each goes to all pictures of a batch.",
+                    tooltip="One instruction per line, in the order in which they are carried out. A line that asks for several edits "
+                    "('remove the cat and make the apple red') is taken apart. Each goes to all pictures of a batch.",
                 ),
                 *sampling_inputs(),
                 *guidance_inputs(),

@@ -94,6 +94,8 @@ def parser() -> argparse.ArgumentParser:
     cards.add_argument("--result", type=Path, nargs="+", required=True, help="result.json files of `scenes`")
     cards.add_argument("--training", type=Path, help="training record; default: training.json in the bundle")
 
+    cards.add_argument("--ablation", type=Path, help="ablation.json of `ablation`, for the table of modules")
+
     benchmarks.add_commands(commands, BUNDLE)
     return main
 
@@ -145,7 +147,7 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     if o.command in ("generate", "score"):
         return benchmarks.run(o)
     if o.command == "card":
-        log.info("wrote %s", card.write_card(o.bundle, o.result, o.training))
+        log.info("wrote %s", card.write_card(o.bundle, o.result, o.training, o.ablation))
         return 0
     if o.command == "demo-pictures":
         for record in pictures.write_demo_pictures(o.out, o.kinds, o.split, o.seed):

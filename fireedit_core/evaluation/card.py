@@ -11,6 +11,7 @@ from typing import Any
 
 from ..checkpoints.bundle import COMPONENTS, bundle_options, read_index
 from ..data import EDIT_TYPES, WORLD, WORLDS, World
+from . import ablation as modules
 from . import summary
 from .scenes import bundle_fingerprint, report
 
@@ -18,12 +19,15 @@ TRAINING = "training.json"
 CARD = "README.md"
 
 
-def write_card(bundle: str | Path, results: Sequence[str | Path], training: str | Path | None = None) -> Path:
+def write_card(
+    bundle: str | Path, results: Sequence[str | Path], training: str | Path | None = None, ablation: str | Path | None = None
+) -> Path:
     """Write `README.md` of a bundle from result files of `evaluation scenes`.
 
     Args:
         results: JSON files; the first with enough scenes per type says what is mastered.
         training: the training record; None takes `training.json` of the bundle where it has one.
+        ablation: `ablation.json` of `evaluation ablation`; None leaves that table out.
 
     Raises:
         ValueError: for no result, a file that is none, or one that was measured on other weights.
@@ -37,7 +41,8 @@ def write_card(bundle: str | Path, results: Sequence[str | Path], training: str 
     record_path = Path(training) if training else folder / TRAINING
     record = json.loads(record_path.read_text()) if record_path.is_file() else None
     path = folder / CARD
-    path.write_text(card_text(folder, index, loaded, record, WORLDS.get(loaded[0]["config"]["world"], WORLD)))
+    measured = json.loads(Path(ablation).read_text()) if ablation else None
+    path.write_text(card_text(folder, index, loaded, record, WORLDS.get(loaded[0]["config"]["world"], WORLD), measured))
     return path
 
 
@@ -59,7 +64,7 @@ def _read_result(path: str | Path, fingerprint: str) -> dict[str, Any]:
 
 def card_text(
     folder: Path, index: Mapping[str, Any], results: Sequence[Mapping[str, Any]], record: Mapping[str, Any] | None,
-    world: World = WORLD,
+    world: World = WORLD, ablation: Mapping[str, Any] | None = None,
 ) -> str:  # fmt: skip
     """The whole card as Markdown."""
     parts = [
@@ -70,6 +75,7 @@ def card_text(
         "This file is written by `python -m fireedit_core.evaluation card`; every figure comes from the commands below.",
         "## What it can do", _abilities(results),
         "## Measured", _measured(results),
+        _modules(ablation) if ablation else "",
         "## Data", _data(world),
         "## Training", _training(record),
         "## Parts", _parts(folder, index),
@@ -121,6 +127,13 @@ def _measured(results: Sequence[Mapping[str, Any]]) -> str:
         "`twins`: another object shares its noun; `no region`: a background edit prefers none). Nothing was composited."
     )
     return "\n\n".join(parts)
+
+
+def _modules(ablation: Mapping[str, Any]) -> str:
+    return (
+        "## What each module is worth\n\nNot these weights, but four smaller trainings that differ in one module each "
+        f"(`python -m fireedit_core.evaluation ablation`; how, and what it means: docs/ablation.md):\n\n{modules.table(ablation)}"
+    )
 
 
 def _data(world: World) -> str:

@@ -124,7 +124,10 @@ def test_the_card_names_what_is_not_mastered_and_refuses_other_weights(tmp_path)
     path = scenes.save_result(result, tmp_path)
     text = card.write_card(bundle, [path]).read_text()
     assert "- not mastered: remove" in text and "- mastered: none" in text and "the command" in text
-    assert "| a | 3 |" in text and "two cores" in text and WORLD.fingerprint() in text
+    assert "| a | 3 |" in text and "two cores" in text and WORLD.fingerprint() in text and "each module" not in text
+    (tmp_path / "ablation.json").write_text(json.dumps({"variants": {"base": {"0": {"l1": [0.25, 0.5]}}}}))
+    text = card.write_card(bundle, [path], ablation=tmp_path / "ablation.json").read_text()
+    assert "## What each module is worth" in text and "| base | 1 | 0.3750 [" in text
     (bundle / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"others")
     with pytest.raises(ValueError, match="measure again"):
         card.write_card(bundle, [path])

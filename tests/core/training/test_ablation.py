@@ -4,6 +4,7 @@
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from fireedit_core.training import alignment
 from fireedit_core.training.ablation import VARIANTS, Budget, train_variant
 from fireedit_core.training.build import OPTIONS
 from fireedit_core.training.tiny import tiny_components
+from fireedit_core.vlm import VisionFeatures
 
 from .small import SIZES
 
@@ -51,6 +53,8 @@ def test_four_models_are_trained_measured_and_drawn(run, tmp_path):
     assert all(len(v) == 4 for v in values)
     text = ablation.report(result, "the command")
     assert all(f"| {v.name} | 1 |" in text for v in VARIANTS) and "docs" not in text
+    change = np.mean(np.subtract(values[1], values[0]))
+    assert f"| {VARIANTS[1].name} | {change:.4f} [" in text and f"] | {int(change < 0)} of 1 |" in text
     ablation.plot(result, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000
     # a second call measures nothing again, and another setting is refused
@@ -63,7 +67,16 @@ def test_four_models_are_trained_measured_and_drawn(run, tmp_path):
 
 def test_a_module_that_is_off_changes_nothing_and_one_that_is_on_learns(start, tmp_path):
     fresh = train_variant(VARIANTS[0], 0, tmp_path / "a", start, Budget(1, 1, 0, 24), sizes=SIZES)
-    for variant, learns in ((VARIANTS[1], False), (VARIANTS[3], True)):
+    for variant, learns in ((VARIANTS[0], False), (VARIANTS[1], True), (VARIANTS[3], True)):
         pipe = train_variant(variant, 0, tmp_path / "b", start, BUDGET, sizes=SIZES)
         before, after = (p.visual_attention.attentions[0].to_mark.weight for p in (fresh, pipe))
         assert torch.equal(before, after) != learns
+        visual = pipe.hvca(torch.randn(2, 77, SIZES.context_size), pipe.hvca.visual_memory(vision_features()))
+        assert visual.shape[1] == (1 if variant is VARIANTS[1] else 16)
+
+
+def vision_features() -> VisionFeatures:
+    """Of two pictures, random."""
+    dino = tuple(torch.randn(2, (SIZES.image_size // SIZES.dino_patch) ** 2, SIZES.dino_size) for _ in range(SIZES.dino_layers + 1))
+    clip = tuple(torch.randn(2, (SIZES.image_size // SIZES.clip_patch) ** 2, SIZES.clip_size) for _ in range(SIZES.clip_layers + 1))
+    return VisionFeatures(dino, clip, (16, 16))
