@@ -22,8 +22,10 @@ from . import ablation, calibration, card, pictures, tati, turns
 from . import scenes as runs
 from . import sweep as sweeps
 from .benchmarks import commands as benchmarks
+from .benchmarks.profiles import ALEX
 from .judge import load_judge
 from .scenes import Scenes, Settings
+from .similarity import MetricWeights
 
 log = logging.getLogger("fireedit")
 
@@ -42,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     scenes.add_argument("--name", default="result", help="name of the files in --out")
     scenes.add_argument("--markdown", action="store_true", help="print Markdown tables")
     scenes.add_argument("--no-judge", action="store_true", help="leave the judge's columns out")
+    scenes.add_argument("--metric-weights", type=Path, help="folder with lpips/alexnet.safetensors (docs/benchmarks.md), for LPIPS")
 
     series = commands.add_parser("turns", help="several edits one after the other: success and drift turn by turn")
     _scene_options(series, 100, "heldout")
@@ -189,7 +192,8 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         measured = turns.evaluate_turns(pipe, scenes, o.turns, settings, o.batch, world, load_judge())
         _show(card.command_line(arguments) + "\n\n" + turns.report(measured), o.out)
         return 0
-    result = runs.evaluate(pipe, scenes, settings, o.batch, world, judge=None if o.no_judge else load_judge())
+    lpips = MetricWeights(o.metric_weights, pipe.device).lpips(ALEX) if o.metric_weights else None
+    result = runs.evaluate(pipe, scenes, settings, o.batch, world, judge=None if o.no_judge else load_judge(), lpips=lpips)
     result["command"] = card.command_line(arguments)
     result["bundle"] = {"name": Path(o.bundle).name, "fingerprint": runs.bundle_fingerprint(o.bundle)}
     log.info("%s", runs.report(result, o.markdown))

@@ -129,7 +129,7 @@ def judge_edit(judge: SceneJudge, sample: SceneSample, edit: np.ndarray) -> Verd
     if wanted:
         noun, colour, _ = wanted
         right = looks[-1][0] == noun and (noun == NOTHING or looks[-1][1] == colour)
-    psnr = inside_psnr(picture, target, sample.mask)
+    psnr = psnr_of(picture, target, sample.mask)
     close = psnr >= LEAST_PSNR
     if wanted and wanted[0] != NOTHING:
         close = close and shading(picture, target, sample.mask) >= LEAST_SHADING
@@ -152,7 +152,7 @@ def unit(picture: np.ndarray) -> np.ndarray:
     return picture / 255.0 if picture.dtype == np.uint8 else picture.astype(np.float64)
 
 
-def inside_psnr(edit: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
+def psnr_of(edit: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
     """PSNR in dB of pictures on 0..1 inside mask (H, W) bool; at most 60."""
     return float(-10 * np.log10(max(float(np.square(edit - target)[mask].mean()), 1e-6)))
 

@@ -7,6 +7,7 @@ when the pixels inside the edited mask come close to the target's and every othe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from ..data import SceneSample
 from ..regions.record import Regions
 from ..regions.suppression import box_iou
-from .judge import SceneJudge, inside_psnr, judge_edit, unit
+from .judge import SceneJudge, judge_edit, psnr_of, unit
 
 # Fixed before anything was measured (issue 2); they are not to be moved to make a model look better.
 SUCCESS_ERROR = 0.10  # strict success: squared error inside the mask below this share of the wanted squared change
@@ -39,7 +40,9 @@ class EditScore:
         success: relative_error < SUCCESS_ERROR and bystanders_intact.
         grounding: "single", "twins" (another object shares the noun) or "none" (no object is meant).
         grounded: whether the grounding hit; None where it was not judged. sure: the score (0..1) of the top region.
-        psnr: inside the mask against the target, in dB. l1, l2: mean absolute and squared error over the whole picture.
+        psnr, psnr_outside: against the target, in dB, inside the mask, and outside of it grown by OUTSIDE_MARGIN (None where
+            nothing is outside). l1, l2: mean absolute and squared error over the whole picture. lpips: LPIPS to the target
+            over the whole picture; None where its weights are not there.
         judged: what the judge says (`judge.Verdict`): {"success", "right", "close", "same"}; None without a judge.
     """
 
@@ -53,8 +56,10 @@ class EditScore:
     grounded: bool | None = None
     sure: float | None = None
     psnr: float | None = None
+    psnr_outside: float | None = None
     l1: float | None = None
     l2: float | None = None
+    lpips: float | None = None
     judged: dict[str, bool] | None = None
 
     def to_dict(self) -> dict:
@@ -64,7 +69,7 @@ class EditScore:
 
 def score_edit(
     sample: SceneSample, edit: np.ndarray, regions: Regions | None = None, index: int = 0, unedited: np.ndarray | None = None,
-    judge: SceneJudge | None = None,
+    judge: SceneJudge | None = None, lpips: Callable[[np.ndarray, np.ndarray], float] | None = None,
 ) -> EditScore:  # fmt: skip
     """Score an edited picture (H, W, 3), uint8 or float on 0..1, against its pair.
 
@@ -74,6 +79,7 @@ def score_edit(
             which always compares with the source. None compares bystanders with the source too.
         regions: what the editor meant, scores as probabilities; None leaves the grounding unjudged.
         judge: looks at the objects of the edit; None leaves `judged` out.
+        lpips: distance of two pictures (H, W, 3) on 0..1, e.g. `similarity.Lpips`; None leaves `lpips` out.
 
     Raises:
         ValueError: if the edit has another shape than the source.
@@ -82,6 +88,7 @@ def score_edit(
         raise ValueError(f"the edit of {sample.id} must have shape {sample.source.shape}, got {edit.shape}")
     source, target, edit = (unit(x) for x in (sample.source, sample.target, edit))
     error = relative_error(source, target, edit, sample.mask)
+    outside = ~dilate(sample.mask, OUTSIDE_MARGIN)
     intact = bystanders_intact(sample, np.abs(edit - (source if unedited is None else unit(unedited))).mean(-1))
     return EditScore(
         index=index,
@@ -93,9 +100,11 @@ def score_edit(
         grounding=grounding_group(sample),
         grounded=None if regions is None else grounding_hit(sample, regions),
         sure=None if regions is None else float(regions.scores.max()) if len(regions) else 0.0,
-        psnr=inside_psnr(edit, target, sample.mask),
+        psnr=psnr_of(edit, target, sample.mask),
+        psnr_outside=psnr_of(edit, target, outside) if outside.any() else None,
         l1=float(np.abs(edit - target).mean()),
         l2=float(np.square(edit - target).mean()),
+        lpips=None if lpips is None else lpips(edit, target),
         judged=None if judge is None else judge_edit(judge, sample, edit).to_dict(),
     )
 

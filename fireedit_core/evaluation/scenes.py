@@ -177,11 +177,12 @@ def batches(items: Iterator[tuple[int, SceneSample]], size: int) -> Iterator[lis
 def evaluate(
     pipe: FireEditPipeline, scenes: Scenes, settings: Settings | None = None, batch: int = 16, world: World = WORLD,
     baselines: bool = True, progress: Callable[[Iterator, int], Iterator] | None = None, judge: SceneJudge | None = None,
+    lpips: Callable[[np.ndarray, np.ndarray], float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Edit and score all scenes.
 
     Args:
-        judge: looks at every edit; None leaves its columns out.
+        judge: looks at every edit; None leaves its columns out. lpips: see `score_edit`.
         batch: pictures per call of the pipeline; the scores do not depend on it beyond float rounding.
 
     Returns:
@@ -200,12 +201,12 @@ def evaluate(
         seconds += time.perf_counter() - begin
         unedited = to_arrays(autoencoder_floor(pipe, to_tensor([s.source for s in samples])))
         for i, sample, edit, found, plain in zip(indices, samples, edits, regions, unedited, strict=True):
-            scores["edit"].append(score_edit(sample, edit, found, i, plain, judge))
+            scores["edit"].append(score_edit(sample, edit, found, i, plain, judge, lpips))
         if baselines:
             floor = to_arrays(autoencoder_floor(pipe, to_tensor([s.target for s in samples])))
             for i, sample, decoded, plain in zip(indices, samples, floor, unedited, strict=True):
-                scores["identity"].append(score_edit(sample, sample.source, None, i, None, judge))
-                scores["autoencoder"].append(score_edit(sample, decoded, None, i, plain, judge))
+                scores["identity"].append(score_edit(sample, sample.source, None, i, None, judge, lpips))
+                scores["autoencoder"].append(score_edit(sample, decoded, None, i, plain, judge, lpips))
     result: dict[str, Any] = {
         "config": asdict(scenes) | {"world": world.name, "world_fingerprint": world.fingerprint(), **asdict(settings)},
         "thresholds": thresholds(),

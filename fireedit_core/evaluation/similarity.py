@@ -210,8 +210,8 @@ class Lpips:
 
     @torch.no_grad()
     def __call__(self, first: np.ndarray, second: np.ndarray) -> float:
-        """The distance of two pictures (H, W, 3) float32 on 0..1 of one size."""
-        pair = (torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None].to(self.device) * 2 - 1 for x in (first, second))
+        """The distance of two pictures (H, W, 3), float on 0..1, of one size."""
+        pair = (torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None].float().to(self.device) * 2 - 1 for x in (first, second))
         return float(self.model(*pair))
 
 

@@ -67,7 +67,7 @@ def summarise(scores: Sequence[EditScore]) -> dict[str, Any]:
         "outside_change": estimate([s.outside_change for s in scores]),
         "bystanders_intact": estimate([s.bystanders_intact for s in scores]),
     }
-    for name in ("psnr", "l1", "l2"):
+    for name in ("psnr", "psnr_outside", "l1", "l2", "lpips"):
         row[name] = estimate([v for s in scores if (v := getattr(s, name)) is not None])
     seen = [s.judged for s in scores if s.judged is not None]
     row["judged"] = {key: estimate([verdict[key] for verdict in seen]) for key in VERDICTS}
@@ -148,7 +148,7 @@ def edit_rows(result: Mapping[str, Any]) -> list[list[str]]:
 
 
 JUDGE_HEAD = ("edit type", "success by the judge", "goal", "right thing", "close to the target", "others the same", "PSNR inside",
-              "L1", "L2")  # fmt: skip
+              "outside", "L1", "L2", "LPIPS")  # fmt: skip
 
 
 def judge_rows(result: Mapping[str, Any], system: str = "edit") -> list[list[str]]:
@@ -160,7 +160,8 @@ def judge_rows(result: Mapping[str, Any], system: str = "edit") -> list[list[str
         [
             name, share(row["judged"]["success"]), f"{100 * JUDGED_GOALS[name]:.0f} %" if name in JUDGED_GOALS else "-",
             *(share(row["judged"][key], False) for key in VERDICTS[1:]),
-            number(row["psnr"], 1, False), number(row["l1"], 4), number(row["l2"], 4),
+            number(row["psnr"], 1, False), number(row["psnr_outside"], 1, False), number(row["l1"], 4), number(row["l2"], 4),
+            number(row["lpips"], 4),
         ]
         for name, row in rows.items()
     ]  # fmt: skip

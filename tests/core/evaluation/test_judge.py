@@ -11,7 +11,7 @@ import torch
 
 from fireedit_core.data import EDIT_TYPES
 from fireedit_core.evaluation import calibration
-from fireedit_core.evaluation.judge import CROP, NOTHING, crops, inside_psnr, judge_edit, load_judge, shading, wanted_thing
+from fireedit_core.evaluation.judge import CROP, NOTHING, crops, judge_edit, load_judge, psnr_of, shading, wanted_thing
 from fireedit_core.evaluation.metrics import score_edit
 from fireedit_core.evaluation.scenes import Scenes
 from fireedit_core.evaluation.summary import judge_rows, summarise
@@ -79,18 +79,21 @@ def test_psnr_and_shading_by_hand():
     mask = np.zeros((4, 4), bool)
     mask[:2] = True
     target = np.random.default_rng(0).random((4, 4, 3))
-    assert inside_psnr(target, target, mask) == 60
-    assert inside_psnr(target + 0.1, target, mask) == pytest.approx(20)
+    assert psnr_of(target, target, mask) == 60
+    assert psnr_of(target + 0.1, target, mask) == pytest.approx(20)
     worse = target.copy()
     worse[2:] = 0  # outside, so it does not count
-    assert inside_psnr(worse, target, mask) == 60
+    assert psnr_of(worse, target, mask) == 60
     assert shading(target * 0.5 + 0.2, target, mask) == pytest.approx(1)
     assert shading(1 - target, target, mask) == pytest.approx(-1) and shading(np.ones_like(target), target, mask) == 0
 
 
 def test_the_verdict_reaches_the_table(judge, samples):
     scores = [score_edit(s, s.target, judge=judge) for s in samples[:6]]
-    assert all(s.judged["success"] and s.psnr == 60 and s.l1 == 0 for s in scores)
+    assert all(s.judged["success"] and s.psnr == 60 and s.l1 == 0 and s.lpips is None for s in scores)
+    apart = [replace(s, target=np.where(s.mask[..., None], s.target, 255 - s.target)) for s in samples[:6]]
+    wrong = [score_edit(s, t.target, judge=judge) for s, t in zip(samples[:6], apart, strict=True)]
+    assert all(s.psnr == 60 and s.psnr_outside < 20 for s in wrong)  # inside right, everything else inverted
     rows = {"overall": summarise(scores)}
     assert rows["overall"]["judged"]["success"]["mean"] == 1
     assert judge_rows({"tables": {"edit": rows}})[0][:3] == ["overall", "100.0 % [100, 100]", "-"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import warnings
@@ -14,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fireedit_core.evaluation import similarity
+from fireedit_core.evaluation.__main__ import main
 from fireedit_core.evaluation.similarity import MetricWeights, cosine, prepared, structure_distance
 
 from .conftest import noisy
@@ -143,3 +145,13 @@ def test_grey_and_transparent_pictures_are_seen_as_rgb(weights):
     grey = noisy(np.full((60, 60, 3), 90, np.uint8), 4).convert("L")
     assert torch.equal(clip.picture(grey), clip.picture(grey.convert("RGB")))
     assert torch.equal(clip.picture(grey.convert("RGBA")), clip.picture(Image.fromarray(np.asarray(grey.convert("RGB")))))
+
+
+def test_scenes_are_measured_with_lpips_where_its_weights_are(weights_folder, bundle, tmp_path, caplog):
+    pytest.importorskip("lpips")
+    options = ["scenes", "--bundle", str(bundle), "--count", "3", "--steps", "1", "--out", str(tmp_path), "--metric-weights"]
+    assert main([*options, str(weights_folder)]) == 0
+    tables = json.loads((tmp_path / "result.json").read_text())["tables"]
+    edit, same, floor = (tables[system]["overall"]["lpips"] for system in ("edit", "identity", "autoencoder"))
+    assert edit["n"] == 3 and 0 < floor["mean"] < edit["mean"] and same["mean"] > 0
+    assert main([*options, str(tmp_path / "none")]) == 1 and "alexnet" in caplog.text
