@@ -14,7 +14,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint bench train-tiny clean
+.PHONY: help setup demo serve test lint bench train-tiny trainer trainer-status trainer-stop clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,17 @@ bench: setup ## seconds per stage, warm server, and the ratio to the diffusers p
 
 train-tiny: setup ## train the embedded default from scratch within a wall-clock BUDGET=3h
 	@$(PY) -m fireedit_core.training --budget "$(BUDGET)" $(ARGS)
+
+trainer: setup ## start the endless training of fireedit-tiny in the background, or go on; it yields to everything else
+	@mkdir -p .cache/runs/tiny
+	@TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/.cache/inductor" nohup nice -n 19 $(PY) -m fireedit_core.training.endless run $(ARGS) \
+		>> .cache/runs/tiny/log 2>&1 & echo "training in the background: make trainer-status, make trainer-stop"
+
+trainer-status: ## looks so far, looks per second, the last validation, power between rows
+	@$(PY) -m fireedit_core.training.endless status $(ARGS)
+
+trainer-stop: ## save and stop the endless training; make trainer goes on with the next step
+	@$(PY) -m fireedit_core.training.endless stop $(ARGS)
 
 clean: ## remove outputs and Python caches (.cache, with ComfyUI and its environment, stays)
 	@rm -rf output .pytest_cache .ruff_cache

@@ -38,6 +38,10 @@ class HVCA(ModelMixin, ConfigMixin):
     Args:
         dino_levels, clip_levels: indices into the towers' hidden states (0 is the patch embedding).
         dino_size, clip_size: widths of the towers.
+        query_std: standard deviation of the learned queries at the start; see `TATI`.
+        centred: take off what all tokens share before the last projection. A shared vector moves no softmax and only adds a
+            constant, which is the easiest use of v, and training with it makes the tokens one again. Not in the paper; its
+            form is False.
     """
 
     @register_to_config
@@ -51,6 +55,8 @@ class HVCA(ModelMixin, ConfigMixin):
         clip_size: int = 1024,
         dino_levels: tuple[int, ...] = (6, 12, 18, 24),
         clip_levels: tuple[int, ...] = (6, 12, 18, 23),
+        query_std: float = 1.0,
+        centred: bool = False,
     ):
         super().__init__()
         widths = [dino_size] * len(dino_levels) + [clip_size] * len(clip_levels)
@@ -58,7 +64,7 @@ class HVCA(ModelMixin, ConfigMixin):
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden_size)) for width in widths
         )
         self.level_embedding = nn.Parameter(torch.randn(len(widths), hidden_size) * 0.02)
-        self.queries = nn.Parameter(torch.randn(1, num_queries, hidden_size) * hidden_size**-0.5)
+        self.queries = nn.Parameter(torch.randn(1, num_queries, hidden_size) * query_std)
         self.units = nn.ModuleList(HVCAUnit(hidden_size, num_heads) for _ in range(num_units))
         self.project = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.LayerNorm(hidden_size))
 
@@ -74,6 +80,23 @@ class HVCA(ModelMixin, ConfigMixin):
         ]
         return torch.cat(parts, dim=1)
 
+    def attention(self, edit_embedding: Tensor, features: VisionFeatures) -> Tensor:
+        """Where the queries of the last unit look, (B, num_queries, tokens of `visual_memory`); the mean of all heads, rows sum to 1."""
+        visual, seen = self.visual_memory(features), []
+        layer = self.units[-1].visual_attention
+
+        def keep(module: nn.Module, given: tuple, kwargs: dict) -> None:
+            split = lambda x: x.unflatten(-1, (layer.heads, -1)).transpose(1, 2)  # noqa: E731
+            query, keys = split(layer.to_q(given[0])), split(layer.to_k(kwargs["encoder_hidden_states"]))
+            seen.append((query * layer.scale @ keys.transpose(-1, -2)).softmax(-1).mean(1))
+
+        hook = layer.register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            self(edit_embedding, visual)
+        finally:
+            hook.remove()
+        return seen[0]
+
     def forward(self, edit_embedding: Tensor, features: VisionFeatures | Tensor) -> Tensor:
         """Visual tokens v (B, num_queries, hidden_size).
 
@@ -85,4 +108,4 @@ class HVCA(ModelMixin, ConfigMixin):
         x = self.queries.expand(text.shape[0], -1, -1)
         for unit in self.units:
             x = unit(x, text, visual)
-        return self.project(x)
+        return self.project(x - x.mean(dim=1, keepdim=True) if self.config.centred else x)

@@ -51,6 +51,10 @@ class TATI(ModelMixin, ConfigMixin):
         hidden_size: D, the UNet's cross attention width. time_channels: width of the sinusoid.
         residual: add the result to e through a learned per-channel gate instead of replacing e. Not in the paper; it
             lets a small model start from e itself. The paper's form is False.
+        own_rows: the queries start from the rows of e with the learned ones added, so that row i is about row i of e from
+            the first step on. Not in the paper; its form is False.
+        query_std: standard deviation of the learned queries at the start. Small queries (ELLA's hidden_size ** -0.5) drown
+            in what is added to all of them, the rows become one and stay so: see `rows.power_between_rows`.
 
     The text-dropped condition of classifier-free guidance, `null_embedding` (1, 77, D), lives here because it takes the
     place of TATI's output (design D6): CLIP("") at SD1.5 scale, learned in a model trained from scratch.
@@ -65,12 +69,14 @@ class TATI(ModelMixin, ConfigMixin):
         num_heads: int = 8,
         time_channels: int = 320,
         residual: bool = False,
+        own_rows: bool = False,
+        query_std: float = 1.0,
     ):
         super().__init__()
         self.time_proj = Timesteps(time_channels, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(time_channels, hidden_size)
         self.time_aware_linear = nn.Linear(hidden_size, hidden_size)
-        self.latents = nn.Parameter(torch.randn(num_queries, hidden_size) * hidden_size**-0.5)
+        self.latents = nn.Parameter(torch.randn(num_queries, hidden_size) * query_std)
         self.blocks = nn.ModuleList(TATIBlock(hidden_size, num_heads) for _ in range(num_layers))
         self.gate = nn.Parameter(torch.full((hidden_size,), 0.1)) if residual else None
         self.null_embedding = nn.Parameter(torch.zeros(1, num_queries, hidden_size))
@@ -83,6 +89,8 @@ class TATI(ModelMixin, ConfigMixin):
         """
         time = self.time_embedding(self.time_proj(timestep.reshape(-1)).to(context.dtype))[:, None]
         latents = self.latents.to(context.dtype) + self.time_aware_linear(F.silu(time))
+        if self.config.own_rows:
+            latents = latents + context
         for block in self.blocks:
             latents = block(latents, context, time)
         return latents if self.gate is None else context + self.gate.to(latents.dtype) * latents

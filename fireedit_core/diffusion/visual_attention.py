@@ -5,8 +5,10 @@ The paper shares the query and output projections of the block's own cross atten
 keeps its own W_q and W_o, started from the block's: the shared form is one point of this space, and a host can add the
 term after the block's attention without replacing it, so that it composes with other patches (design D5).
 
-Beyond the paper, each layer also tells the cells of the grounding mask that they are the ones to change. A UNet that must
-find the place through attention alone wavers between look-alikes, and a sampler of many steps then settles on either.
+Beyond the paper, each layer also tells the cells of the grounding mask that they are the ones to change: the *mark*. A UNet
+that must find the place through attention alone wavers between look-alikes, and a sampler of many steps then settles on either.
+What the mark says is the mean row of the text condition e_t, so that it passes through TATI; in bundles before 0.3 it was the
+mean of v.
 """
 
 from __future__ import annotations
@@ -23,46 +25,65 @@ from torch import Tensor, nn
 
 
 class VisualAttentionLayer(nn.Module):
-    """W_o Attn(W_q h, W_k v, W_v v) + m W_m mean(v), all without bias, so that v = 0 contributes exactly 0.
+    """W_o Attn(W_q h, W_k v, W_v v) + m W_m mean(c), all without bias, so that v = 0 and m = 0 contribute exactly 0.
 
     Shapes: h (B, tokens, channels), v (B, 16, visual_size), m (B, tokens, 1) in 0..1 -> (B, tokens, channels).
+
+    Args:
+        condition_size: width of the text condition, whose rows are c; None makes v itself c.
     """
 
-    def __init__(self, channels: int, heads: int, visual_size: int):
+    def __init__(self, channels: int, heads: int, visual_size: int, condition_size: int | None = None):
         super().__init__()
         self.heads = heads
+        self.marks_condition = condition_size is not None
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k = nn.Linear(visual_size, channels, bias=False)
         self.to_v = nn.Linear(visual_size, channels, bias=False)
         self.to_out = nn.Linear(channels, channels, bias=False)
-        self.to_mark = nn.Linear(visual_size, channels, bias=False)
+        self.to_mark = nn.Linear(condition_size or visual_size, channels, bias=False)
         for last in (self.to_out, self.to_mark):
             nn.init.zeros_(last.weight)  # the UNet starts unchanged
 
     def project(self, visual: Tensor) -> Projected:
         """Everything that depends on v alone: compute it once per run."""
-        return Projected(self.to_k(visual), self.to_v(visual), self.to_mark(visual.mean(1, keepdim=True)))
+        mark = None if self.marks_condition else self.to_mark(visual.mean(1, keepdim=True))
+        return Projected(self.to_k(visual), self.to_v(visual), mark)
 
-    def forward(self, hidden: Tensor, projected: Projected, where: Tensor | None = None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, projected: Projected, where: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         """The visual term for normed hidden states (B, tokens, channels).
 
         Args:
             where: the grounding mask (B, 1, h, w) in 0..1 on the latent's grid or any other of its shape; None marks nothing.
+            condition: the text condition e_t (B, 77, condition_size) as the UNet gets it; read only by layers that mark with it.
+
+        Raises:
+            ValueError: without a condition where the mark is made of it.
         """
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731
         # over 16 tokens plain products cost nothing, and on the CPU the fused attention's backward pass is far slower
         query, keys, values = split(self.to_q(hidden)), split(projected.keys), split(projected.values)
         weights = (query * query.shape[-1] ** -0.5 @ keys.transpose(-1, -2)).softmax(-1)
         out = self.to_out((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
-        return out if where is None else out + mask_tokens(where, hidden.shape[1]).to(out) * projected.mark
+        if where is None:
+            return out
+        mark = projected.mark
+        if mark is None:
+            if condition is None:
+                raise ValueError("the mark of the grounding mask is made of the text condition, and none was given")
+            mark = self.to_mark(condition.mean(1, keepdim=True).to(self.to_mark.weight.dtype))
+        return out + mask_tokens(where, hidden.shape[1]).to(out) * mark
 
 
 class Projected(NamedTuple):
-    """What one layer makes of v: K and V (B, 16, channels), and the mark of cells that are to change (B, 1, channels)."""
+    """What one layer makes of v: K and V (B, 16, channels), and the mark of cells that are to change (B, 1, channels), which is
+    None where it is made of the text condition."""
 
     keys: Tensor
     values: Tensor
-    mark: Tensor
+    mark: Tensor | None
 
 
 def mask_tokens(where: Tensor, tokens: int) -> Tensor:
@@ -86,19 +107,31 @@ class VisualCrossAttention(ModelMixin, ConfigMixin):
         layers: one dict {"name", "channels", "heads"} per layer, in the order of `unet.named_modules()`; the name is the
             diffusers path of the `attn2` it stands beside.
         visual_size: width of v.
+        condition_size: width of the text condition, of which the mark is made; None, as in bundles before 0.3, makes it of v.
     """
 
     @register_to_config
-    def __init__(self, layers: Sequence[dict], visual_size: int = 768):
+    def __init__(self, layers: Sequence[dict], visual_size: int = 768, condition_size: int | None = None):
         super().__init__()
-        self.attentions = nn.ModuleList(VisualAttentionLayer(x["channels"], x["heads"], visual_size) for x in layers)
+        self.attentions = nn.ModuleList(
+            VisualAttentionLayer(x["channels"], x["heads"], visual_size, condition_size) for x in layers
+        )
 
     @classmethod
-    def for_unet(cls, unet: nn.Module, visual_size: int) -> VisualCrossAttention:
-        """Layers for every `attn2` of a UNet2DConditionModel, W_q copied from it, W_k and W_v too where the widths agree."""
+    def for_unet(cls, unet: nn.Module, visual_size: int, mark: str = "condition") -> VisualCrossAttention:
+        """Layers for every `attn2` of a UNet2DConditionModel, W_q copied from it, W_k and W_v too where the widths agree.
+
+        Args:
+            mark: "condition" makes the mark of the grounding mask of e_t, "visual" of v.
+
+        Raises:
+            ValueError: for any other `mark`.
+        """
+        if mark not in ("condition", "visual"):
+            raise ValueError(f"mark must be 'condition' or 'visual', got {mark!r}")
         blocks = dict(cross_attentions(unet))
         layers = [{"name": n, "channels": a.to_q.in_features, "heads": a.heads} for n, a in blocks.items()]
-        made = cls(layers, visual_size)
+        made = cls(layers, visual_size, next(iter(blocks.values())).to_k.in_features if mark == "condition" else None)
         with torch.no_grad():
             for layer, attention in zip(made.attentions, blocks.values(), strict=True):
                 layer.to_q.weight.copy_(attention.to_q.weight)
@@ -148,7 +181,8 @@ class VisualAttnProcessor:
         layer = self._layer[0]
         if layer is None or visual is None or visual_strength == 0:
             return out
-        return out + visual_strength * layer(hidden_states, visual[self.index], where).to(out.dtype)
+        term = layer(hidden_states, visual[self.index], where, encoder_hidden_states)
+        return out + visual_strength * term.to(out.dtype)
 
 
 def attach_visual_attention(unet: nn.Module, visual_attention: VisualCrossAttention, base: Callable | None = None) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, demo-pictures, card, generate, score.
+"""``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, attention, demo-pictures, card,
+generate, score.
 
 Each explains itself with --help.
 """
@@ -18,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from ..checkpoints.bundle import BundleError
 from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS, SpriteError
 from ..training.ablation import Budget
-from . import ablation, calibration, card, pictures, tati, turns
+from . import ablation, attention, calibration, card, oracle, pictures, tati, turns
 from . import scenes as runs
 from . import sweep as sweeps
 from .benchmarks import commands as benchmarks
@@ -84,7 +85,12 @@ def parser() -> argparse.ArgumentParser:
     study = commands.add_parser("tati", help="what TATI does: its condition over the timesteps, and edits by strength and window")
     _scene_options(study, 96, "heldout")
     study.add_argument("--steps", type=int, default=20)
-    study.add_argument("--out", type=Path, default=Path("docs"), help="folder for tati.md and its plots")
+    study.add_argument("--oracle", action="store_true", help="instead: what each module does in one step, and the best e and v there are")
+    study.add_argument("--out", type=Path, default=Path("docs"), help="folder for tati.md and its plots, or for modules.md")
+
+    looks = commands.add_parser("attention", help="a picture of what each of HVCA's tokens looks at")
+    _scene_options(looks, 4, "heldout")
+    looks.add_argument("--out", type=Path, default=Path("docs/hvca-attention.png"), help="PNG to write")
 
     demo = commands.add_parser("demo-pictures", help="write the demo's pictures: the first held-out scene of each type")
     demo.add_argument("kinds", nargs="+", choices=EDIT_TYPES, help="the mastered edit types")
@@ -158,6 +164,10 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         return 0
     scenes = Scenes(o.count, o.split, o.seed, o.kinds, o.each)
     world = replace(WORLDS[o.world], unseen_targets=o.unseen)
+    if o.command == "tati" and o.oracle:
+        found = oracle.study(o.bundle, o.count, world=world)
+        _show(oracle.report(found, card.command_line(arguments)), o.out / "modules.md")
+        return 0
     if o.command == "ablation":
         budget = Budget(o.align_steps, o.first_steps, o.edit_steps, o.pairs)
         found = ablation.run(o.folder, o.bundle, o.seeds, budget, scenes, load_judge(), world=world)
@@ -173,6 +183,11 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     if o.command == "tati":
         text = tati.study(pipe, scenes, load_judge(), o.out, o.steps, o.batch, card.command_line(arguments), world)
         log.info("%s", text)
+        return 0
+    if o.command == "attention":
+        o.out.parent.mkdir(parents=True, exist_ok=True)
+        attention.picture(pipe, scenes, world).save(o.out)
+        log.info("wrote %s", o.out)
         return 0
     if o.command == "sweep":
         rows = sweeps.sweep(pipe, scenes, o.steps, o.text_guidance, o.image_guidance, o.batch, world)
@@ -195,6 +210,7 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     lpips = MetricWeights(o.metric_weights, pipe.device).lpips(ALEX) if o.metric_weights else None
     result = runs.evaluate(pipe, scenes, settings, o.batch, world, judge=None if o.no_judge else load_judge(), lpips=lpips)
     result["command"] = card.command_line(arguments)
+    result["power"] = runs.power_of(pipe, scenes, world)
     result["bundle"] = {"name": Path(o.bundle).name, "fingerprint": runs.bundle_fingerprint(o.bundle)}
     log.info("%s", runs.report(result, o.markdown))
     if o.out:

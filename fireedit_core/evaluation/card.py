@@ -11,6 +11,7 @@ from typing import Any
 
 from ..checkpoints.bundle import COMPONENTS, bundle_options, read_index
 from ..data import EDIT_TYPES, WORLD, WORLDS, World
+from ..diffusion.rows import FLOORS, collapsed
 from . import ablation as modules
 from . import summary
 from .scenes import bundle_fingerprint, report
@@ -73,6 +74,7 @@ def card_text(
         "The embedded default of FireEdit for ComfyUI: the architecture of FireEdit (CVPR 2025, arXiv 2503.19839) with small "
         "dimensions, trained from scratch on synthetic scenes. Weights of the paper were never published; these are our own.",
         "This file is written by `python -m fireedit_core.evaluation card`; every figure comes from the commands below.",
+        _released(results),
         "## What it can do", _abilities(results),
         "## Measured", _measured(results),
         _modules(ablation) if ablation else "",
@@ -96,6 +98,24 @@ def verdict(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str],
         bad += [k for k in summary.not_mastered(result) if k not in known]
     order = lambda kinds: [k for k in EDIT_TYPES if k in kinds]  # noqa: E731
     return order(good), order(bad), [k for k in EDIT_TYPES if k not in {*good, *bad}]
+
+
+def released(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why this bundle is not to be called released; empty if it may be. The resamplers' rows must differ (`rows.FLOORS`)."""
+    power = next((result["power"] for result in results if "power" in result), None)
+    if power is None:
+        return ["no result says how much power lies between the rows of TATI and HVCA; measure again"]
+    return collapsed(power)
+
+
+def _released(results: Sequence[Mapping[str, Any]]) -> str:
+    faults = released(results)
+    power = next((result["power"] for result in results if "power" in result), {})
+    said = ", ".join(f"{name} {value:.4f}" for name, value in power.items())
+    if faults:
+        return f"**Not a released bundle**: {'; '.join(faults)}. A resampler whose rows are one can only add a constant."
+    floors = ", ".join(f"{name} {value}" for name, value in FLOORS.items())
+    return f"Share of power between the rows of what a module gives to the UNet: {said} (floors: {floors})."
 
 
 def _is_whole(result: Mapping[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from ..checkpoints.bundle import COMPONENTS, LORA
 from ..data import EDIT_TYPES, WORLD, SceneGenerator, SceneSample, Sprites, World
 from ..diffusion.compositing import WorkingSize
 from ..diffusion.pipeline import FireEditPipeline, decode_latents, encode_latents
+from ..diffusion.rows import power_between_rows, tati_change
 from ..regions.record import Regions
 from . import metrics, summary
 from .judge import SceneJudge
@@ -218,6 +219,20 @@ def evaluate(
     }
     result["config"]["kinds"] = list(scenes.kinds)
     return result | {"mastered": summary.mastered(result), "goals": summary.goals(result)}
+
+
+@torch.no_grad()
+def power_of(pipe: FireEditPipeline, scenes: Scenes, world: World = WORLD, count: int = 32) -> dict[str, float]:
+    """Share of power between rows of what TATI (mean over the schedule) and HVCA give the UNet, over the first scenes; see
+    `diffusion.rows`."""
+    samples = [sample for _, (_, sample) in zip(range(count), scenes.draw(world), strict=False)]
+    source = to_tensor([s.source for s in samples]).to(pipe.device)
+    tokens = pipe.editor.tokenize(source, pipe.editor.detect(source))
+    conditions = pipe.editor.condition(tokens, [s.instruction for s in samples])
+    e = conditions.edit_embedding
+    times = (torch.full((len(e),), t, device=e.device) for t in (999, 750, 500, 250, 0))
+    changes = [power_between_rows(tati_change(pipe.tati, e, t)) for t in times]
+    return {"tati": sum(changes) / len(changes), "hvca": power_between_rows(conditions.visual)}
 
 
 def thresholds() -> dict[str, float]:

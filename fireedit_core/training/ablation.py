@@ -26,15 +26,14 @@ from .loop import StageConfig
 from .tiny import TinyConfig, tiny_components
 
 
-class MeanOfEdit(HVCA):
-    """Stands for HVCA in models with region tokens and without HVCA: one visual token, the mean of e.
+class NoTokens(HVCA):
+    """Stands for HVCA in models with region tokens and without HVCA: one visual token that is zero and adds nothing.
 
-    The mark of the grounding mask needs something to say at the cells that it points at, and the mask is the work of the
-    region tokens. Over one token, the visual attention adds the same to all cells.
+    The layers of the visual attention carry the mark of the grounding mask too, and the mask is the work of the region tokens.
     """
 
     def forward(self, edit_embedding: Tensor, features: VisionFeatures | Tensor) -> Tensor:
-        return edit_embedding.mean(1, keepdim=True)
+        return torch.zeros_like(edit_embedding[:, :1])
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def train_variant(
     components, cache = _aligned(variant.regions, seed, folder, start, budget, world, sizes)
     load_parts(components, ("unet",), editor, editor)
     if variant.regions and not variant.hvca:
-        components["hvca"] = MeanOfEdit(**components["hvca"].config)
+        components["hvca"] = NoTokens(**components["hvca"].config)
     own = folder / f"seed{seed}" / variant.name.removeprefix("+ ").replace(" ", "-")
     _once(
         components, TRAINED, own,

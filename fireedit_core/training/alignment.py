@@ -21,7 +21,7 @@ from ..data import EDIT_TYPES, SceneGenerator, World
 from ..diffusion.hvca import HVCA
 from ..vlm import Grounding, RegionAwareVLM, encode_vision
 from ..vlm.vision import encode_dino
-from .batches import DETAILS, WAYS, SceneBatch, collate, without_regions
+from .batches import DETAILS, WAYS, SceneBatch, SceneLabels, collate, without_regions
 from .loop import StageConfig, TrainingStage
 
 logger = logging.getLogger("fireedit")
@@ -70,16 +70,16 @@ class AuxiliaryHeads(nn.Module):
         wanted[rows, batch.labels.nouns[rows, columns]] = 1
         return F.binary_cross_entropy_with_logits(logits, wanted)
 
-    def embedding_loss(self, embedding: Tensor, batch: SceneBatch) -> Tensor:
-        """What the edit embedding e (B, 77, D) says about the edit: its kind, nouns, colour, place and look."""
+    def embedding_loss(self, embedding: Tensor, labels: SceneLabels, look: Tensor) -> Tensor:
+        """What the edit embedding e (B, 77, D) says about the edit: its kind, nouns, colour, place and look (`look_of`)."""
         loss = embedding.new_zeros(())
         for index, (name, head) in enumerate(self.questions.items()):
-            loss = loss + _cross_entropy(head(embedding[:, index]).float(), getattr(batch.labels, name))
+            loss = loss + _cross_entropy(head(embedding[:, index]).float(), getattr(labels, name))
         row = len(self.questions)
         box = self.edit_box(embedding[:, row]).float()
-        loss = loss + 20 * F.smooth_l1_loss(box, batch.labels.edit_box, beta=0.1)
-        look = self.look(embedding[:, row + 1 : row + 3].flatten(1)).float()
-        return loss + 5 * F.mse_loss(look, look_of(batch).flatten(1))
+        loss = loss + 20 * F.smooth_l1_loss(box, labels.edit_box, beta=0.1)
+        said = self.look(embedding[:, row + 1 : row + 3].flatten(1)).float()
+        return loss + 5 * F.mse_loss(said, look.flatten(1))
 
 
 def look_of(batch: SceneBatch) -> Tensor:
@@ -93,17 +93,17 @@ def look_of(batch: SceneBatch) -> Tensor:
     return roi_align(batch.target, boxes, LOOK_CELLS, sampling_ratio=2, aligned=True)
 
 
-def grounding_loss(grounding, batch: SceneBatch) -> tuple[Tensor, dict]:
-    """Pointing (cross entropy over regions and "none") and the edit mask (BCE and dice)."""
-    target = batch.labels.target
+def grounding_loss(grounding: Grounding, labels: SceneLabels, edit_mask: Tensor) -> tuple[Tensor, dict]:
+    """Pointing (cross entropy over regions and "none") and the edit mask (B, H, W) in 0..1 (BCE and dice)."""
+    target = labels.target
     point = F.cross_entropy(grounding.region_logits, target)
     logits = grounding.mask_logits.float()
-    wanted = F.adaptive_avg_pool2d(batch.edit_mask[:, None], logits.shape[-2:])[:, 0]
+    wanted = F.adaptive_avg_pool2d(edit_mask[:, None], logits.shape[-2:])[:, 0]
     soft = logits.sigmoid()
     dice = 1 - (2 * (soft * wanted).sum((1, 2)) + 1) / (soft.sum((1, 2)) + wanted.sum((1, 2)) + 1)
     paint = F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
     hit = (grounding.region_logits.argmax(-1) == target).float()
-    hard = batch.labels.way > 0  # the noun alone is not enough
+    hard = labels.way > 0  # the noun alone is not enough
     inside, truth = soft > 0.5, wanted > 0.5
     iou = ((inside & truth).sum((1, 2)) / (inside | truth).sum((1, 2)).clamp(min=1)).float().mean()
     return point + paint, {"point": hit.mean(), "point_hard": hit[hard].mean(), "mask_iou": iou}
@@ -140,9 +140,9 @@ class AlignmentModel(nn.Module):
         half = (grid[0] // 2, grid[1] // 2)
         grounding = parts["grounding"](states.img, states.regions, batch.region_mask, batch.boxes, states.image, half)
         region, seen = self.heads.region_loss(tokens, batch)
-        ground, pointed = grounding_loss(grounding, batch)
+        ground, pointed = grounding_loss(grounding, batch.labels, batch.edit_mask)
         embedding = parts["qformer"](grounding.with_meant_region(states.img, tokens))
-        says = self.heads.embedding_loss(embedding, batch)
+        says = self.heads.embedding_loss(embedding, batch.labels, look_of(batch))
         language = self.vlm.language_loss(states)
         presence = self.heads.presence_loss(features.clip[self.clip_level], batch)
         loss = region + ground + 0.5 * says + 0.1 * language + presence
@@ -202,7 +202,7 @@ def evaluate_alignment(model: AlignmentModel, world: World, count: int = 384) ->
         samples = [generator.sample(start + i) for i in range(64)]
         for sample in samples:
             batch = move(collate([sample], world, jitter=0.02, shuffle=False), device)
-            _, metrics = grounding_loss(model.ground(batch), batch)
+            _, metrics = grounding_loss(model.ground(batch), batch.labels, batch.edit_mask)
             hits.append(float(metrics["point"]))
             ious.append(float(metrics["mask_iou"]))
             twins.append(sample.twins)

@@ -111,8 +111,14 @@ def build_tiny(
     write_bundle(components, out, bundle, world)
 
 
-def write_bundle(components: dict[str, Any], out: Path, bundle: Path, world: World) -> None:
-    """Save the bundle in half precision with `training.json`, the record that the model card quotes."""
+def write_bundle(
+    components: dict[str, Any], out: Path, bundle: Path, world: World, more: dict[str, Any] | None = None
+) -> None:
+    """Save the bundle in half precision with `training.json`, the record that the model card quotes.
+
+    Args:
+        more: entries of the record beside the usual ones.
+    """
     save_bundle(bundle, components, OPTIONS)
     stages = {}
     for name in STAGES:
@@ -123,6 +129,7 @@ def write_bundle(components: dict[str, Any], out: Path, bundle: Path, world: Wor
     training = {
         "data": f"synthetic scenes, world {world.name} ({world.fingerprint()})", "seed": 0, "stages": stages,
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {'GPU' if torch.cuda.is_available() else 'no GPU'}",
+        **(more or {}),
     }  # fmt: skip
     (bundle / "training.json").write_text(json.dumps(training, indent=2) + "\n")
 

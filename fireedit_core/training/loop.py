@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,7 +38,9 @@ class StageConfig:
         accumulate: batches per step; their gradients are averaged. optimizer: "adamw", or "adamw8bit" of bitsandbytes.
         ema_decay: decay of the weight average; 0 turns it off.
         save_minutes: how often the state is saved and the sample sheet is drawn. log_steps: how often figures are logged.
-        max_steps: end after so many steps at the latest; `minutes` infinite makes the steps the budget.
+        max_steps: end after so many steps at the latest; `minutes` infinite makes the steps the budget, and without
+            `max_steps` the stage goes on until it is stopped.
+        patience: a step whose gradient is not finite is left out; after so many in a row the stage gives up.
     """
 
     minutes: float
@@ -56,17 +58,24 @@ class StageConfig:
     optimizer: str = "adamw"
     shape: str = "linear"
     log_steps: int = 20
+    patience: int = 20
+
+
+class TrainingDiverged(RuntimeError):
+    """The gradient was not finite for `StageConfig.patience` steps in a row; the last state on disk is from before."""
 
 
 @dataclass
 class Progress:
-    """What a stage remembers beside tensors. `decay_from` is the step at which the cooldown began, once it has."""
+    """What a stage remembers beside tensors. `decay_from` is the step at which the cooldown began, once it has; `skipped`
+    counts the steps that were left out because their gradient was not finite."""
 
     step: int = 0
     seconds: float = 0.0
     decay_from: int | None = None
     decay_steps: int = 0
     finished: bool = False
+    skipped: int = 0
     metrics: dict = field(default_factory=dict)
 
 
@@ -80,6 +89,7 @@ class TrainingStage:
             torch's default generator only.
         on_save: called with the stage after each save, with EMA weights in place, to draw samples or export.
         trackers: names of accelerate's trackers.
+        scales: prefix of a parameter's name -> its learning rate over that of the rest.
     """
 
     all_show = False  # whether every process calls `on_save`: what is split over them can only be gathered together
@@ -94,8 +104,10 @@ class TrainingStage:
         on_save: Callable[[TrainingStage], None] | None = None,
         mixed_precision: str = "bf16",
         trackers: Sequence[str] = ("tensorboard",),
+        scales: Mapping[str, float] | None = None,
     ):
-        self.name, self.config, self.on_save = name, config, on_save
+        self.name, self.config, self.on_save, self.scales = name, config, on_save, dict(scales or {})
+        self.stopping = False
         self.folder = Path(folder) / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator(mixed_precision=mixed_precision, log_with=list(trackers), project_dir=self.folder)
@@ -118,7 +130,15 @@ class TrainingStage:
         """Set `model` (as every process runs it), `trainable` and `optimizer`."""
         self.model = self.accelerator.prepare(model)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = self.accelerator.prepare(make_optimizer(self.trainable, self.config))
+        self.optimizer = self.accelerator.prepare(make_optimizer(self.trainable, self.config, self._scale_of(model)))
+
+    def _scale_of(self, model: nn.Module) -> dict[nn.Parameter, float]:
+        named = ((p, name) for name, p in model.named_parameters() if p.requires_grad)
+        return {p: s for p, name in named for prefix, s in self.scales.items() if name.startswith(prefix)}
+
+    def stop(self, *_) -> None:
+        """End `run` after the step in hand, with the state saved; fit as a handler of signals."""
+        self.stopping = True
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -206,10 +226,11 @@ class TrainingStage:
         bar = tqdm(desc=self.name, unit="step", initial=p.step, disable=not self.accelerator.is_local_main_process)
         last_save, running = time.monotonic(), {}
         self.model.train()
-        while not self._over():
+        bad = 0  # steps left out in a row
+        while not self._over() and not self.stopping:
             begin = time.monotonic()
             for group in self.optimizer.param_groups:
-                group["lr"] = self._learning_rate()
+                group["lr"] = self._learning_rate() * group.get("scale", 1.0)
             parts: dict[str, list[float]] = {}
             for part in range(c.accumulate):
                 number = p.step * c.accumulate + part
@@ -221,12 +242,21 @@ class TrainingStage:
                 for key, value in {"loss": loss.detach(), **metrics}.items():
                     parts.setdefault(key, []).append(float(value))
             seen = {key: finite_mean(values) for key, values in parts.items()}
-            if c.clip_norm:
-                self._clip(c.clip_norm)
-            self.optimizer.step()
+            seen["grad norm"] = norm = float(self._clip(c.clip_norm or math.inf))
+            if math.isfinite(norm):
+                bad = 0
+                self.optimizer.step()
+                if self.ema is not None:
+                    self.ema.step(self.trainable)
+            else:
+                bad, p.skipped = bad + 1, p.skipped + 1
+                logger.warning("%s: step %d left out, its gradient is not finite (%d so far)", self.name, p.step, p.skipped)
             self.optimizer.zero_grad(set_to_none=True)
-            if self.ema is not None:
-                self.ema.step(self.trainable)
+            if bad >= c.patience:
+                raise TrainingDiverged(
+                    f"{self.name}: the gradient was not finite for {bad} steps in a row, up to step {p.step}; nothing was saved since. "
+                    f"Go on from {self._state} with a smaller learning rate, or look at the data of these steps"
+                )
             p.step += 1
             p.seconds += time.monotonic() - begin
             if p.decay_from is None and self._cools():
@@ -244,8 +274,13 @@ class TrainingStage:
             if time.monotonic() - last_save > c.save_minutes * 60:
                 self._save_and_show()
                 last_save = time.monotonic()
-        p.finished = True
         bar.close()
+        if self.stopping and not self._over():
+            self.save()
+            logger.info("%s: stopped at step %d, state saved", self.name, p.step)
+            self.accelerator.end_training()
+            return p
+        p.finished = True
         self._save_and_show()
         self.accelerator.end_training()
         return p
@@ -256,8 +291,9 @@ class TrainingStage:
         """Around a backward pass: whether the processes average their gradients in it."""
         return nullcontext() if now else self.accelerator.no_sync(self.model)
 
-    def _clip(self, norm: float) -> None:
-        self.accelerator.clip_grad_norm_(self.trainable, norm)
+    def _clip(self, norm: float) -> Tensor | float:
+        """Clip the gradient to `norm` (infinite: not at all); returns its norm before, the same in every process."""
+        return self.accelerator.clip_grad_norm_(self.trainable, norm)
 
     def _logged(self, running: dict[str, float], seen: dict[str, float]) -> dict[str, float]:
         """What the trackers get: `running` averages, or what this step has `seen` (not a number where no batch could tell)."""
@@ -285,12 +321,24 @@ def finite_mean(values: Iterable[float]) -> float:
     return sum(found) / len(found) if found else math.nan
 
 
-def make_optimizer(trainable: Sequence[nn.Parameter], config: StageConfig) -> torch.optim.Optimizer:
-    """AdamW without weight decay on vectors. Raises ValueError for an optimizer that is not there."""
+def make_optimizer(
+    trainable: Sequence[nn.Parameter], config: StageConfig, scales: Mapping[nn.Parameter, float] | None = None
+) -> torch.optim.Optimizer:
+    """AdamW without weight decay on vectors. Raises ValueError for an optimizer that is not there.
+
+    Args:
+        scales: learning rates of single parameters over that of the rest; a group remembers its own as "scale".
+    """
+    scales = scales or {}
+    found = sorted({scales.get(p, 1.0) for p in trainable}, reverse=True)
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+        {
+            "params": [p for p in trainable if scales.get(p, 1.0) == scale and (p.ndim > 1) == matrices],
+            "weight_decay": config.weight_decay if matrices else 0.0, "scale": scale,
+        }
+        for scale in found
+        for matrices in (True, False)
+    ]  # fmt: skip
     kind = torch.optim.AdamW
     if config.optimizer == "adamw8bit":
         try:

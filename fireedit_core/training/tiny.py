@@ -147,10 +147,26 @@ def tiny_components(
             num_queries=77, hidden_size=c.context_size, num_layers=c.qformer_layers, num_heads=c.heads,
             intermediate_size=3 * c.context_size, encoder_size=c.hidden_size, dropout=0.0,
         ),
-        "tati": TATI(c.context_size, num_heads=c.heads, time_channels=128, residual=True),
+        "tati": TATI(c.context_size, num_heads=c.heads, time_channels=128, residual=True, own_rows=True),
         "hvca": HVCA(
             c.context_size, num_heads=c.heads, dino_size=c.dino_size, clip_size=c.clip_size,
-            dino_levels=(c.dino_layers // 2, c.dino_layers), clip_levels=(c.clip_layers - 1,),
+            dino_levels=(c.dino_layers // 2, c.dino_layers), clip_levels=(c.clip_layers - 1,), centred=True,
         ),
         "visual_attention": VisualCrossAttention.for_unet(unet, c.context_size),
     }  # fmt: skip
+
+
+def renewed(components: dict[str, Any], config: TinyConfig | None = None, seed: int = 0) -> dict[str, Any]:
+    """Components of a bundle with TATI, HVCA and visual attention of today's design.
+
+    Those of a bundle before 0.3 had collapsed (`diffusion.rows`) and are replaced by fresh ones; the null embedding stays. A bundle
+    of today's design comes back as it is.
+    """
+    if components["visual_attention"].config.condition_size is not None:
+        return components
+    fresh = tiny_components((), config, seed)
+    fresh["tati"].null_embedding.data.copy_(components["tati"].null_embedding)
+    width = fresh["hvca"].config.hidden_size
+    torch.manual_seed(seed)
+    visual = VisualCrossAttention.for_unet(components["unet"], width)
+    return components | {"tati": fresh["tati"].eval(), "hvca": fresh["hvca"].eval(), "visual_attention": visual.eval()}

@@ -54,6 +54,7 @@ class _Call:
     rows: int
     projected: list[Projected]
     where: Tensor
+    condition: Tensor | None  # e_t as the UNet gets it, of which the mark is made
 
 
 @dataclass
@@ -266,7 +267,7 @@ def _make_wrapper(
             entries = list(options.get("cond_or_uncond") or [0])
             # the latent may be of another size than the mask was made for, as under a tiled or two-stage sampler
             where = F.adaptive_avg_pool2d(where, x.shape[-2:])
-            options = options | {KEY: _Call(entries, x.shape[0], run.project(attention, visual), where)}
+            options = options | {KEY: _Call(entries, x.shape[0], run.project(attention, visual), where, context)}
         return executor(x, timesteps, context, y, control, options, **kwargs)
 
     return wrapper
@@ -294,7 +295,8 @@ def _make_patches(
         term = None
         if hidden is not None and projected.keys.shape[0] == call.where.shape[0] == call.rows:
             now = list(extra_options.get("cond_or_uncond", call.entries))
-            term = expand_rows(layer(hidden.to(projected.keys.dtype), projected, call.where), out.shape[0], call, now)
+            term = layer(hidden.to(projected.keys.dtype), projected, call.where, call.condition)
+            term = expand_rows(term, out.shape[0], call, now)
         if term is None or term.shape != out.shape:
             if not run.warned:
                 logger.warning(

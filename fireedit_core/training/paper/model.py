@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...diffusion.compositing import mask_on_latents
+from ...diffusion.rows import power_between_rows
 from ...diffusion.visual_attention import attach_visual_attention
 from ...vlm import RegionAwareVLM
 from .config import PaperConfig
@@ -90,8 +91,8 @@ class EditModel(nn.Module):
         meant = meant_regions(boxes, region_mask, edit.mask, edit.has_mask, edit.unchanged)
         ground, metrics = grounding_loss(grounding, meant, edit.mask, edit.has_mask)
         where = mask_on_latents(grounding.mask(edit.mask.shape[-2:]))
-        diffusion = self._diffusion(edit, embedding, where)
-        metrics |= {"language": language, "grounding": ground, "diffusion": diffusion}
+        diffusion, power = self._diffusion(edit, embedding, where)
+        metrics |= {"language": language, "grounding": ground, "diffusion": diffusion, **power}
         if talk is not None:
             tokens, image_tokens = self._see(talk.features)
             answers = self.vlm.conversation_loss(
@@ -108,7 +109,8 @@ class EditModel(nn.Module):
         tokens = self.parts["region_encoder"](vision.dino, vision.dino_grid, features.boxes, features.region_mask)
         return tokens, self.parts["adapter"](vision.dino[-1], vision.dino_grid)
 
-    def _diffusion(self, edit: EditInputs, embedding: Tensor, where: Tensor) -> Tensor:
+    def _diffusion(self, edit: EditInputs, embedding: Tensor, where: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_diff, and the share of power between the rows of what TATI and HVCA give (`power_between_rows`)."""
         parts, clean = self.parts, edit.target
         noise, times, text_dropped, picture_dropped = (
             x.to(clean.device) for x in row_noise(edit.seeds, clean.shape[1:], len(self.alphas), self.config.dropout)
@@ -116,13 +118,16 @@ class EditModel(nn.Module):
         rows = lambda keep: keep.view(-1, 1, 1)  # noqa: E731
         null = parts["tati"].null_embedding.to(embedding).expand_as(embedding)
         # all rows through TATI and HVCA, those that are dropped too: every process must use every weight in every pass
-        context = torch.where(rows(text_dropped), null, parts["tati"](embedding, times).to(embedding))
+        injected = parts["tati"](embedding, times).to(embedding)
+        context = torch.where(rows(text_dropped), null, injected)
         reads = torch.where(rows(text_dropped), null, embedding)
         visual = parts["hvca"](reads, edit.features.vision)
+        added = injected - embedding if parts["tati"].config.residual else injected
+        power = {f"power {name}": clean.new_tensor(power_between_rows(x)) for name, x in (("tati", added), ("hvca", visual))}
         visual = parts["visual_attention"].project(torch.where(rows(picture_dropped), torch.zeros_like(visual), visual))
         keep_text, keep_picture = (~text_dropped).view(-1, 1, 1, 1), (~picture_dropped).view(-1, 1, 1, 1)
         source = edit.features.latents * (self.source_factor * keep_picture)
-        return self.denoising_loss(clean, source, noise, times, context, {"visual": visual, "where": where * keep_text})
+        return self.denoising_loss(clean, source, noise, times, context, {"visual": visual, "where": where * keep_text}), power
 
     def denoising_loss(
         self, clean: Tensor, source: Tensor, noise: Tensor, times: Tensor, context: Tensor, beside: dict[str, Any] | None

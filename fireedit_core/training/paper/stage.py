@@ -38,7 +38,7 @@ class PaperStage(TrainingStage):
             self.model = model.to(self.accelerator.device)
             _split(self.model, self.accelerator.device.type)
             self.trainable = [p for p in self.model.parameters() if p.requires_grad]
-            self.optimizer = self.accelerator.prepare(make_optimizer(self.trainable, self.config))
+            self.optimizer = self.accelerator.prepare(make_optimizer(self.trainable, self.config, self._scale_of(self.model)))
         self.names = [name for name, p in self.raw.named_parameters() if p.requires_grad]
 
     def _gradients_meet(self, now: bool) -> AbstractContextManager:
@@ -47,11 +47,11 @@ class PaperStage(TrainingStage):
         self.model.set_requires_gradient_sync(now)
         return nullcontext()
 
-    def _clip(self, norm: float) -> None:
-        if self.split:
-            nn.utils.clip_grad_norm_(self.trainable, norm)
-        else:
-            super()._clip(norm)
+    def _clip(self, norm: float) -> Tensor | float:
+        if not self.split:
+            return super()._clip(norm)
+        found = nn.utils.clip_grad_norm_(self.trainable, norm)
+        return found.full_tensor() if hasattr(found, "full_tensor") else found
 
     def _logged(self, running: dict[str, float], seen: dict[str, float]) -> dict[str, float]:
         """What this very step has seen, as the mean of all processes: that is how a run is compared with another."""

@@ -139,3 +139,33 @@ def test_round_trip_on_disk(tmp_path):
     loaded = TATI.from_pretrained(tmp_path)
     t = torch.tensor([1, 2, 3])
     assert torch.equal(loaded(embedding(), t), tati(embedding(), t)) and loaded.config.residual is True
+
+
+@torch.no_grad()
+def test_own_rows_start_from_the_rows_of_e():
+    """Row i of the result is about row i of e: exchanging two rows of e and of the queries exchanges two rows of the result."""
+    tati, e, t = small(own_rows=True, residual=True), embedding(1), torch.tensor([400])
+    plain = tati(e, t)
+    order = torch.tensor([1, 0, 2, 3, 4, 5, 6])
+    tati.latents.copy_(tati.latents[order])
+    assert torch.allclose(tati(e[:, order], t), plain[:, order], atol=1e-5)
+    # and the learned queries alone do not decide: another row of e moves its own row most
+    other = e.clone()
+    other[0, 3] += 1
+    moved = (small(own_rows=True)(other, t) - small(own_rows=True)(e, t)).norm(dim=-1)[0]
+    assert moved.argmax() == 3
+
+
+def test_a_tati_of_before_keeps_its_form(tmp_path):
+    """Bundles before 0.3 have neither `own_rows` nor `query_std` in their config."""
+    import json
+
+    tati = small(residual=True)
+    tati.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["own_rows"], config["query_std"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = TATI.from_pretrained(tmp_path)
+    with torch.no_grad():
+        assert loaded.config.own_rows is False
+        assert torch.equal(loaded(embedding(), torch.tensor([1, 2, 3])), tati(embedding(), torch.tensor([1, 2, 3])))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import copy
+import json
 import math
 
 import pytest
@@ -25,9 +26,9 @@ def unet() -> UNet2DConditionModel:
     ).eval().requires_grad_(False)  # fmt: skip
 
 
-def stirred(unet, visual_size: int = 16) -> VisualCrossAttention:
+def stirred(unet, visual_size: int = 16, mark: str = "condition") -> VisualCrossAttention:
     torch.manual_seed(1)
-    visual = VisualCrossAttention.for_unet(unet, visual_size).eval()
+    visual = VisualCrossAttention.for_unet(unet, visual_size, mark).eval()
     for layer in visual.attentions:  # both start at zero
         layer.to_out.weight.data.normal_(std=0.3)
         layer.to_mark.weight.data.normal_(std=0.3)
@@ -110,6 +111,45 @@ def test_only_the_cells_of_the_mask_are_marked():
     assert torch.allclose(coarse[1, :, :], torch.tensor([0, 0, 0, 0.125])[:, None] * mark[1], atol=1e-6)
 
 
+@torch.no_grad()
+def test_the_mark_of_the_text_condition_is_its_mean_row_and_no_business_of_v():
+    layer = VisualAttentionLayer(8, 2, 6, condition_size=5)
+    layer.to_mark.weight.normal_()
+    visual, condition, where = torch.randn(2, 3, 6), torch.randn(2, 7, 5), torch.zeros(2, 1, 4, 4)
+    where[0, 0, :2, 2:] = 1
+    where[1, 0, 3, 3] = 0.5
+    out = layer(torch.randn(2, 16, 8), layer.project(visual), where, condition)
+    mark = condition.mean(1) @ layer.to_mark.weight.T
+    assert torch.allclose(out, where.flatten(2).transpose(1, 2) * mark[:, None], atol=1e-6)
+    assert torch.equal(layer(torch.randn(2, 16, 8), layer.project(visual * 2 + 1), where, condition), out)
+    with pytest.raises(ValueError, match="none was given"):
+        layer(torch.randn(2, 16, 8), layer.project(visual), where)
+
+
+def test_the_mark_is_of_the_condition_unless_v_is_asked_for(unet):
+    assert VisualCrossAttention.for_unet(unet, 24).config.condition_size == 16
+    old = VisualCrossAttention.for_unet(unet, 24, mark="visual")
+    assert old.config.condition_size is None and old.attentions[0].to_mark.weight.shape == (32, 24)
+    with pytest.raises(ValueError, match="'condition' or 'visual', got 'both'"):
+        VisualCrossAttention.for_unet(unet, 24, mark="both")
+
+
+def test_a_bundle_before_0_3_marks_with_v(unet, tmp_path):
+    """Its config does not know the word, and its mark reads v."""
+    old = stirred(unet, mark="visual")
+    old.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["condition_size"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = VisualCrossAttention.from_pretrained(tmp_path)
+    hidden, v, where = torch.randn(2, 16, 32), torch.randn(2, 16, 16), torch.rand(2, 1, 4, 4)
+    with torch.no_grad():
+        one, two = (x.attentions[0](hidden, x.attentions[0].project(v), where) for x in (old, loaded))
+        unmarked = loaded.attentions[0](hidden, loaded.attentions[0].project(v))
+        expected = where.flatten(2).transpose(1, 2) * (v.mean(1) @ loaded.attentions[0].to_mark.weight.T)[:, None]
+    assert torch.equal(one, two) and torch.allclose(two - unmarked, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("size, tokens", [((64, 64), 4096), ((64, 64), 64), ((13, 24), 7 * 12), ((13, 24), 2 * 3), ((1, 5), 3)])
 def test_mask_tokens_follow_the_levels_of_a_unet(size, tokens):
     assert mask_tokens(torch.ones(2, 1, *size), tokens).shape == (2, tokens, 1)
@@ -168,7 +208,9 @@ def test_every_layer_gets_its_own_keys_and_the_strength_is_linear(unet):
     with torch.no_grad():
         for name, layer, projected in zip(visual.names, visual.attentions, kv, strict=True):
             hidden, text, out = seen[name]
-            expected = plain_processors[name](hidden, encoder_hidden_states=text) + 0.25 * layer(hidden, projected, where)
+            expected = plain_processors[name](hidden, encoder_hidden_states=text) + 0.25 * layer(
+                hidden, projected, where, text
+            )
             assert torch.allclose(out, expected, atol=1e-5)
 
 
@@ -188,9 +230,10 @@ def test_attaching_again_replaces_the_first(unet):
     assert torch.equal(run(attached, x, t, context, visual=kv), run(unet, x, t, context))
 
 
-def test_gradients_reach_every_weight(unet):
+@pytest.mark.parametrize("mark", ["condition", "visual"])
+def test_gradients_reach_every_weight(unet, mark):
     x, t, context, v = inputs()
-    attached, visual = copy.deepcopy(unet), stirred(unet).requires_grad_(True)
+    attached, visual = copy.deepcopy(unet), stirred(unet, mark=mark).requires_grad_(True)
     attach_visual_attention(attached, visual)
     attached(
         x, t, context, cross_attention_kwargs={"visual": visual.project(v), "where": torch.rand(x.shape[0], 1, *x.shape[-2:])}
@@ -206,5 +249,5 @@ def test_round_trip_on_disk(unet, tmp_path):
     v = inputs()[3]
     with torch.no_grad():
         pairs = zip(loaded.project(v), visual.project(v), strict=True)
-        assert all(torch.equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True))
+        assert all(a is b is None or torch.equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True))
     attach_visual_attention(copy.deepcopy(unet), loaded)

@@ -33,7 +33,9 @@ def cache(parts, tmp_path_factory):
 def test_cache_holds_what_the_unet_needs_and_is_reused(parts, cache):
     batch = cache.get(torch.tensor([0, 5]), torch.device("cpu"))
     assert batch.source.shape == batch.target.shape == (2, 16, 16, 16) and batch.mask.shape == (2, 1, 16, 16)
-    assert batch.states.shape == (2, 5, 64)
+    assert batch.image_tokens.shape == (2, 16, 64) and batch.ids.shape == batch.text_mask.shape == (2, 32)
+    assert batch.region_tokens.shape == (2, 6, 64) and batch.boxes.shape == (2, 6, 4) and batch.region_mask.dtype == torch.bool
+    assert batch.region_mask.sum(1).min() >= 2 and (batch.labels.target <= 6).all() and batch.look.shape == (2, 3, 12, 12)
     assert [batch.features.dino[i].shape for i in parts["hvca"].config.dino_levels] == [(2, 64, 32)] * 2
     changed = (batch.source - batch.target).abs().mean(1, keepdim=True)
     assert changed[batch.mask > 0.5].mean() > 2 * changed[batch.mask == 0].mean()  # the mask is where the edit is

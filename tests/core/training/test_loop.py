@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 pytest.importorskip("tensorboard")
 from fireedit_core.training import loop
-from fireedit_core.training.loop import Progress, StageConfig, TrainingStage
+from fireedit_core.training.loop import Progress, StageConfig, TrainingDiverged, TrainingStage
 
 
 @pytest.fixture
@@ -259,3 +260,91 @@ def test_steps_can_be_the_budget(tmp_path, clock):
         stage = make(tmp_path / str(seconds), clock, minutes=float("inf"), max_steps=20, cooldown=0.3, warmup=1)
         assert stage.run().step == 20 and stage.progress.decay_from == 14
         assert stage._learning_rate() == pytest.approx(0, abs=1e-9)
+
+
+def poisoned(stage, *bad, value=math.nan):
+    """The loss of the steps `bad` is not a number."""
+    loss_fn = stage.loss_fn
+
+    def loss(step, device):
+        found, metrics = loss_fn(step, device)
+        return (found * value if step in bad else found), metrics
+
+    stage.loss_fn = loss
+    return stage
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_step_that_is_not_finite_is_left_out_and_counted(tmp_path, value, caplog):
+    with caplog.at_level("WARNING", "fireedit"):
+        progress = poisoned(make(tmp_path / "a", max_steps=6), 2, 4, value=value).run()
+    assert progress.step == 6 and progress.skipped == 2 and progress.finished
+    assert sum("left out, its gradient is not finite" in r.getMessage() for r in caplog.records) == 2
+    resumed = make(tmp_path / "a", max_steps=6)
+    assert resumed.progress.skipped == 2
+    assert all(torch.isfinite(v).all() for v in snapshot(resumed).values())
+    # nothing of the step stays: neither weights, nor averages, nor Adam's moments
+    one = poisoned(make(tmp_path / "b", max_steps=3), 2)
+    one.run()
+    assert not differing(snapshot(one), snapshot(without_running(make(tmp_path / "c", max_steps=2))))
+
+
+def without_running(stage) -> TrainingStage:
+    stage.run()
+    return stage
+
+
+def test_too_many_in_a_row_end_the_run_and_leave_the_last_state(tmp_path, clock):
+    stage = poisoned(make(tmp_path, clock, max_steps=20, save_minutes=2.5 / 60, patience=3), 1, 2, *range(6, 20))
+    with pytest.raises(TrainingDiverged, match=r"3 steps in a row, up to step 8.*smaller learning rate"):
+        stage.run()
+    state = json.loads((tmp_path / "stage" / "state" / "progress.json").read_text())
+    assert state["step"] <= 8 and all(torch.isfinite(v).all() for v in snapshot(make(tmp_path, clock)).values())
+
+
+def test_the_norm_of_the_gradient_is_logged_before_it_is_clipped(tmp_path):
+    norms = []
+    stage = make(tmp_path, max_steps=3, clip_norm=0.01, log_steps=1)
+    clip = stage._clip
+
+    def watch(norm):
+        norms.append(math.sqrt(sum(float(p.grad.square().sum()) for p in stage.trainable)))
+        return clip(norm)
+
+    stage._clip = watch
+    logged = []
+    stage._logged = lambda running, seen: logged.append(seen["grad norm"]) or running
+    stage.run()
+    assert logged == pytest.approx(norms, rel=1e-5) and min(norms) > 0.01
+    assert "grad norm" in stage.progress.metrics
+
+
+def test_stop_saves_after_the_step_in_hand_and_a_resumed_run_is_the_same(tmp_path):
+    whole = without_running(make(tmp_path / "a", max_steps=6))
+    stage = make(tmp_path / "b", max_steps=6)
+    loss_fn = stage.loss_fn
+
+    def loss(step, device):
+        if step == 3:
+            stage.stop()
+        return loss_fn(step, device)
+
+    stage.loss_fn = loss
+    progress = stage.run()
+    assert progress.step == 4 and not progress.finished
+    again = make(tmp_path / "b", max_steps=6)
+    assert again.progress.step == 4
+    assert not differing(snapshot(whole), snapshot(without_running(again)))
+
+
+def test_parameters_learn_at_a_rate_of_their_own(tmp_path):
+    model = network()
+    stage = TrainingStage(
+        "stage", tmp_path, model, StageConfig(1000, lr=0.01, warmup=1, ema_decay=0, max_steps=1),
+        lambda step, _: (model(torch.ones(2, 4)).sum(), {}),
+        mixed_precision="no", scales={"3.": 0.25},
+    )  # fmt: skip
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    stage.run()
+    moved = {k: (v - before[k]).abs().max().item() for k, v in model.state_dict().items()}
+    assert moved["3.bias"] == pytest.approx(0.0025, rel=0.05) and moved["0.bias"] == pytest.approx(0.01, rel=0.05)

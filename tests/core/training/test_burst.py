@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The half hour on a borrowed GPU, rehearsed on the CPU: two bursts, one after the other, and the bundle that comes of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+pytest.importorskip("tensorboard")
+from fireedit_core.checkpoints.bundle import load_components, save_bundle
+from fireedit_core.data import WORLD, vocabulary
+from fireedit_core.training import burst
+from fireedit_core.training.build import OPTIONS
+from fireedit_core.training.edit_cache import PairEncoder
+from fireedit_core.training.tiny import renewed, tiny_components
+
+from .small import SIZES
+
+
+@pytest.fixture(scope="module")
+def start(repo, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start")
+    components = tiny_components(vocabulary(WORLD), SIZES)
+    save_bundle(folder, components | load_components(repo / "models" / "fireedit-tiny", names=("vae", "detector")), OPTIONS)
+    (folder / "training.json").write_text(json.dumps({"looks": 100}))
+    return folder
+
+
+def small_burst(out, start, pieces=None, **more):
+    options = {"minutes": 5, "batch": 4, "pool": 96, "workers": 1, "world": WORLD, "sizes": SIZES, "fill": 64, "max_steps": 3} | more
+    return burst.run(out, start, pieces=pieces, **options)
+
+
+def test_two_bursts_and_the_bundle(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(burst, "PIECE", 2**20)  # so that there are several
+    first = small_burst(tmp_path / "one", start)
+    assert first["looks"] == 100 + 3 * 4 * 2 and first["bursts"] == 1 and first["pairs"] >= 64 and first["looks_per_second"] > 0
+    names = json.loads((tmp_path / "one" / "burst.json").read_text())["pieces"]
+    assert len(names) > 1 and all((tmp_path / "one" / name).stat().st_size < 1.2 * 2**20 for name in names[1:])
+    second = small_burst(tmp_path / "two", start, tmp_path / "one", cooldown=1.0)
+    assert second["looks"] == first["looks"] + 24 and second["bursts"] == 2
+    # it went on from the first burst's weights, not from the start's
+    record = burst.merge(tmp_path / "two", start, tmp_path / "bundle")
+    assert record["looks"] == second["looks"] and burst.looks_of(tmp_path / "bundle") == second["looks"]
+    assert burst.bursts_of(tmp_path / "bundle") == 2
+    made, old = load_components(tmp_path / "bundle"), renewed(load_components(start))
+    one = renewed(load_components(start))
+    burst.read_pieces(tmp_path / "one", one)
+    distance = lambda a, b: float((a["unet"].conv_out.weight - b["unet"].conv_out.weight).norm())  # noqa: E731
+    assert 0 < distance(made, one) < distance(made, old)
+    assert torch.equal(made["vae"].encoder.conv_out.weight, old["vae"].encoder.conv_out.weight)
+    with safe_open(tmp_path / "two" / names[0], "pt") as file:
+        assert all(file.get_tensor(key).dtype == torch.float16 for key in list(file.keys())[:3])
+
+
+def test_pieces_that_do_not_fit_are_refused(start, tmp_path):
+    components = renewed(load_components(start))
+    burst.write_pieces(tmp_path, {name: components[name] for name in burst.PARTS}, {"looks": 1, "bursts": 1})
+    burst.read_pieces(tmp_path, components)
+    record = json.loads((tmp_path / "burst.json").read_text())
+    (tmp_path / "burst.json").write_text(json.dumps(record | {"pieces": record["pieces"][:0]}))
+    with pytest.raises(ValueError, match="do not fit"):
+        burst.read_pieces(tmp_path, components)
+    (tmp_path / "burst.json").write_text(json.dumps(record | {"pieces": ["weights-9.safetensors"]}))
+    with pytest.raises(OSError, match="weights-9"):
+        burst.read_pieces(tmp_path, components)
+
+
+def test_the_pool_keeps_the_newest(start):
+    components = load_components(start)
+    encode = PairEncoder(components, WORLD, ((1,), (1,)))
+    scenes = burst.Scenes(WORLD, 1, 0)
+    pool = burst.PairPool(encode, iter([scenes[0], scenes[1]]), size=96)
+    assert pool.take(wait=True) and pool.take(wait=True) and pool.made == 128
+    pool.close()
+    new = encode(scenes[1])["source"]
+    # 64 to 95 of the pool are the first half of the second batch, its rest stands where the oldest stood
+    assert torch.allclose(pool.arrays["source"][64:].float(), new[:32].float(), atol=2e-3)
+    assert torch.allclose(pool.arrays["source"][:32].float(), new[32:].float(), atol=2e-3)
+    assert pool.draw(7).source.shape == (7, 16, 16, 16)
+    assert not pool.take()
