@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -71,7 +71,7 @@ class DiffusionModel(nn.Module):
     """
 
     def __init__(
-        self, components: dict[str, Any], world: World | None = None, says_weight: float = 0.05, ground_weight: float = 0.1,
+        self, components: dict[str, Any], world: World | None = None, says_weight: float = 0.02, ground_weight: float = 0.05,
         edit_weight: float = 3.0, own_answer: float = 0.75, low_pass: float = 0.0, tati: bool = True, hvca: bool = True,
         compiled: bool = False,
     ):  # fmt: skip
@@ -301,9 +301,14 @@ def train_diffusion(
 
 def diffusion_stage(
     components: dict[str, Any], rows: Callable[[Sequence[int], torch.device], CachedBatch], folder: Path | str, config: StageConfig,
-    on_save: Callable[[TrainingStage], None] | None = None, name: str = "diffusion", frozen: Sequence[str] = (), **options: Any,
+    on_save: Callable[[TrainingStage], None] | None = None, name: str = "diffusion", frozen: Sequence[str] = (),
+    scales: Mapping[str, float] | None = None, **options: Any,
 ) -> TrainingStage:  # fmt: skip
-    """The stage of `train_diffusion`, not yet run, on pairs by number."""
+    """The stage of `train_diffusion`, not yet run, on pairs by number.
+
+    Args:
+        scales: part -> its learning rate over that of the rest; the language side has `SLOW` unless it is named.
+    """
     attach_for_training(components)
     model = DiffusionModel(components, **options).requires_grad_(True)
     for part in frozen:
@@ -313,6 +318,6 @@ def diffusion_stage(
     def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
         return stage.model(rows(stage.indices(step), device))
 
-    slow = {f"parts.{part}.": SLOW for part in LANGUAGE}
-    stage = TrainingStage(name, folder, model, config, loss_fn, on_save, scales=slow)
+    rates = {f"parts.{part}.": rate for part, rate in {**dict.fromkeys(LANGUAGE, SLOW), **(scales or {})}.items()}
+    stage = TrainingStage(name, folder, model, config, loss_fn, on_save, scales=rates)
     return stage

@@ -44,6 +44,7 @@ LOOKS_PER_PAIR = 2
 # Shares of the edit types: more of what is not mastered yet.
 MIXTURE = {"remove": 0.1, "replace": 0.24, "recolour": 0.24, "add": 0.22, "resize": 0.13, "background": 0.07}
 NAME = "diffusion"
+YOUNG = {"tati": 2.0, "hvca": 2.0, "visual_attention": 2.0}  # learning rates of what is fresh where the rest is not
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def run(config: EndlessConfig) -> TrainingStage:
         set_seed(config.seed)  # the read-outs start from random weights, the same in every run
         stage = diffusion_stage(
             components, cache.get, config.folder, _stage_config(config), on_save, NAME, world=world, low_pass=config.low_pass,
-            edit_weight=config.edit_weight, compiled=config.compiled,
+            edit_weight=config.edit_weight, compiled=config.compiled, scales=YOUNG,
         )  # fmt: skip
         if stage.progress.step == 0:
             # the read-outs are fresh, and what e says already is learnt in seconds

@@ -128,6 +128,14 @@ def test_the_card_names_what_is_not_mastered_and_refuses_other_weights(tmp_path)
     (tmp_path / "ablation.json").write_text(json.dumps({"variants": {"base": {"0": {"l1": [0.25, 0.5]}}}}))
     text = card.write_card(bundle, [path], ablation=tmp_path / "ablation.json").read_text()
     assert "## What each module is worth" in text and "| base | 1 | 0.3750 [" in text
+    # a bundle whose resamplers have collapsed, or were never looked at, is not called released
+    assert "**Not a released bundle**: no result says" in text
+    for power, said in (
+        ({"tati": 0.0004, "hvca": 0.5}, "**Not a released bundle**: tati has 0.0004 of its power between rows, the floor is 0.05."),
+        ({"tati": 0.1234, "hvca": 0.5}, "tati 0.1234, hvca 0.5000 (floors: tati 0.05, hvca 0.2)."),
+    ):
+        text = card.write_card(bundle, [scenes.save_result(result | {"power": power}, tmp_path)]).read_text()
+        assert said in text and ("Not a released" in text) == (power["tati"] < 0.05)
     (bundle / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"others")
     with pytest.raises(ValueError, match="measure again"):
         card.write_card(bundle, [path])

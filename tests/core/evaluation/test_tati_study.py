@@ -28,6 +28,14 @@ def test_at_a_fixed_time_tati_forgets_the_true_one_and_only_there(pipe):
     assert not torch.allclose(*before, atol=1e-3)
 
 
+def test_the_released_weights_are_measured_as_the_audit_did(pipe):
+    """fireedit-tiny 0.2: TATI's rows are one, and so are HVCA's."""
+    from fireedit_core.evaluation.scenes import power_of
+
+    power = power_of(pipe, Scenes(count=8), WORLD)
+    assert power.keys() == {"tati", "hvca"} and 0 < power["tati"] < 1 and 0 < power["hvca"] < 1
+
+
 def test_the_page_and_its_plots(pipe, tmp_path):
     text = tati.study(pipe, Scenes(count=2), None, tmp_path, steps=2, command="a command", world=WORLD)
     assert {p.name for p in tmp_path.iterdir()} == {"tati.md", "tati_condition.png", "tati_strength.png"}
@@ -36,3 +44,30 @@ def test_the_page_and_its_plots(pipe, tmp_path):
     # the same setting in two tables
     assert cells["0"] != cells["999"] and cells["TATI and HVCA"] == cells["1"] != cells["TATI alone"]
     assert {"HVCA alone", "neither", "500", "0.1 to 1"} <= set(cells)
+
+
+def test_oracles_and_controls_of_the_bundled_weights(pipe, tmp_path):
+    """What optimising finds is better than what is there, on noises that it did not see; what is swapped is worse."""
+    from fireedit_core.evaluation import oracle
+
+    found = oracle.study("models/fireedit-tiny", count=6, steps=6, world=WORLD, folder=tmp_path)
+    plain = found["modules"]["as it is"]["inside"]
+    for name in ("best e_t, one for all t", "best e_t, one for each t"):
+        assert all(found["oracles"][name][t] < plain[t] for t in plain), name
+    assert all(found["modules"]["e of another scene"]["inside"][t] > 1.2 * plain[t] for t in plain)
+    text = oracle.report(found, "a command")
+    assert "Written by `a command` on 6 validation scenes" in text and "| TATI told 500 |" in text and "Share of power between rows: e 0." in text
+
+
+def test_maps_of_attention_are_shares(pipe):
+    from fireedit_core.evaluation import attention
+    from fireedit_core.evaluation.scenes import to_tensor
+
+    scenes = Scenes(count=2)
+    samples = [s for _, s in scenes.draw(WORLD)]
+    maps = attention.token_maps(pipe, to_tensor([s.source for s in samples]), [s.instruction for s in samples])
+    assert maps.shape == (2, 16, 16, 16) and maps.min() >= 0
+    assert torch.allclose(maps.flatten(2).sum(-1), torch.ones(2, 16), atol=1e-4)
+    # what the unit really computes is what is shown: its output is the weighted values
+    picture = attention.picture(pipe, scenes, WORLD)
+    assert picture.size[1] == 2 * (attention.LINE + 2 * (attention.CELL + attention.GAP))
