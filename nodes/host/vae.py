@@ -38,6 +38,15 @@ class AutoencoderAdapter(nn.Module):
         return self.autoencoder.decode(latents).sample
 
 
+def to_unit_range(pictures: Tensor) -> Tensor:
+    """Pictures in -1..1 brought to 0..1, in place *and* as the result.
+
+    Hosts until 2026-02 take what comes back; newer ones (ComfyUI PR 13028) call it for what it does to its argument and drop what
+    comes back. A hook that does only one of the two makes every picture wrong on the other kind, without a message.
+    """
+    return pictures.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
+
+
 class BundleVAE(comfy.sd.VAE):
     """VAE of a bundle for Load/Encode/Decode and tiled nodes of the host.
 
@@ -56,7 +65,7 @@ class BundleVAE(comfy.sd.VAE):
         self.memory_used_encode = lambda shape, dtype: 1767 * width * shape[2] * shape[3] * size(dtype)
         self.memory_used_decode = lambda shape, dtype: 2178 * width * shape[2] * shape[3] * CELL**2 * size(dtype)
         self.process_input = lambda image: image * 2.0 - 1.0
-        self.process_output = lambda image: torch.clamp((image + 1.0) / 2.0, min=0.0, max=1.0)
+        self.process_output = to_unit_range
         self.working_dtypes = [torch.bfloat16, torch.float32]
         self.vae_dtype = management.vae_dtype(self.device, self.working_dtypes)
         offload = management.vae_offload_device()

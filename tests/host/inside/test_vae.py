@@ -23,6 +23,28 @@ def test_vae_is_the_pipelines(loaded):
     assert loaded[1].model.latent_format is vae.latent_format
 
 
+@pytest.mark.parametrize("takes_the_result", (True, False))
+def test_pictures_are_right_for_hosts_of_both_conventions(loaded, takes_the_result):
+    """Hosts until 2026-02 use what `process_output` returns, newer ones what it has done to its argument."""
+    from fireedit_core.diffusion.pipeline import decode_latents
+
+    vae, decoded = loaded[2], torch.tensor([-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0])
+    result = vae.process_output(decoded)
+    seen = result if takes_the_result else decoded
+    assert torch.allclose(seen, torch.tensor([0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0]))
+    # and through a whole decoding, as a host of either kind does it
+    latent = torch.randn(1, CONFIG.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        pictures = vae.first_stage_model.decode(latent.to(vae.vae_dtype)).float()
+        result = vae.process_output(pictures)
+    assert torch.allclose(result if takes_the_result else pictures, decode_latents(vae.first_stage_model.autoencoder, latent), atol=1e-5)
+    # what goes in is the caller's own and stays
+    image = torch.rand(1, 64, 64, 3)
+    before = image.clone()
+    vae.encode(image)
+    assert torch.equal(image, before)
+
+
 @pytest.mark.parametrize("kind", ("kl", "tiny"))
 def test_other_autoencoders(kind):
     from diffusers import AutoencoderKL, AutoencoderTiny
