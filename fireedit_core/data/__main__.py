@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m fireedit_core.data sheet | classes | rate | write``: look at what the generator draws, or write it in public formats."""
+"""``python -m fireedit_core.data sheet | classes | sprites | rate | write``: look at what the generator draws, or write it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import argparse
 import logging
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from . import EDIT_TYPES, SPLITS, WORLD, SceneGenerator, Sprites
 from .formats import DatasetError
+from .sprites import export
 
 log = logging.getLogger("fireedit")
 
@@ -66,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     pairs.add_argument("--columns", type=int, default=4)
     looks = commands.add_parser("classes", help="every class in its native look and in every tint")
     looks.add_argument("--out", required=True, help="PNG to write")
+    carried = commands.add_parser("sprites", help="copy the sprites that the world shows, for a machine without a network")
+    carried.add_argument("--out", type=Path, required=True, help="becomes $FIREEDIT_CACHE/sprites there")
     rate = commands.add_parser("rate", help="measure pairs per second on this core")
     rate.add_argument("--count", type=int, default=2000)
     written = commands.add_parser("write", help="write synthetic scenes in public formats, and a sources.yaml that opens them")
@@ -88,6 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
         picture = sheet(options.count, options.split, options.seed, options.kinds, options.zoom, options.columns)
         picture.save(options.out)
         log.info("wrote %s", options.out)
+    elif options.command == "sprites":
+        log.info("wrote %d files to %s", export(WORLD, options.out), options.out)
     elif options.command == "classes":
         classes(Sprites.for_world(WORLD)).save(options.out)
         log.info("wrote %s", options.out)

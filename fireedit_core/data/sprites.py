@@ -58,6 +58,9 @@ NAMES = Package(
 )
 
 
+NAME_TABLE = "data-by-emoji.json"
+
+
 class SpriteError(RuntimeError):
     """Sprites could not be fetched, verified or found; the text says what mends it."""
 
@@ -198,6 +201,36 @@ def tint(rgba: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return np.concatenate([np.round(mixed).astype(np.uint8), rgba[..., 3:]], axis=-1)
 
 
+def sprite_files(classes: Mapping[str, str], folder: Path | None = None) -> dict[str, Path]:
+    """Where the picture of each noun lies; the packages are fetched first where they are absent.
+
+    Raises:
+        SpriteError: for a name that the packages do not have.
+    """
+    art, names = ensure_package(FLUENT, folder), ensure_package(NAMES, folder)
+    table = json.loads((names / NAME_TABLE).read_text(encoding="utf-8"))
+    by_name = {entry["name"]: emoji for emoji, entry in table.items()}
+    found = {}
+    for noun, emoji_name in classes.items():
+        if emoji_name not in by_name:
+            raise SpriteError(f"class {noun!r}: {NAMES.spec} has no emoji {emoji_name!r}; correct World.classes.")
+        found[noun] = art / "assets" / ("-".join(f"{ord(c):04x}" for c in by_name[emoji_name]) + ".webp")
+        if not found[noun].is_file():
+            raise SpriteError(f"class {noun!r}: {FLUENT.spec} has no {found[noun].name} ({emoji_name!r}); choose another.")
+    return found
+
+
+def export(world, out: Path, folder: Path | None = None) -> int:  # noqa: ANN001 (World; avoids an import circle)
+    """Copy what a World shows into `out`, laid out as `sprite_folder` is: for a machine without a network. Returns how many files."""
+    chosen = [*sprite_files({**world.classes, **world.heldout}, folder).values(), ensure_package(NAMES, folder) / NAME_TABLE]
+    root = Path(folder) if folder is not None else sprite_folder()
+    for path in chosen:
+        target = Path(out) / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return len(chosen)
+
+
 class Sprites:
     """The chosen classes as pictures.
 
@@ -213,17 +246,9 @@ class Sprites:
         folder: Path | None = None,
         detail: int = 256,
     ) -> None:
-        art, names = ensure_package(FLUENT, folder), ensure_package(NAMES, folder)
-        table = json.loads((names / "data-by-emoji.json").read_text(encoding="utf-8"))
-        by_name = {entry["name"]: emoji for emoji, entry in table.items()}
         self.palette = dict(palette)
         self._native: dict[str, np.ndarray] = {}
-        for noun, emoji_name in classes.items():
-            if emoji_name not in by_name:
-                raise SpriteError(f"class {noun!r}: {NAMES.spec} has no emoji {emoji_name!r}; correct World.classes.")
-            path = art / "assets" / ("-".join(f"{ord(c):04x}" for c in by_name[emoji_name]) + ".webp")
-            if not path.is_file():
-                raise SpriteError(f"class {noun!r}: {FLUENT.spec} has no {path.name} ({emoji_name!r}); choose another.")
+        for noun, path in sprite_files(classes, folder).items():
             with Image.open(path) as picture:
                 native = Image.fromarray(_crop(np.asarray(picture.convert("RGBA"))))
             native.thumbnail((detail, detail), Image.Resampling.BOX)

@@ -126,3 +126,15 @@ def test_renderings_have_the_size_asked_for(sprites: Sprites, size: int) -> None
         found.paste(canvas, 1, 1)
         assert not canvas[found.height + 1 :].any() and canvas.any()
     assert sprites.get("apple", "", size) is sprites.get("apple", "", size)
+
+
+def test_carried_sprites_need_no_network_and_are_the_same(sprites: Sprites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `python -m fireedit_core.data sprites` writes is all that a machine without npm needs."""
+    count = module.export(WORLD, tmp_path / "sprites")
+    assert count == len(WORLD.classes) + len(WORLD.heldout) + 1
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.*") if path.is_file()) < 8 * 2**20
+    monkeypatch.setattr(module.shutil, "which", lambda _: None)
+    carried = Sprites.for_world(WORLD, tmp_path / "sprites")
+    assert carried.nouns == sprites.nouns
+    for noun in list(WORLD.classes)[:3]:
+        assert np.array_equal(carried.rgba(noun), Sprites.for_world(WORLD).rgba(noun))
