@@ -28,7 +28,7 @@ logger = logging.getLogger("fireedit")
 
 TRAINED = ("unet", "qformer", "tati", "hvca", "visual_attention")
 LANGUAGE = ("language_model", "img_tokens", "grounding")  # trained as well where the world is known, for its auxiliary losses
-SLOW = 0.25  # learning rate of the language side over that of the rest: it is aligned already
+SLOW = 0.7  # learning rate of the language side over that of the rest: it is aligned already
 
 
 def first_timesteps(count: int, steps: int) -> Tensor:
@@ -71,7 +71,7 @@ class DiffusionModel(nn.Module):
     """
 
     def __init__(
-        self, components: dict[str, Any], world: World | None = None, says_weight: float = 0.02, ground_weight: float = 0.05,
+        self, components: dict[str, Any], world: World | None = None, says_weight: float = 0.02, ground_weight: float = 0.2,
         edit_weight: float = 3.0, own_answer: float = 0.75, low_pass: float = 0.0, tati: bool = True, hvca: bool = True,
         compiled: bool = False,
     ):  # fmt: skip
