@@ -125,8 +125,8 @@ class FireEditRegionsFromBBox(io.ComfyNode):
         """Lists come, because a batch may have its boxes as one list per picture."""
         pictures, layout = _pictures(image, FROM_BBOX), layout[0]
         count = pictures.shape[0]
-        each = dialects.split_by_picture(bbox[0], count) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
         with named(FROM_BBOX):
+            each = dialects.split_by_picture(bbox[0], count) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
             made = [dialects.from_bboxes(value, size_of(pictures), layout) for value in each]
         return io.NodeOutput(made, ui=progress.report(describe(made)))
 
@@ -204,7 +204,8 @@ class FireEditRegionsToBBox(io.ComfyNode):
             node_id="FireEditRegionsToBBox",
             display_name=TO_BBOX,
             category=_GROUP,
-            description="Regions as boxes for other packs. A batch gives a list, one entry per picture.",
+            description="Regions as boxes for other packs. bbox gives a list, one entry per picture; bounding_box is the core's own: one "
+            "value with a list per picture; box is the best region of the first picture alone, for Image Crop.",
             search_aliases=["regions to bbox", "bounding box"],
             inputs=[
                 RegionsType.Input("regions", tooltip=_REGIONS_TOOLTIP),
@@ -216,18 +217,25 @@ class FireEditRegionsToBBox(io.ComfyNode):
             outputs=[
                 io.BBOX.Output(display_name="bbox", tooltip="Whole-pixel boxes in the chosen layout.", is_output_list=True),
                 BoundingBoxType.Output(
-                    display_name="bounding_box", tooltip="The core's boxes with x, y, width, height, label and score.",
-                    is_output_list=True,
+                    display_name="bounding_box",
+                    tooltip="The core's boxes, a list per picture, with x, y, width, height, label and score.",
+                ),
+                BoundingBoxType.Output(
+                    display_name="box",
+                    tooltip="The best region of the first picture as one box, for nodes that take a single one; the whole picture where "
+                    "there is no region.",
                 ),
             ],
         )  # fmt: skip
 
     @classmethod
     def execute(cls, regions, layout) -> io.NodeOutput:
-        """Both dialects at once."""
-        return io.NodeOutput(
-            [dialects.to_bboxes(one, layout) for one in regions], [dialects.to_bounding_boxes(one) for one in regions]
-        )
+        """All dialects at once. The core's BOUNDING_BOX is one value for a batch (`list[list[dict]]`), never an output list."""
+        boxes = [dialects.to_bounding_boxes(one) for one in regions]
+        first = regions[0]
+        best = (boxes[0] or dialects.to_bounding_boxes(Regions.whole_image(first.image_size)))[0]
+        said = {} if len(first) else {"ui": progress.report("no region in the first picture: box is the whole picture")}
+        return io.NodeOutput([dialects.to_bboxes(one, layout) for one in regions], boxes, best, **said)
 
 
 def _pictures(images: list[Tensor], node: str) -> Tensor:

@@ -18,7 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .layouts import BBOX_LAYOUTS, check_fits, check_layout, to_xyxy
 from .record import OBJECT_LABEL, Regions
+
+__all__ = [
+    "BBOX_LAYOUTS", "SEG", "feather_mask", "from_bboxes", "from_bounding_boxes", "from_json", "from_mask", "from_segs", "split_by_picture",
+    "to_bboxes", "to_bounding_boxes", "to_json", "to_mask", "to_segs",
+]  # fmt: skip
 
 # The fields of the Impact Pack's SEG, in its order. Its nodes read fields by name, so any namedtuple will do.
 SEG = namedtuple(
@@ -26,7 +32,6 @@ SEG = namedtuple(
     ["cropped_image", "cropped_mask", "confidence", "crop_region", "bbox", "label", "control_net_wrapper"],
     defaults=[None],
 )
-BBOX_LAYOUTS = ("xywh", "xyxy")
 
 
 # SEGS ----------------------------------------------------------------------------------------------------------------
@@ -123,7 +128,7 @@ def _paste(canvas: Tensor, mask: Any, box: Sequence[float]) -> None:
 
 def to_bboxes(regions: Regions, layout: str) -> list[tuple[int, int, int, int]]:
     """BBOX: a list of whole-pixel tuples, `layout` "xywh" (KJNodes) or "xyxy" (Florence2)."""
-    _check_layout(layout)
+    check_layout(layout)
     pixels = _whole_pixels(regions)
     return [(x1, y1, x2 - x1, y2 - y1) if layout == "xywh" else (x1, y1, x2, y2) for x1, y1, x2, y2 in pixels]
 
@@ -132,23 +137,33 @@ def from_bboxes(bboxes: Any, image_size: tuple[int, int], layout: str) -> Region
     """BBOX in any nesting -> `Regions`, best score first.
 
     Accepts a tuple, a list of tuples, lists of lists, arrays, tensors (..., 4) and Florence2's {"bboxes", "labels"};
-    dicts of the BOUNDING_BOX kind are accepted too, whatever the layout. The type does not say which of the two
-    layouts it holds, so the caller must.
+    dicts of the BOUNDING_BOX kind are accepted too, whatever the layout, and the core's drawn elements ({"bbox": [ymin, xmin,
+    ymax, xmax] in 0..1000, "desc"}). The type does not say which of the two layouts it holds, so the caller must.
 
     Raises:
-        ValueError: naming the entry that is no box.
+        ValueError: naming the entry that is no box, or cannot lie in the picture (`layouts.check_fits`).
     """
-    _check_layout(layout)
-    rows = list(_rows(bboxes, layout))
+    check_layout(layout)
+    rows = list(_rows(bboxes, layout, image_size))
+    for given in ("xywh", "xyxy"):
+        check_fits([row[3] for row in rows if row[4] == given], image_size, given)
     boxes = _tensor([row[0] for row in rows])
     scores = torch.tensor([row[1] for row in rows], dtype=torch.float32)
     return Regions(boxes, scores, tuple(row[2] for row in rows), image_size).sorted_by_score()
 
 
 def split_by_picture(value: Any, count: int) -> list[Any]:
-    """Boxes of `count` pictures: one entry each where `value` is a list of so many lists of boxes, else the same for all."""
-    frames = isinstance(value, (list, tuple)) and len(value) == count > 1 and all(map(_is_frame, value))
-    return list(value) if frames else [value] * count
+    """Boxes of `count` pictures: one entry each where `value` is a list of so many lists of boxes, else the same for all.
+
+    Raises:
+        ValueError: for the core's BOUNDING_BOX of another number of pictures; a single one serves all.
+    """
+    frames = isinstance(value, (list, tuple)) and len(value) > 1 and all(map(_is_frame, value))
+    # nested lists of numbers are ambiguous, lists of lists of dicts are not
+    core = frames and any(isinstance(box, Mapping) for frame in value if isinstance(frame, (list, tuple)) for box in frame)
+    if core and len(value) != count:
+        raise ValueError(f"boxes of {len(value)} pictures came for {count}. Give a list per picture, or one list for all of them.")
+    return list(value) if frames and len(value) == count else [value] * count
 
 
 def _is_frame(value: Any) -> bool:
@@ -175,57 +190,52 @@ def from_bounding_boxes(value: Any, image_size: tuple[int, int]) -> list[Regions
     return [from_bboxes(frame, image_size, "xywh") for frame in value]
 
 
-def _check_layout(layout: str) -> None:
-    if layout not in BBOX_LAYOUTS:
-        raise ValueError(f"BBOX layout must be one of {BBOX_LAYOUTS}, got {layout!r}.")
-
-
-def _rows(value: Any, layout: str):
-    """Yields (xyxy, score, label) of every box in a nested value."""
+def _rows(value: Any, layout: str, image_size: tuple[int, int]):
+    """Yields (xyxy, score, label, the four numbers as they came, their layout) of every box in a nested value."""
     if value is None:
         return
     if isinstance(value, (Tensor, np.ndarray)):
         value = value.tolist()
     if isinstance(value, Mapping):
-        yield from _rows_of_dict(value, layout)
+        yield from _rows_of_dict(value, layout, image_size)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         numbers = _numbers(value)
         if len(numbers) >= 4 and len(numbers) == len(value):
-            yield _xyxy(numbers[:4], layout), numbers[4] if len(numbers) > 4 else 1.0, OBJECT_LABEL
+            score = numbers[4] if len(numbers) > 4 else 1.0
+            yield to_xyxy(numbers[:4], layout), score, OBJECT_LABEL, numbers[:4], layout
         elif numbers and len(numbers) == len(value):
             raise ValueError(f"BBOX: a box needs four numbers ({layout}), got {list(value)!r}.")
         else:
             for item in value:
-                yield from _rows(item, layout)
+                yield from _rows(item, layout, image_size)
     else:
         raise ValueError(f"BBOX: expected boxes as tuples, lists, dicts or tensors, got {type(value).__name__}.")
 
 
-def _rows_of_dict(value: Mapping[str, Any], layout: str):
+def _rows_of_dict(value: Mapping[str, Any], layout: str, image_size: tuple[int, int]):
     extra = value.get("metadata") if isinstance(value.get("metadata"), Mapping) else {}
     if "bboxes" in value:  # Florence2
         labels = value.get("labels") or []
-        for i, (box, score, label) in enumerate(_rows(value["bboxes"], layout)):
-            yield box, score, str(labels[i]) if i < len(labels) else label
+        for i, (box, score, label, *came) in enumerate(_rows(value["bboxes"], layout, image_size)):
+            yield box, score, str(labels[i]) if i < len(labels) else label, *came
     elif {"x", "y", "width", "height"} <= set(value):
         box = _numbers([value[key] for key in ("x", "y", "width", "height")])
         if len(box) != 4:
             raise ValueError(f"BOUNDING_BOX: x, y, width and height must be numbers, got {dict(value)!r}.")
         score, label = (value.get(key, extra.get(key)) for key in ("score", "label"))
-        yield _xyxy(box, "xywh"), 1.0 if score is None else float(score), str(label or OBJECT_LABEL)
+        # the core's drawn boxes carry their name as a description
+        label = str(label or extra.get("desc") or extra.get("text") or OBJECT_LABEL)
+        yield to_xyxy(box, "xywh"), 1.0 if score is None else float(score), label, box, "xywh"
+    elif "bbox" in value:  # the core's drawn elements: 0..1000, rows before columns
+        numbers = _numbers(value["bbox"])
+        if len(numbers) != 4:
+            raise ValueError(f"an element needs 'bbox' with ymin, xmin, ymax, xmax in 0..1000, got {value['bbox']!r}.")
+        height, width = image_size
+        top, left, bottom, right = (v / 1000 * side for v, side in zip(numbers, (height, width, height, width), strict=True))
+        box = [min(left, right), min(top, bottom), max(left, right), max(top, bottom)]
+        yield box, 1.0, str(value.get("desc") or value.get("text") or OBJECT_LABEL), box, "xyxy"
     else:
         raise ValueError(f"BOUNDING_BOX needs the keys x, y, width and height, got {sorted(map(str, value))}.")
-
-
-def _xyxy(box: Sequence[float], layout: str) -> list[float]:
-    x1, y1, a, b = box
-    if layout == "xywh":
-        if a < 0 or b < 0:
-            raise ValueError(f"BBOX: width and height must not be negative (xywh), got {list(box)!r}.")
-        return [x1, y1, x1 + a, y1 + b]
-    if a < x1 or b < y1:
-        raise ValueError(f"BBOX: {list(box)!r} is no x1, y1, x2, y2; if it is x, y, width, height, choose layout xywh.")
-    return [x1, y1, a, b]
 
 
 # MASK ----------------------------------------------------------------------------------------------------------------

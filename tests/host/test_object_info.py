@@ -31,7 +31,7 @@ NODES = {
     "FireEditRegionsFromBBox": (["bbox", "image", "layout"], ["REGIONS"]),
     "FireEditRegionsToMask": (["regions", "masks", "feather"], ["MASK"]),
     "FireEditRegionsToSEGS": (["regions", "crop_factor", "image"], ["SEGS"]),
-    "FireEditRegionsToBBox": (["regions", "layout"], ["BBOX", "BOUNDING_BOX"]),
+    "FireEditRegionsToBBox": (["regions", "layout"], ["BBOX", "BOUNDING_BOX", "BOUNDING_BOX"]),
     "FireEditRegionTokenize": (["fireedit", "image", "regions"], ["REGION_TOKENS"]),
     "FireEditVLMConditioning": (
         ["fireedit", "region_tokens", "image", "vae", "instruction", "working_size", "mask"],

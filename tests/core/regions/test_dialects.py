@@ -135,3 +135,49 @@ def test_json():
     for text in ("{", "[[1, 2, 3, 4]]", '{"a": 1}'):
         with pytest.raises(ValueError, match="JSON"):
             dialects.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "layout", "said"),
+    [
+        ([(0.1, 0.2, 0.5, 0.6)], "xywh", r"looks like shares of the picture \(0..1\).*60 x 40"),
+        ([(0.0, 0.0, 1.0, 1.0)], "xyxy", "shares of the picture"),
+        # a wide picture's right half, as x1, y1, x2, y2
+        ([(30, 5, 58, 25)], "xywh", "reaches to 88, 30.*Choose layout xyxy"),
+        ([(1, 1, 5, 5), (30, 5, 58, 25)], "xywh", "as x1, y1, x2, y2 all boxes fit"),
+        ([(100, 200, 700, 900)], "xyxy", "coordinates of 0..1000"),
+        ([(70, 5, 20, 20)], "xywh", "lies outside, the picture is 60 x 40"),
+        ([(-30, 5, 20, 20)], "xywh", "lies outside"),
+        ([(10, 10, 0, 20)], "xywh", "has no size"),
+        ([(10, 10, 10, 30)], "xyxy", "has no size"),
+        ([(10, 5, 20, 20), (70, 5, 20, 20)], "xywh", r"\(70, 5, 20, 20\)"),
+    ],
+)
+def test_boxes_of_another_dialect_are_refused_with_what_they_look_like(boxes, layout, said):
+    """They used to be taken as they were, and the picture came back unedited."""
+    for value in (boxes, torch.tensor(boxes), [list(box) for box in boxes]):
+        with pytest.raises(ValueError, match=said):
+            dialects.from_bboxes(value, SIZE, layout)
+
+
+@pytest.mark.parametrize(
+    ("box", "layout"),
+    [((0, 0, 60, 40), "xywh"), ((0, 0, 60, 40), "xyxy"), ((59, 39, 1, 1), "xywh"), ((-1, -0.5, 30, 20), "xywh"), ((40, 20, 21, 20), "xywh"),
+     ((30, 20, 60, 90), "xywh"), ((0, 0, 1, 1), "xyxy")],
+)  # fmt: skip
+def test_boxes_that_fit_or_stick_out_are_taken(box, layout):
+    """Detectors round, and a box of a thing that the frame cuts may reach beyond it; a picture of one pixel has boxes of 0..1."""
+    size = (1, 1) if box == (0, 0, 1, 1) else SIZE
+    assert len(dialects.from_bboxes([box], size, layout)) == 1
+
+
+def test_the_cores_drawn_boxes_keep_their_names():
+    drawn = {"x": 6, "y": 4, "width": 12, "height": 8, "metadata": {"type": "obj", "text": "", "desc": "a tall tree", "palette": []}}
+    element = {"type": "obj", "bbox": [100, 100, 300, 300], "desc": "a tall tree", "color_palette": ["#ff0000"]}
+    for value in (drawn, [drawn], [[drawn]], [element], [[element]]):
+        (regions,) = dialects.from_bounding_boxes(value, SIZE)
+        assert regions.boxes.tolist() == [[6, 4, 18, 12]] and regions.labels == ("a tall tree",)
+    (text,) = dialects.from_bounding_boxes([{"type": "text", "bbox": [0, 0, 500, 1000], "text": "SALE"}], SIZE)
+    assert text.labels == ("SALE",) and text.boxes.tolist() == [[0, 0, 60, 20]]
+    with pytest.raises(ValueError, match="ymin, xmin, ymax, xmax"):
+        dialects.from_bounding_boxes([{"bbox": [1, 2]}], SIZE)

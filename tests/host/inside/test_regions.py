@@ -66,12 +66,25 @@ def test_segs_there_and_back(images):
         nodes.FireEditRegionsFromSEGS.execute([*segs, segs[0]], [images])
 
 
+def test_no_region_is_the_whole_picture_and_said():
+    out = nodes.FireEditRegionsToBBox.execute([Regions.empty((30, SIZE)), two()[0]], "xywh")
+    assert out.args[1][0] == [] and len(out.args[1][1]) == 2
+    assert {k: out.args[2][k] for k in ("x", "y", "width", "height")} == {"x": 0, "y": 0, "width": SIZE, "height": 30}
+    assert "no region in the first picture" in str(out.ui)
+
+
 @pytest.mark.parametrize("layout", ["xywh", "xyxy"])
 def test_boxes_there_and_back(images, layout):
-    bbox, dicts = nodes.FireEditRegionsToBBox.execute(two(), layout).args
+    bbox, dicts, box = nodes.FireEditRegionsToBBox.execute(two(), layout).args
     assert bbox[0][1] == ((30, 30, 30, 20) if layout == "xywh" else (30, 30, 60, 50)) and dicts[0][0]["label"] == "cat"
     read = lambda value: boxes(nodes.FireEditRegionsFromBBox.execute(value, [images], [layout])[0])  # noqa: E731
-    assert read(bbox) == boxes(two()) and read(dicts) == boxes(two())  # as the host hands over a list
+    assert read(bbox) == boxes(two()) and read([dicts]) == boxes(two())  # an output list, and the core's one value
+    assert box == dicts[0][0] and read([box]) == [boxes(two())[0][:1]] * 2
+    # `RTDETR_detect` of later hosts gives its boxes as floats, a list per picture; one list serves all pictures
+    floats = [[{k: float(v) if k in ("x", "y", "width", "height") else v for k, v in d.items()} for d in rows] for rows in dicts]
+    assert read([floats]) == boxes(two()) and read([floats[0]]) == [boxes(two())[0]] * 2
+    with pytest.raises(FireEditNodeError, match="boxes of 3 pictures came for 2"):
+        read([[*dicts, dicts[0]]])
     assert read([bbox]) == boxes(two())  # as a pack hands over a batch in one value
     assert read([bbox[0]]) == [boxes(two())[0]] * 2  # one list of boxes for all pictures
     assert read([bbox[0][1]]) == [[boxes(two())[0][1]]] * 2  # one box
