@@ -168,7 +168,7 @@ def run(
     left = minutes - (time.monotonic() - begin) / 60
     config = StageConfig(
         max(left, 0.01), batch, lr, warmup=100, cooldown=cooldown, ema_decay=0.9995, save_minutes=1.0, seed=before["bursts"],
-        max_steps=max_steps,
+        max_steps=max_steps, fused=True,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as room:
         stage = diffusion_stage(components, rows, room, config, on_save, "burst", world=world, low_pass=0.1, compiled=compiled)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor, nn
 
 from ..data import World
@@ -270,6 +270,10 @@ def attach_for_training(components: dict[str, Any]) -> None:
     components["unet"].to(memory_format=torch.channels_last)
     # on the CPU the fused attention's backward pass takes twice as long as plain matrix products in bfloat16
     base = None if torch.cuda.is_available() else AttnProcessor()
+    if base is not None:
+        for module in components["hvca"].modules():
+            if isinstance(module, Attention):
+                module.set_processor(base)
     attach_visual_attention(components["unet"], components["visual_attention"], base)
 
 

@@ -148,7 +148,7 @@ def run(config: EndlessConfig) -> TrainingStage:
 def _stage_config(config: EndlessConfig) -> StageConfig:
     made = StageConfig(
         math.inf, config.batch, config.lr, warmup=config.warmup, cooldown=0.0, ema_decay=config.ema_decay,
-        save_minutes=config.save_minutes, seed=config.seed, max_steps=config.last_step,
+        save_minutes=config.save_minutes, seed=config.seed, max_steps=config.last_step, fused=True,
     )  # fmt: skip
     if not config.cooldown:
         return made

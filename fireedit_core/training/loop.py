@@ -40,6 +40,7 @@ class StageConfig:
         save_minutes: how often the state is saved and the sample sheet is drawn. log_steps: how often figures are logged.
         max_steps: end after so many steps at the latest; `minutes` infinite makes the steps the budget, and without
             `max_steps` the stage goes on until it is stopped.
+        fused: one kernel for AdamW and for the averages instead of one per weight; not for weights that are split over processes.
         patience: a step whose gradient is not finite is left out; after so many in a row the stage gives up.
     """
 
@@ -59,6 +60,7 @@ class StageConfig:
     shape: str = "linear"
     log_steps: int = 20
     patience: int = 20
+    fused: bool = False
 
 
 class TrainingDiverged(RuntimeError):
@@ -116,7 +118,7 @@ class TrainingStage:
         self.loss_fn = loss_fn
         self._prepare(model)
         self.ema = (
-            EMAModel(self.trainable, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+            EMAModel(self.trainable, decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=config.fused)
             if config.ema_decay
             else None
         )
@@ -347,7 +349,8 @@ def make_optimizer(
             raise ValueError("the optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes, or take adamw") from error
     elif config.optimizer != "adamw":
         raise ValueError(f"unknown optimizer {config.optimizer!r}; there are adamw and adamw8bit")
-    return kind([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.99))
+    more = {"fused": True} if config.fused and kind is torch.optim.AdamW else {}
+    return kind([group for group in groups if group["params"]], lr=config.lr, betas=(0.9, 0.99), **more)
 
 
 class _EmaWeights:
