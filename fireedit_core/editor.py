@@ -20,6 +20,7 @@ from .diffusion.hvca import HVCA
 from .diffusion.tati import TATI
 from .regions.detector import detect_each
 from .regions.record import Regions
+from .thumbnail import thumbnail
 from .vlm import EditQFormer, GroundingHead, RegionAwareVLM, VisionFeatures, encode_vision
 
 logger = logging.getLogger("fireedit")
@@ -35,6 +36,7 @@ class RegionTokens:
         region_tokens: (B, n, D). image_tokens: (B, m, D), row-major over `token_grid`.
         features: hidden states of both vision towers, for HVCA.
         image_size: (height, width) in pixels of the pictures.
+        thumbnail: (B, 3, 16, 16) on 0..1, by which a later step sees that it was given another picture; None says nothing.
     """
 
     regions: list[Regions]
@@ -44,6 +46,7 @@ class RegionTokens:
     features: VisionFeatures
     token_grid: tuple[int, int]
     image_size: tuple[int, int]
+    thumbnail: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.regions)
@@ -125,7 +128,8 @@ class FireEditor(nn.Module):
         grid = features.dino_grid
         tokens = self.vision["region_encoder"](features.dino, grid, boxes, mask)
         image_tokens = self.vision["adapter"](features.dino[-1], grid)
-        return RegionTokens(regions, mask, tokens, image_tokens, features, (grid[0] // 2, grid[1] // 2), size)
+        half = (grid[0] // 2, grid[1] // 2)
+        return RegionTokens(regions, mask, tokens, image_tokens, features, half, size, thumbnail(images))
 
     def condition(self, tokens: RegionTokens, instructions: list[str]) -> EditConditions:
         """Read the instructions over the tokens: edit embedding, visual tokens and grounding.
@@ -154,6 +158,19 @@ class FireEditor(nn.Module):
         for row, regions in zip(scores, tokens.regions, strict=True):
             found.append(regions.with_scores(row[: len(regions)].detach().float().cpu()).sorted_by_score())
         return EditConditions(embedding, null, visual, image_only, grounding.mask(tokens.image_size), found)
+
+    def unread_text(self, instruction: str) -> str:
+        """What of an instruction stands beyond the tokens that the language model reads; "" where it reads all of it."""
+        config = self.vlm.img_tokens.config
+        prompt = config.prompt_template.format(instruction=instruction.strip())
+        ids = self.vlm.tokenizer(prompt)["input_ids"]
+        if len(ids) <= config.max_text_tokens:
+            return ""
+        if not self.vlm.tokenizer.is_fast:
+            return self.vlm.tokenizer.decode(ids[config.max_text_tokens :], skip_special_tokens=True).strip()
+        # a fast tokenizer knows where each token stands in the text; special ones stand at (0, 0)
+        places = self.vlm.tokenizer(prompt, return_offsets_mapping=True)["offset_mapping"]
+        return next((prompt[first:].strip() for first, last in places[config.max_text_tokens :] if last > first), "")
 
     def unknown_words(self, instruction: str) -> list[str]:
         """Words of the instruction that the bundle's tokenizer does not know at all (each becomes its unknown token)."""
@@ -195,6 +212,7 @@ def repeat_tokens(tokens: RegionTokens, times: int) -> RegionTokens:
     return replace(
         tokens, regions=tokens.regions * times, mask=wide(tokens.mask), region_tokens=wide(tokens.region_tokens),
         image_tokens=wide(tokens.image_tokens), features=features,
+        thumbnail=None if tokens.thumbnail is None else wide(tokens.thumbnail),
     )  # fmt: skip
 
 

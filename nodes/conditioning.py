@@ -13,12 +13,13 @@ import torch
 
 from fireedit_core.diffusion.compositing import WorkingSize
 from fireedit_core.instructions import split_edits
+from fireedit_core.thumbnail import same_picture, thumbnail
 
 from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
 from .host.patching import GATE, VISUAL, WHERE
-from .pictures import batch_text, check_mask, size_of, to_core, to_host
+from .pictures import batch_text, check_mask, is_blank, size_of, to_core, to_host
 from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit VLM Conditioning"
 WORKING_SIZE = "fireedit_working_size"  # in the conditionings, so that FireEditSample finds the picture's way back
+PICTURE = "fireedit_picture"  # the same, its thumbnail, so that FireEditSample sees that another picture came
 
 
 class FireEditVLMConditioning(io.ComfyNode):
@@ -98,10 +100,16 @@ class FireEditVLMConditioning(io.ComfyNode):
                 f"{batch_text(count)} of height {size[0]} and width {size[1]} came. Connect the same picture here, to FireEdit "
                 "Region Detect and to FireEdit Region Tokenize.",
             )
+        shown = thumbnail(pictures)
+        if not same_picture(shown, region_tokens.thumbnail):
+            raise FireEditNodeError(
+                NAME, "the region tokens are of another picture of the same size: the edit would be a mixture of both. Connect the same "
+                "picture here, to FireEdit Region Detect and to FireEdit Region Tokenize.",
+            )  # fmt: skip
         with named(NAME):
             instructions = check_instructions(split_instruction(instruction, count), count)
         # a black mask is what Load Image gives for a picture without one, and Region Select when nothing is forced
-        chosen = check_mask(mask, pictures, NAME) if mask is not None and bool(mask.any()) else None
+        chosen = None if is_blank(mask, NAME) else check_mask(mask, pictures, NAME)
         progress.say("reading the instruction")
         models.use(fireedit.language)
         models.check_interrupted()
@@ -121,9 +129,9 @@ class FireEditVLMConditioning(io.ComfyNode):
                 "FireEdit Loader.",
             )  # fmt: skip
         where = plan.mask_on_latents(conditions.mask)
-        text = report(fireedit, conditions, instructions)
+        text = "\n".join([report(fireedit, conditions, instructions), *about_the_mask(mask, chosen)])
         return io.NodeOutput(
-            *conditionings(conditions, where, source, side),
+            *conditionings(conditions, where, source, side, shown),
             {"samples": torch.zeros_like(source)},
             models.intermediate(conditions.mask),
             conditions.regions,
@@ -138,19 +146,43 @@ def for_the_picker(conditions: EditConditions) -> str:
 
 
 def split_instruction(text: str, pictures: int) -> list[str]:
-    """One instruction per line if there are as many lines as pictures, else one for all."""
-    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    return lines if pictures > 1 and len(lines) == pictures else [" ".join(lines)]
+    """For a batch one instruction per line, or a single line for all pictures; for one picture, all lines together.
+
+    Raises:
+        ValueError: for a batch whose lines are neither one nor as many as the pictures, or of which one is empty.
+    """
+    lines = [" ".join(line.split()) for line in text.strip().splitlines()]
+    if pictures == 1 or len(lines) <= 1:
+        return [" ".join(line for line in lines if line)]
+    if len(lines) != pictures:
+        raise ValueError(f"{len(lines)} lines came for {pictures} pictures. Write one line for all, or one line per picture.")
+    if "" in lines:
+        raise ValueError(f"line {lines.index('') + 1} is empty. Write one line per picture, each with an instruction.")
+    return lines
+
+
+def about_the_mask(mask: torch.Tensor | None, chosen: torch.Tensor | None) -> list[str]:
+    """What is to be said of the mask input: that a black one counts as none, and that a faint one edits faintly or not at all."""
+    if mask is None:
+        return []
+    if chosen is None:
+        return ["the mask is black and counts as none: the edit lands where the instruction points"]
+    faint = [i + 1 for i, one in enumerate(chosen) if 0 < float(one.max()) <= 0.5]
+    if not faint:
+        return []
+    warning = f"the mask is nowhere brighter than {float(chosen.max()):.2f}: what is 0.5 or less does not count as edited. Paint it opaque"
+    logger.warning("%s: %s", NAME, warning)
+    return [warning]
 
 
 def conditionings(
-    conditions: EditConditions, where: torch.Tensor, source: torch.Tensor, working_size: int
+    conditions: EditConditions, where: torch.Tensor, source: torch.Tensor, working_size: int, picture: torch.Tensor | None = None
 ) -> tuple[list, list, list]:
     """positive, image_only and negative in the host's form: [[e, options]], same keys and shapes (design D3).
 
     Args:
         where: (B, 1, h, w) share of each latent cell that the edit is expected to cover.
-        source: unscaled latents (B, C, h, w) of the source at working size.
+        source: unscaled latents (B, C, h, w) of the source at working size. picture: `thumbnail` of the pictures.
     """
     embedding = models.intermediate(conditions.edit_embedding)
     null = models.intermediate(conditions.null_embedding).expand_as(embedding).clone()
@@ -167,6 +199,8 @@ def conditionings(
             },
             WORKING_SIZE: working_size,
         }
+        if picture is not None:
+            options[PICTURE] = picture
         if latent is not None:
             options["concat_latent_image"] = latent
         return [[tensor, options]]
@@ -195,6 +229,12 @@ def report(fireedit, conditions: EditConditions, instructions: list[str]) -> str
         logger.warning("%s: %s", NAME, warning)
         lines.append(f"Words {warning}")
     for text in dict.fromkeys(instructions):
+        unread = fireedit.editor.unread_text(text)
+        if unread:
+            limit = fireedit.editor.vlm.img_tokens.config.max_text_tokens
+            warning = f"the bundle {fireedit.name} reads {limit} tokens of an instruction; cut off: {unread!r}"
+            logger.warning("%s: %s", NAME, warning)
+            lines.append(warning)
         edits = split_edits(text)
         if len(edits) > 1:
             lines.append(f"{text!r} asks for {len(edits)} edits; FireEdit Multi Turn carries them out one after the other")

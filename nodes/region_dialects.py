@@ -15,7 +15,7 @@ from .detection import check_regions
 from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
-from .pictures import batch_text, check_mask, counted, size_of, to_core
+from .pictures import batch_text, check_mask, counted, is_blank, size_of, to_core
 from .types import BoundingBoxType, RegionsType
 
 FROM_MASK, FROM_SEGS, FROM_BBOX = "FireEdit Regions from Mask", "FireEdit Regions from SEGS", "FireEdit Regions from BBOX"
@@ -56,9 +56,10 @@ class FireEditRegionsFromMask(io.ComfyNode):
     @classmethod
     def execute(cls, mask, threshold, min_area, label, image=None) -> io.NodeOutput:
         """One set of regions per mask; with a picture, per picture."""
+        blank = is_blank(mask, FROM_MASK)
         if image is not None:
             pictures = to_core(image, FROM_MASK)
-            mask = check_mask(mask, pictures, FROM_MASK) if bool(mask.any()) else torch.zeros_like(pictures[:, 0])
+            mask = torch.zeros_like(pictures[:, 0]) if blank else check_mask(mask, pictures, FROM_MASK)
         with named(FROM_MASK):
             made = dialects.from_mask(mask, threshold, min_area, label.strip() or "object")
         return io.NodeOutput(made, ui=progress.report(describe(made)))

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from fireedit_core.diffusion.compositing import WorkingSize, composite, edit_mask, measure_change
+from fireedit_core.thumbnail import same_picture, thumbnail
 
-from .conditioning import WORKING_SIZE
+from .conditioning import PICTURE, WORKING_SIZE
 from .errors import FireEditNodeError
 from .host import guider as host_guider
 from .host import progress
@@ -158,6 +159,11 @@ class FireEditSample(io.ComfyNode):
                 SAMPLE, f"keep_outside {keep_outside!r} needs a mask. Connect grounding of FireEdit VLM Conditioning, or choose off."
             )
         region = None if mask is None else edit_mask(check_mask(mask, pictures, SAMPLE))
+        if region is not None and keep_outside != "off" and not bool(region.amax((1, 2)).min() > 0):
+            raise FireEditNodeError(
+                SAMPLE, f"the mask is nowhere brighter than {float(mask.max()):.2f}, so keep_outside {keep_outside!r} would keep the whole "
+                "picture as it is. Connect grounding of FireEdit VLM Conditioning or a mask that is painted opaque, or choose off.",
+            )  # fmt: skip
         source, plan = source_latent(positive, pictures)
         guider = host_guider.make_guider(model, positive, image_only, negative, text_guidance, image_guidance)
         held = plan.hold_mask(region).to(source) if keep_outside == "soft" else None
@@ -203,6 +209,11 @@ def source_latent(positive: list, pictures: Tensor) -> tuple[Tensor, WorkingSize
             f"{batch_text(pictures.shape[0])} of height {size[0]} and width {size[1]} came. Connect the same picture to image here "
             "and on FireEdit VLM Conditioning.",
         )
+    if not same_picture(options.get(PICTURE), thumbnail(pictures)):
+        raise FireEditNodeError(
+            SAMPLE, "image is another picture than the one that the conditioning was made of: the result would be a ghost of both. Connect "
+            "the same picture to image here and on FireEdit VLM Conditioning.",
+        )  # fmt: skip
     return source, plan
 
 

@@ -9,6 +9,7 @@ out.images[0].save("edit.png")
 from __future__ import annotations
 
 import inspect
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from diffusers.utils import BaseOutput
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from ..checkpoints.bundle import COMPONENTS, OPTIONS, bundle_options, load_components, read_index, save_bundle
@@ -29,6 +30,8 @@ from .guidance import combine, needed_branches
 from .latents import latent_mode, latent_scale
 from .timesteps import active_timesteps
 from .visual_attention import attach_visual_attention
+
+logger = logging.getLogger("fireedit")
 
 
 @dataclass
@@ -143,6 +146,9 @@ class FireEditPipeline(DiffusionPipeline):
         tokens = self.editor.tokenize(once, found)
         if len(tokens) != source.shape[0]:
             tokens = repeat_tokens(tokens, source.shape[0])
+        for text in dict.fromkeys(instructions):
+            if unread := self.editor.unread_text(text):
+                logger.warning("FireEditPipeline: the instruction is longer than the model reads; cut off: %r", unread)
         conditions = self.editor.condition(tokens, instructions)
         if mask is not None:
             if mask.shape not in (conditions.mask.shape, (1, *size)):
@@ -249,16 +255,37 @@ def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
 
 
 def pictures_to_tensor(image: Image.Image | list[Image.Image] | Tensor) -> Tensor:
-    """Pictures as a float tensor (B, 3, H, W) in 0..1; a tensor is checked and passed through."""
+    """Pictures as a float tensor (B, 3, H, W) in 0..1, turned as their EXIF says; a tensor is checked and passed through.
+
+    Raises:
+        ValueError: for a tensor of another shape or range or with values that are not finite, and for pictures of unequal sizes.
+    """
     if isinstance(image, Tensor):
         if image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f"pictures must have shape (B, 3, H, W), got {tuple(image.shape)}")
+        if not bool(torch.isfinite(image).all()):
+            raise ValueError("the pictures have values that are not numbers (NaN or infinite)")
+        if image.numel() and (float(image.min()) < -0.5 or float(image.max()) > 1.5):
+            raise ValueError(f"pictures must lie in 0..1, got {float(image.min()):.4g} to {float(image.max()):.4g}")
         return image.float()
-    pictures = image if isinstance(image, list) else [image]
+    pictures = [ImageOps.exif_transpose(p) for p in (image if isinstance(image, list) else [image])]
     if len({p.size for p in pictures}) > 1:
         raise ValueError(f"pictures of one batch must have one size, got {sorted({p.size for p in pictures})}")
-    arrays = [np.asarray(p.convert("RGB"), dtype=np.float32) / 255 for p in pictures]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack([_as_array(p) for p in pictures])).permute(0, 3, 1, 2)
+
+
+def _as_array(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) float32 in 0..1. PIL cuts 16-bit grey off at 255, so that is divided here.
+
+    Raises:
+        ValueError: for floating point pictures (mode F), whose range nobody knows.
+    """
+    if picture.mode == "F":
+        raise ValueError("a floating point picture (mode F) does not say its range; give 8 or 16 bits, or a tensor in 0..1")
+    if picture.mode.startswith("I"):  # "I;16" and its kin, and "I", as which PIL opens 16-bit PNGs
+        values = np.asarray(picture, dtype=np.float32) / 65535
+        return np.repeat(values[..., None], 3, axis=-1)
+    return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
 
 
 def tensor_to_pictures(images: Tensor) -> list[Image.Image]:

@@ -314,3 +314,37 @@ def test_half_precision_runs(tiny_bundle, picture):
 def test_diffusers_sees_a_normal_pipeline(tiny_pipe):
     assert set(tiny_pipe.components) >= {"unet", "vae", "tati", "hvca", "visual_attention", "detector"}
     assert tiny_pipe.to(torch.float32) is tiny_pipe and tiny_pipe.device.type == "cpu"
+
+
+def test_pictures_come_in_turned_as_their_exif_says_and_in_sixteen_bits(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8)
+    turned = Image.fromarray(rgb)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    opened = pictures_to_tensor(Image.open(tmp_path / "turned.png"))
+    assert torch.allclose(opened[0].permute(1, 2, 0), torch.from_numpy(np.rot90(rgb, -1).copy()).float() / 255)
+    deep = np.linspace(0, 65535, 60).astype(np.uint16).reshape(6, 10)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for picture in (Image.open(tmp_path / "deep.png"), Image.fromarray(deep)):
+        opened = pictures_to_tensor(picture)
+        assert opened.shape == (1, 3, 6, 10) and torch.allclose(opened[0, 1], torch.from_numpy(deep.astype(np.float32)) / 65535)
+    with pytest.raises(ValueError, match="mode F"):
+        pictures_to_tensor(Image.fromarray(np.zeros((4, 4), np.float32)))
+
+
+@pytest.mark.parametrize(("value", "said"), [(float("nan"), "not numbers"), (float("inf"), "not numbers"), (255.0, "0..1, got 0 to 255")])
+def test_tensors_that_are_no_pictures_are_refused(value, said):
+    pictures = torch.zeros(1, 3, 8, 8)
+    pictures[0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match=said):
+        pictures_to_tensor(pictures)
+
+
+def test_an_instruction_that_is_cut_is_logged(tiny_pipe, picture, caplog):
+    limit = tiny_pipe.img_tokens.config.max_text_tokens
+    tiny_pipe(picture(64, 64), "remove the apple " * limit, num_inference_steps=1)
+    assert "longer than the model reads; cut off" in caplog.text
+    caplog.clear()
+    tiny_pipe(picture(64, 64), "remove the apple", num_inference_steps=1)
+    assert "cut off" not in caplog.text

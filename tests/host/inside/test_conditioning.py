@@ -65,8 +65,15 @@ def test_conditioning_survives_the_hosts_nodes(loaded, conds):
 def test_instruction_lines():
     split = conditioning.split_instruction
     assert split(" remove  the cat\n", 1) == ["remove the cat"] and split("a\nb", 2) == ["a", "b"]
-    assert split("a\n\nb\n", 2) == ["a", "b"] and split("a\nb", 3) == ["a b"] and split("a\nb", 1) == ["a b"]
-    assert split("", 1) == [""]
+    assert split("\na\nb\n\n", 2) == ["a", "b"] and split("a\nb", 1) == ["a b"] and split("a\n\nb", 1) == ["a b"]
+    assert split("", 1) == [""] and split("a", 3) == ["a"]
+    # rows are matched or refused: joined or shifted, a picture would get another one's instruction
+    with pytest.raises(ValueError, match="2 lines came for 3 pictures"):
+        split("a\nb", 3)
+    with pytest.raises(ValueError, match="3 lines came for 2 pictures"):
+        split("a\n\nb", 2)
+    with pytest.raises(ValueError, match="line 2 is empty"):
+        split("a\n \nb", 3)
 
 
 def test_pictures():
