@@ -90,7 +90,9 @@ def test_a_mask_that_is_none_is_named(loaded, tokens, conds, value):
     settings = (7, 1, "euler", "simple", 1.0, 1.0, 1.0, "exact")
     sample = lambda m: nodes.FireEditSample.execute(model, *conds.args[:3], vae, images, *settings, m)  # noqa: E731
     calls = {
-        "FireEdit VLM Conditioning": lambda: nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, 0, mask),
+        "FireEdit VLM Conditioning": lambda: nodes.FireEditVLMConditioning.execute(
+            handle, region_tokens, images, vae, INSTRUCTION, 0, mask
+        ),
         "FireEdit Sample": lambda: sample(mask),
         "FireEdit Compare": lambda: nodes.FireEditCompare.execute(images, images, 1.0, mask),
         "FireEdit Grounding Preview": lambda: nodes.FireEditGroundingPreview.execute(images, mask, 0.5, 1),
