@@ -7,10 +7,10 @@ back to the queue and is done by another one.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
+import tempfile
 import threading
 import time
 from collections import deque
@@ -22,13 +22,32 @@ import requests
 import websocket
 from PIL import Image
 
-from scripts.comfy_client import ComfyClient, ExecutionFailed, ExecutionInterrupted, HostError, PromptRejected
+from fireedit_core.lists import ListError, read_records
+from scripts.comfy_client import (
+    ComfyClient,
+    ExecutionFailed,
+    ExecutionInterrupted,
+    HostError,
+    PromptRejected,
+    RequestRefused,
+    TooSlow,
+)
 from scripts.workflow import Workflow, WorkflowError
 
 log = logging.getLogger("fireedit")
 
 JOURNAL = ".fireedit.jsonl"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+COLUMNS = ("image", "instruction", "output", "seed")
+SEEDS = range(2**64)  # what ComfyUI's seed widgets take
+# node -> the input that its seed is
+SEEDED = {
+    "FireEditSample": "seed", "FireEditMultiTurn": "seed", "KSampler": "seed", "KSamplerAdvanced": "noise_seed",
+    "RandomNoise": "noise_seed",
+}  # fmt: skip
+# How written pictures are compressed: PNG loses nothing, the others little that an eye sees.
+SAVING = {".jpg": {"quality": 95, "subsampling": 0}, ".jpeg": {"quality": 95, "subsampling": 0}, ".webp": {"quality": 95, "method": 6}}
+NOT_LET_IN = (401, 403, 407)  # a server that asks for a password refuses every job alike
 BROKEN = (requests.RequestException, websocket.WebSocketException, ConnectionError, TimeoutError)
 
 
@@ -44,7 +63,7 @@ class NoServer(HostError):
 class Job:
     """One edit: a picture file, an instruction, the file that receives the result.
 
-    `refused` are the servers that could not do it, with what they said.
+    `refused` are the servers that could not do it, with what they said; `said` is what the nodes said of it when it was done.
     """
 
     source: Path
@@ -52,6 +71,7 @@ class Job:
     output: Path
     seed: int = 0
     refused: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
 
 
 def jobs_of(source: Path, instruction: str | None, output: Path | None, seed: int = 0) -> list[Job]:
@@ -62,16 +82,21 @@ def jobs_of(source: Path, instruction: str | None, output: Path | None, seed: in
         output: file for a picture, folder otherwise; None puts the result beside the source.
 
     Raises:
-        JobError: for a source that is not there, no instruction, or two jobs with one output.
+        JobError: for a source that is not there, no instruction, two jobs with one output, or an output that is a source of any job
+            or lies outside the output folder: a picture of the user's is never written over.
     """
+    if seed not in SEEDS:
+        raise JobError(f"the seed must be a whole number of 0 to 2^64 - 1, got {seed}")
+    folder: Path | None = None
     if source.is_dir():
-        files = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURES)
+        files = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file())
         if not files:
             raise JobError(f"{source} holds no pictures ({', '.join(PICTURES)})")
-        folder = output or source.with_name(f"{source.name}_edited")
+        folder = output or source.resolve().with_name(f"{source.resolve().name}_edited")
         jobs = [Job(p, instruction or "", folder / f"{p.stem}.png", seed) for p in files]
-    elif source.suffix.lower() == ".csv":
-        jobs = _jobs_of_csv(source, instruction, output or source.with_name(f"{source.stem}_edited"), seed)
+    elif source.suffix.lower() in (".csv", ".jsonl"):
+        folder = output or source.with_name(f"{source.stem}_edited")
+        jobs = _jobs_of_list(source, instruction, folder, seed)
     else:
         target = output or source.with_name(f"{source.stem}_edited.png")
         jobs = [Job(source, instruction or "", target / f"{source.stem}.png" if target.is_dir() else target, seed)]
@@ -82,28 +107,63 @@ def jobs_of(source: Path, instruction: str | None, output: Path | None, seed: in
             raise JobError(f"there is no picture {job.source}")
         if job.output.suffix.lower() not in PICTURES:
             raise JobError(f"{job.output} must end in one of {', '.join(PICTURES)}")
-    twice = [o for o, n in _counts(job.output.resolve() for job in jobs).items() if n > 1]
-    if twice:
-        raise JobError(f"{len(twice)} outputs are named by more than one job, the first is {twice[0]}; give the CSV a column output")
+    _check_outputs(jobs, source, folder)
     return jobs
 
 
-def _jobs_of_csv(source: Path, instruction: str | None, folder: Path, seed: int) -> list[Job]:
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise JobError(f"{source} cannot be read as CSV ({error})") from error
-    if not rows or "image" not in rows[0]:
-        raise JobError(f"{source} needs a first line with the columns image and instruction, and rows below it")
+def _check_outputs(jobs: Sequence[Job], source: Path, folder: Path | None) -> None:
+    twice = [o for o, n in _counts(job.output.resolve() for job in jobs).items() if n > 1]
+    if twice:
+        raise JobError(f"{len(twice)} outputs are named by more than one job, the first is {twice[0]}; give the CSV a column output")
+    if folder is not None and folder.is_file():
+        raise JobError(f"{folder} is a file; several edits need a folder as -o")
+    if source.is_dir() and folder is not None and folder.resolve() == source.resolve():
+        raise JobError(f"the results cannot go into the folder of the pictures, {source}; give another folder as -o")
+    pictures = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        place = job.output.resolve()
+        if place in pictures:
+            raise JobError(f"{job.output} is a picture to be edited, and would be written over; give another -o")
+        if folder is not None and not place.is_relative_to(folder.resolve()):
+            raise JobError(f"the output {job.output} lies outside of {folder}; give a name below it, or another -o")
+
+
+def check_places(jobs: Sequence[Job], journal: Journal, overwrite: bool = False) -> None:
+    """Find out before the first edit whether all results can be written, and that none replaces a file that is not ours.
+
+    Raises:
+        JobError: for a folder that cannot be written to, or a file that no journal knows.
+    """
+    for folder in {job.output.parent for job in jobs}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".fireedit"):
+                pass
+        except OSError as error:
+            raise JobError(f"{folder} cannot be written to: {error.strerror or error}") from error
+    strange = [job.output for job in jobs if job.output.exists() and not overwrite and not journal.knows(job)]
+    if strange:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise JobError(f"{strange[0]}{more} is there already and was not made by this command; give another -o, or --overwrite")
+
+
+def _jobs_of_list(source: Path, instruction: str | None, folder: Path, seed: int) -> list[Job]:
     jobs = []
-    for number, row in enumerate(rows, 2):
-        picture = source.parent / (row.get("image") or "").strip()
-        own = (row.get("seed") or "").strip()
-        if own and not own.lstrip("-").isdigit():
-            raise JobError(f"{source}, line {number}: the seed {own!r} is no whole number")
-        name = (row.get("output") or "").strip() or f"{picture.stem}.png"
-        jobs.append(Job(picture, (row.get("instruction") or "").strip() or instruction or "", folder / name, int(own) if own else seed))
+    try:
+        for number, row in read_records(source, COLUMNS):
+            value = {name: "" if row.get(name) is None else str(row[name]).strip() for name in COLUMNS}
+            if not value["image"]:
+                raise JobError(f"{source}, line {number}: no image")
+            own = value["seed"]
+            if own and (not own.isdecimal() or int(own) not in SEEDS):
+                raise JobError(f"{source}, line {number}: the seed {own!r} is no whole number of 0 to 2^64 - 1")
+            picture = source.parent / value["image"]
+            place = folder / (value["output"] or f"{picture.stem}.png")
+            jobs.append(Job(picture, value["instruction"] or instruction or "", place, int(own) if own else seed))
+    except ListError as error:
+        raise JobError(str(error)) from error
+    if not jobs:
+        raise JobError(f"{source} needs a first line with the columns image and instruction, and rows below it")
     return jobs
 
 
@@ -135,11 +195,15 @@ class Journal:
         """Whether this very edit lies at its place."""
         return job.output.is_file() and self._read(job.output.parent).get(job.output.name) == self.stamp(job)
 
-    def write(self, job: Job, server: str, seconds: float) -> None:
-        """Note a finished edit."""
+    def knows(self, job: Job) -> bool:
+        """Whether the file at the job's place was made by an earlier run, with whatever settings."""
+        return job.output.name in self._read(job.output.parent)
+
+    def write(self, job: Job, server: str, seconds: float, said: Sequence[str] = ()) -> None:
+        """Note a finished edit, and what the nodes said of it."""
         record = {
             "output": job.output.name, "stamp": self.stamp(job), "source": str(job.source), "instruction": job.instruction,
-            "seed": job.seed, "server": server, "seconds": round(seconds, 2),
+            "seed": job.seed, "server": server, "seconds": round(seconds, 2), "said": list(said),
         }  # fmt: skip
         with self._lock:
             known = self._read(job.output.parent)
@@ -164,26 +228,79 @@ class Journal:
 # --- one edit on one server --------------------------------------------------------------------------------------------
 
 
-def edit(client: ComfyClient, base: Workflow, job: Job, timeout: float = 600.0) -> float:
-    """Run one job and write its picture; returns the seconds. Raises HostError as `ComfyClient.run` does."""
+@dataclass(frozen=True)
+class Places:
+    """Where a workflow takes a job: ids of the nodes that get the picture, the instruction and the seed, and that give the result."""
+
+    picture: str
+    seeds: tuple[tuple[str, str], ...]
+    result: str
+
+    @classmethod
+    def of(cls, flow: Workflow) -> Places:
+        """Raises WorkflowError for a graph that cannot be batched, before any job is sent."""
+        found = flow.sources("LoadImage", "image") or flow.ids("LoadImage")
+        if len(found) != 1:
+            raise WorkflowError(
+                f"{flow.origin} must have one Load Image whose picture is edited, it has {len(found)}: "
+                "which of them a job's picture goes to cannot be told"
+            )
+        flow.only("FireEditVLMConditioning")
+        seeds = tuple((i, name) for kind, name in SEEDED.items() for i in flow.ids(kind) if name in flow.nodes[i]["inputs"])
+        if not seeds:
+            raise WorkflowError(f"{flow.origin} has no node that takes a seed ({', '.join(SEEDED)}): all jobs would get the same noise")
+        return cls(found[0], seeds, result_node(flow))
+
+
+def check_picture(path: Path) -> list[str]:
+    """What is lost when a picture is edited, in sentences.
+
+    Raises:
+        JobError: for a file that is damaged, moving, or no picture: the server would take its first frame, or grey, in silence.
+    """
+    try:
+        with Image.open(path) as picture:
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1:
+                raise JobError(f"{path} is moving: it has {frames} frames; save the one that is meant")
+            picture.load()
+            if picture.mode == "F":
+                raise JobError(f"{path} has floating point pixels, whose range nobody knows; save it with 8 or 16 bits")
+            alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+            return [f"{path.name}: its transparency is lost"] if alpha else []
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, JobError):
+            raise
+        raise JobError(f"{path} is damaged or no picture: {error}") from error
+
+
+def edit(client: ComfyClient, base: Workflow, job: Job, timeout: float = 600.0) -> tuple[float, list[str]]:
+    """Run one job and write its picture; returns the seconds and what the nodes said. Raises HostError as `ComfyClient.run` does."""
+    said = check_picture(job.source)
     flow = base.copy()
+    places = Places.of(flow)
     content = hashlib.sha256(job.source.read_bytes()).hexdigest()[:16]
-    flow.set("LoadImage", "image", client.upload_image(job.source, f"fireedit_{content}{job.source.suffix.lower()}"))
+    name = client.upload_image(job.source, f"fireedit_{content}{job.source.suffix.lower()}")
+    flow.nodes[places.picture]["inputs"]["image"] = name
     flow.set("FireEditVLMConditioning", "instruction", job.instruction)
-    for kind in ("FireEditSample", "KSampler"):
-        for key in flow.ids(kind):
-            flow.nodes[key]["inputs"]["seed"] = job.seed
-    shown = result_node(flow)
+    for key, field_name in places.seeds:
+        flow.nodes[key]["inputs"][field_name] = job.seed
+    shown = places.result
     flow.nodes[shown] = {"class_type": "PreviewImage", "inputs": {"images": flow.nodes[shown]["inputs"]["images"]}}  # leaves no file
     result = client.run(flow.nodes, timeout)
     pictures = result.images.get(shown)
     if not pictures:
         raise HostError(f"the run of {job.source.name} gave no picture")
+    for key in flow.ids("FireEditVLMConditioning"):
+        said += [line for text in result.outputs.get(key, {}).get("text", ()) for line in str(text).splitlines()]
     job.output.parent.mkdir(parents=True, exist_ok=True)
     temporary = job.output.with_name(f".{job.output.stem}.part{job.output.suffix}")
-    Image.fromarray(pictures[0][..., :3]).save(temporary)
-    temporary.replace(job.output)  # whole, or not there
-    return result.seconds
+    try:
+        Image.fromarray(pictures[0][..., :3]).save(temporary, **SAVING.get(job.output.suffix.lower(), {}))
+        temporary.replace(job.output)  # whole, or not there
+    finally:
+        temporary.unlink(missing_ok=True)
+    return result.seconds, said
 
 
 def result_node(flow: Workflow) -> str:
@@ -245,14 +362,14 @@ class Fleet:
         return failed
 
     def stop(self) -> None:
-        """Take no more jobs; what runs for us is cancelled, what runs for others is not."""
+        """Take no more jobs; what runs or waits for us is cancelled, what does for others is not."""
         with self._change:
             self._stop = True
             self._change.notify_all()
         for client in self._clients:
             if client.running:
                 try:
-                    client.interrupt(client.running)
+                    client.cancel(client.running)
                 except (HostError, *BROKEN):
                     continue  # a server that is gone runs nothing
 
@@ -262,10 +379,17 @@ class Fleet:
         while (job := self._take(url)) is not None:
             error = None
             try:
-                seconds = edit(client, self.flow, job, self.timeout)
-                self.journal.write(job, url, seconds)
+                seconds, job.said = edit(client, self.flow, job, self.timeout)
+                self.journal.write(job, url, seconds, job.said)
                 quiet_since = None
-            except (PromptRejected, ExecutionFailed, ExecutionInterrupted) as refusal:
+            except (PromptRejected, ExecutionFailed, ExecutionInterrupted, TooSlow, JobError, WorkflowError) as refusal:
+                error = str(refusal)
+            except RequestRefused as refusal:
+                if refusal.status in NOT_LET_IN:
+                    self._give_back(job)
+                    log.warning("%s does not let us in (%s)", url, _short(refusal))
+                    self._leave(url, _short(refusal), failed, progress)
+                    return
                 error = str(refusal)
             except (HostError, *BROKEN) as broken:
                 client.close()

@@ -61,6 +61,18 @@ class ExecutionInterrupted(HostError):
     """The run was cancelled."""
 
 
+class RequestRefused(HostError):
+    """The server, or what stands in front of it, refused a request by its status 4xx; asking again gives the same answer."""
+
+    def __init__(self, status: int, message: str):
+        self.status = status
+        super().__init__(message)
+
+
+class TooSlow(HostError):
+    """A run did not end in time. It was cancelled."""
+
+
 @dataclass(frozen=True)
 class Event:
     """One message of the server: ``kind`` is its type, ``seconds`` a monotonic time of arrival."""
@@ -131,7 +143,7 @@ class ComfyClient:
 
     @property
     def running(self) -> str | None:
-        """Id of the prompt of ours that the server spoke of last, None when it has ended."""
+        """Id of our prompt that waits or runs, None when it has ended."""
         events = self._events.get(self._running or "", [])
         return None if any(event.kind in ENDINGS for event in events) else self._running
 
@@ -146,9 +158,12 @@ class ComfyClient:
         return self._checked(self.http.post(self.url + path, json=body, timeout=60))
 
     def _checked(self, answer: requests.Response) -> requests.Response:
-        if answer.status_code != 200:
-            raise HostError(f"{answer.request.method} {answer.url}: status {answer.status_code}: {answer.text[:500]}")
-        return answer
+        if answer.status_code == 200:
+            return answer
+        message = f"{answer.request.method} {answer.url}: status {answer.status_code}: {answer.text[:500]}"
+        if 400 <= answer.status_code < 500 and answer.status_code not in (408, 425, 429):  # these ask to come again
+            raise RequestRefused(answer.status_code, message)
+        raise HostError(message)
 
     def object_info(self, name: str | None = None) -> dict[str, Any]:
         """Definitions of all nodes, or of one; HostError when the server has no node of that name."""
@@ -191,6 +206,11 @@ class ComfyClient:
         """Cancel what is running (only if it is ``prompt_id``, when given)."""
         self.post("/interrupt", **({"prompt_id": prompt_id} if prompt_id else {}))
 
+    def cancel(self, prompt_id: str) -> None:
+        """Take a prompt off the server, whether it waits or runs; others are left alone."""
+        self.post("/queue", delete=[prompt_id])
+        self.interrupt(prompt_id)
+
     def free(self) -> None:
         """Unload all models and drop cached results."""
         self.post("/free", unload_models=True, free_memory=True)
@@ -198,17 +218,30 @@ class ComfyClient:
     # --- workflows
 
     def queue(self, workflow: dict[str, Any]) -> str:
-        """Queue a workflow in API format; returns its prompt id. PromptRejected if the server refuses."""
+        """Queue a workflow in API format; returns its prompt id.
+
+        Raises:
+            PromptRejected: if the server refuses the workflow, or a part of it: it answers 200 and runs the rest where other outputs
+                are valid, and nobody would see that one is missing.
+            RequestRefused, HostError: if something in front of the server answers.
+        """
         self._connect()
         body = {"prompt": workflow, "client_id": self.client_id}
         answer = self.http.post(f"{self.url}/prompt", json=body, timeout=60)
-        if answer.status_code != 200:
-            try:
-                payload = answer.json()
-            except ValueError:
-                payload = {"error": {"message": f"status {answer.status_code}: {answer.text[:500]}"}}
+        try:
+            payload = answer.json()
+        except ValueError:
+            payload = None
+        if answer.status_code == 400 and isinstance(payload, dict):
             raise PromptRejected(payload)
-        return answer.json()["prompt_id"]
+        self._checked(answer)
+        if not isinstance(payload, dict) or "prompt_id" not in payload:
+            raise HostError(f"{self.url} does not answer as ComfyUI does: {answer.text[:200]}")
+        if payload.get("node_errors"):
+            self.cancel(payload["prompt_id"])
+            raise PromptRejected({"error": {"message": "a part of the workflow is not valid"}} | payload)
+        self._running = payload["prompt_id"]
+        return self._running
 
     def wait(self, prompt_id: str, timeout: float = 600.0) -> list[Event]:
         """Block until the run has ended; returns its events.
@@ -238,10 +271,14 @@ class ComfyClient:
             self._receive(min(1.0, max(0.01, deadline - time.monotonic())))
 
     def run(self, workflow: dict[str, Any], timeout: float = 600.0) -> RunResult:
-        """Queue, wait and fetch: outputs, pictures, events. Errors as in ``queue`` and ``wait``."""
+        """Queue, wait and fetch: outputs, pictures, events. Errors as in ``queue`` and ``wait``, but TooSlow after ``timeout``."""
         begin = time.monotonic()
         prompt_id = self.queue(workflow)
-        events = self.wait(prompt_id, timeout)
+        try:
+            events = self.wait(prompt_id, timeout)
+        except TimeoutError as error:
+            self.cancel(prompt_id)
+            raise TooSlow(f"not done within {timeout:g} s, and cancelled") from error
         seconds = events[-1].seconds - begin
         record = self._finished_record(prompt_id)
         outputs = record.get("outputs", {})

@@ -16,15 +16,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 
 from tqdm import tqdm
 
-from scripts.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, jobs_of, result_node
+from scripts.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, Places, check_places, jobs_of
 from scripts.comfy_client import HostError
 from scripts.comfy_host import ComfyServer, HostNotFound
+from scripts.host_lookup import REPO
 from scripts.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, use_bundle
 
 log = logging.getLogger("fireedit")
@@ -38,6 +41,24 @@ SETTINGS = {
 }  # fmt: skip
 
 
+def whole(low: int, high: int):  # noqa: ANN201
+    """An argparse type: a whole number from `low` to `high`. The server would refuse another one, after all models are loaded."""
+
+    def parse(text: str) -> int:
+        if not text.removeprefix("-").isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"a whole number of {low} to {high}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def address(text: str) -> str:
+    """An argparse type: the address of a server, with its protocol."""
+    if not text.startswith(("http://", "https://")) or not text.partition("//")[2]:
+        raise argparse.ArgumentTypeError(f"an address begins with http:// or https://, got {text!r}")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     main = argparse.ArgumentParser(prog="fireedit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,17 +67,20 @@ def parser() -> argparse.ArgumentParser:
     edit.add_argument("source", type=Path, help="picture, folder or .csv")
     edit.add_argument("instruction", nargs="?", help="what to do; in a CSV for rows without one")
     edit.add_argument("-o", "--output", type=Path, help="file for a picture, folder otherwise; default: beside the source")
-    edit.add_argument("--server", action="append", default=[], metavar="URL", help="a running ComfyUI; several times for several")
-    edit.add_argument("--seed", type=int, default=0)
+    edit.add_argument(
+        "--server", action="append", default=[], metavar="URL", type=address, help="a running ComfyUI; several times for several"
+    )
+    edit.add_argument("--seed", type=whole(0, 2**64 - 1), default=0)
     edit.add_argument("--bundle", help="name of a bundle, or its folder when no --server is given")
     edit.add_argument("--workflow", type=Path, default=EDIT_WORKFLOW, help="another workflow in API format")
-    edit.add_argument("--steps", type=int)
+    edit.add_argument("--steps", type=whole(1, 1000))
     edit.add_argument("--sampler")
     edit.add_argument("--scheduler")
     edit.add_argument("--text-guidance", type=float)
     edit.add_argument("--image-guidance", type=float)
     edit.add_argument("--keep-outside", choices=("off", "soft", "exact"))
     edit.add_argument("--again", action="store_true", help="do everything, also what was done already")
+    edit.add_argument("--overwrite", action="store_true", help="replace files at the results' places that this command has not made")
     edit.add_argument("--patience", type=float, default=30.0, help="seconds to wait for a server that went quiet (default %(default)g)")
     edit.add_argument("--timeout", type=float, default=600.0, help="seconds for one edit (default %(default)g)")
     edit.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -78,10 +102,13 @@ def main(arguments: list[str] | None = None) -> int:
         return train(arguments[1:])
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if threading.current_thread() is threading.main_thread():
+        # a service that is stopped must not leave its ComfyUI or a remote prompt behind
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         jobs = jobs_of(options.source, options.instruction, options.output, options.seed)
         flow = Workflow.load(options.workflow)
-        result_node(flow)
+        Places.of(flow)
         for name, (node, field) in SETTINGS.items():
             if getattr(options, name) is not None:
                 flow.set(node, field, getattr(options, name))
@@ -100,15 +127,29 @@ def main(arguments: list[str] | None = None) -> int:
         return CANCELLED
 
 
+def weights_stamp(options: argparse.Namespace, flow: Workflow) -> list:
+    """Sizes and times of the weights that a ComfyUI of our own will load, so that changed weights under the same name are other edits.
+
+    Empty where servers elsewhere have them: what lies there cannot be seen.
+    """
+    if options.server:
+        return []
+    name = options.bundle or next((flow.nodes[i]["inputs"].get("bundle") for i in flow.ids("FireEditLoader")), "")
+    folder = next((place for place in (Path(str(name)), REPO / "models" / str(name)) if (place / "model_index.json").is_file()), None)
+    files = sorted(folder.rglob("*.safetensors")) if folder else []
+    return [[p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+
+
 def _run(options: argparse.Namespace, jobs: list[Job], flow: Workflow) -> int:
     if options.bundle and options.server:
         flow.set("FireEditLoader", "bundle", options.bundle)
-    journal = Journal(json.dumps([flow.nodes, options.bundle], sort_keys=True))
+    journal = Journal(json.dumps([flow.nodes, options.bundle, weights_stamp(options, flow)], sort_keys=True))
     todo = [job for job in jobs if options.again or not journal.done(job)]
     if len(todo) < len(jobs) and not options.quiet:
         log.warning("%d of %d are done already", len(jobs) - len(todo), len(jobs))
     if not todo:
         return DONE
+    check_places(todo, journal, options.overwrite)
     host = nullcontext() if options.server else ComfyServer()
     with host as own, tqdm(total=len(todo), unit="edit", disable=options.quiet) as bar:
         urls = options.server or [own.url]
@@ -119,6 +160,9 @@ def _run(options: argparse.Namespace, jobs: list[Job], flow: Workflow) -> int:
             bar.update()
             if error is not None:
                 bar.write(f"{job.source.name}: {error}", file=sys.stderr)
+            elif not options.quiet:
+                for line in job.said:
+                    bar.write(f"{job.source.name}: {line}", file=sys.stderr)
 
         fleet = Fleet(urls, flow, journal, patience=options.patience, timeout=options.timeout)
         failed = fleet.run(todo, progress)

@@ -11,6 +11,8 @@ from typing import Any
 from scripts.host_lookup import REPO
 from scripts.setup_host import link_folder
 
+# inputs through which a picture goes on to be another picture
+PICTURE_INPUTS = ("image", "images", "image1", "pixels", "source", "original")
 EDIT_WORKFLOW = REPO / "workflows" / "api" / "fireedit_edit.json"
 
 
@@ -72,6 +74,26 @@ class Workflow:
         new = f"added-{len(self.nodes)}"
         self.nodes[new] = {"class_type": class_type, "inputs": inputs}
         return new
+
+    def sources(self, class_type: str, *inputs: str) -> list[str]:
+        """Ids of the ``class_type`` nodes whose first output reaches one of these inputs of any FireEdit node through pictures alone."""
+        found: list[str] = []
+        for node in self.nodes.values():
+            if not node["class_type"].startswith("FireEdit"):
+                continue
+            for name in inputs:
+                found += [i for i in self._upstream(node["inputs"].get(name), class_type) if i not in found]
+        return found
+
+    def _upstream(self, link: Any, class_type: str, seen: frozenset[str] = frozenset()) -> list[str]:
+        if not (isinstance(link, list) and len(link) == 2 and str(link[0]) in self.nodes) or str(link[0]) in seen:
+            return []
+        origin = str(link[0])
+        node = self.nodes[origin]
+        if node["class_type"] == class_type:
+            return [origin] if link[1] == 0 else []
+        ways = [value for name, value in node["inputs"].items() if name in PICTURE_INPUTS]
+        return [i for way in ways for i in self._upstream(way, class_type, seen | {origin})]
 
     def fed_by(self, class_type: str, source: str) -> list[str]:
         """Ids of nodes of a class with an input linked straight to a node of class ``source``."""

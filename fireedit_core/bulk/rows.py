@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..lists import ListError, read_records
+
+COLUMNS = ("image", "instruction", "key", "seed")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 KEEP_OUTSIDE = ("off", "exact")
 SEEDS = range(-(2**63), 2**64)  # what torch.Generator.manual_seed takes
@@ -176,24 +178,9 @@ def _rows_of_folder(source: Path, instruction: str | None, seed: int, out: Path 
 def _records(source: Path) -> Iterable[tuple[int, dict[str, Any]]]:
     """(line, record) of a list."""
     try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            if source.suffix.lower() == ".csv":
-                reader = csv.DictReader(file, strict=True)
-                for record in reader:
-                    if record.get(None):  # else an instruction would end at its first comma, and no one would see it
-                        raise RowError(f"{source}, line {reader.line_num}: more fields than columns; text with a comma needs double quotes")
-                    yield reader.line_num, record
-                return
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    record = json.loads(line)
-                    if not isinstance(record, dict):
-                        raise RowError(f'{source}, line {number}: expected an object like {{"image": ..., "instruction": ...}}')
-                    yield number, record
-    except RowError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8, no JSON
-        raise RowError(f"{source} cannot be read as {source.suffix[1:].upper()}: {error}") from error
+        yield from read_records(source, COLUMNS)
+    except ListError as error:
+        raise RowError(str(error)) from error
 
 
 def _row(source: Path, number: int, record: dict[str, Any], instruction: str | None, seed: int) -> EditRow:

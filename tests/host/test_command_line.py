@@ -6,19 +6,21 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
-from scripts.batch import JOURNAL, Fleet, JobError, Journal, NoServer, jobs_of
+from scripts.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, check_picture, jobs_of
 from scripts.comfy_client import ComfyClient, PromptRejected
 from scripts.comfy_host import ComfyServer
 from scripts.fireedit import main
-from scripts.workflow import Workflow
+from scripts.workflow import Workflow, WorkflowError
 from tests.host.small import INSTRUCTION, REPO, install, picture
 
 
@@ -191,3 +193,215 @@ def test_a_cancelled_run_stops_what_runs_and_nothing_of_others(server: ComfyServ
     thread.join(20)
     assert not thread.is_alive() and time.monotonic() - begin < 15 and not list(out.glob("*"))
     assert run(server, pictures / "p0.png", INSTRUCTION, "-o", tmp_path / "after.png") == 0  # the server works on
+
+
+# --- what is never done in silence ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["folder", "file", "csv", "dot", "link"])
+def test_originals_are_never_written_over(pictures: Path, tmp_path: Path, monkeypatch, way: str):
+    before = {p.name: p.read_bytes() for p in pictures.glob("*.png")}
+    if way == "csv":
+        (pictures / "j.csv").write_text("image,instruction,output\np0.png,x,../in/p1.png\n")
+        with pytest.raises(JobError, match="lies outside of"):
+            jobs_of(pictures / "j.csv", None, tmp_path / "out")
+        (pictures / "k.csv").write_text("image,instruction,output\np0.png,x,p1.png\np1.png,x,q.png\n")
+        with pytest.raises(JobError, match="would be written over"):
+            jobs_of(pictures / "k.csv", None, pictures)
+    elif way == "folder":
+        with pytest.raises(JobError, match="cannot go into the folder of the pictures"):
+            jobs_of(pictures, "x", pictures)
+    elif way == "link":
+        (tmp_path / "same").symlink_to(pictures)
+        with pytest.raises(JobError, match="cannot go into the folder of the pictures"):
+            jobs_of(pictures, "x", tmp_path / "same")
+    elif way == "file":
+        with pytest.raises(JobError, match="would be written over"):
+            jobs_of(pictures / "p0.png", "x", pictures / "p0.png")
+        with pytest.raises(JobError, match="would be written over"):
+            jobs_of(pictures / "p0.png", "x", pictures)  # a folder: p0.png in it
+    else:
+        monkeypatch.chdir(pictures)
+        assert jobs_of(Path("."), "x", None)[0].output == tmp_path / "in_edited" / "p0.png"
+        with pytest.raises(JobError, match="cannot go into"):
+            jobs_of(Path("."), "x", Path("."))
+        assert jobs_of(Path("../in"), "x", None)[0].output == tmp_path / "in_edited" / "p0.png"
+    assert {p.name: p.read_bytes() for p in pictures.glob("*.png")} == before
+
+
+def test_a_file_that_is_not_ours_stays(pictures: Path, tmp_path: Path, caplog):
+    out = tmp_path / "precious.png"
+    out.write_bytes(b"mine")
+    where = ["--server", "http://127.0.0.1:9", "--patience", "0", "--quiet"]
+    assert main(["edit", str(pictures / "p0.png"), "x", "-o", str(out), *where]) == 2
+    assert "was not made by this command" in caplog.text and out.read_bytes() == b"mine"
+    assert main(["edit", str(pictures / "p0.png"), "x", "-o", str(out), "--overwrite", *where]) == 3  # it went on to the server
+    (tmp_path / JOURNAL).write_text(json.dumps({"output": "precious.png", "stamp": "other"}) + "\n")
+    assert main(["edit", str(pictures / "p0.png"), "x", "-o", str(out), *where]) == 3  # one of ours, with other settings
+    caplog.clear()
+    assert main(["edit", str(pictures), "x", "-o", str(out), *where]) == 2 and "is a file" in caplog.text
+    assert main(["edit", str(pictures), "x", "-o", "/proc/nowhere", *where]) == 2 and "cannot be written to" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--seed", "-1"], ["--seed", str(2**64)], ["--steps", "0"], ["--server", "localhost:8188"], ["--server", "http://"]]
+)
+def test_wrong_numbers_and_addresses_are_usage_errors(pictures: Path, arguments: list[str], capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["edit", str(pictures), "x", *arguments])
+    assert ended.value.code == 2 and arguments[1] in capsys.readouterr().err
+
+
+def test_pictures_that_would_come_in_wrong_are_refused_by_name(pictures: Path, tmp_path: Path):
+    whole = (pictures / "p0.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no picture")
+    frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:])
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
+    for name, said in (("cut.png", "damaged"), ("text.png", "no picture"), ("moving.webp", "2 frames"), ("float.tif", "floating point")):
+        with pytest.raises(JobError, match=f"{name}.*{said}"):
+            check_picture(tmp_path / name)
+    Image.new("RGBA", (8, 8)).save(tmp_path / "glass.png")
+    assert check_picture(tmp_path / "glass.png") == ["glass.png: its transparency is lost"]
+    Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
+    assert check_picture(tmp_path / "print.jpg") == check_picture(pictures / "p0.png") == []
+
+
+def test_dot_files_are_no_pictures(pictures: Path):
+    (pictures / ".p9.png").write_bytes((pictures / "p0.png").read_bytes())
+    assert [job.source.name for job in jobs_of(pictures, "x", None)] == ["p0.png", "p1.png", "p2.png"]
+
+
+def test_where_a_workflow_takes_a_job():
+    """The seed of the stock sampler's noise, and the picture that is edited where another Load Image brings a mask."""
+    stock = Workflow.load(REPO / "workflows" / "api" / "fireedit_stock_sampler.json")
+    assert [stock.nodes[i]["class_type"] for i, _ in Places.of(stock).seeds] == ["RandomNoise"]
+    flow = Workflow.load()
+    first = Places.of(flow)
+    second = flow.add("LoadImage", image="mask.png")
+    flow.nodes[flow.only("FireEditVLMConditioning")]["inputs"]["mask"] = [second, 1]
+    assert Places.of(flow).picture == first.picture != second
+    flow.nodes[flow.only("FireEditVLMConditioning")]["inputs"]["image"] = [second, 0]
+    with pytest.raises(WorkflowError, match="cannot be told"):
+        Places.of(flow)
+    without = Workflow.load()
+    del without.nodes[without.only("FireEditSample")]["inputs"]["seed"]
+    with pytest.raises(WorkflowError, match="no node that takes a seed"):
+        Places.of(without)
+
+
+@pytest.mark.parametrize(("field", "value"), [("seed", -1), ("steps", 0), ("sampler_name", "eulr")])
+def test_what_the_server_refuses_is_said_at_once_and_the_others_go_on(
+    server: ComfyServer, pictures: Path, tmp_path: Path, field: str, value: object
+):
+    """The server answers 200 where another output of the graph is valid; that used to be waited for until patience ended."""
+    flow = Workflow.load()
+    flow.set("FireEditLoader", "bundle", install(server))
+    flow.set("FireEditSample", "steps", 1)
+    flow.set("FireEditSample", field, value)
+    if field == "seed":
+        flow.nodes[flow.only("FireEditSample")]["inputs"]["seed"] = value
+    begin, said = time.monotonic(), {}
+    jobs = jobs_of(pictures, INSTRUCTION, tmp_path / "out", seed=0)
+    bad = flow.copy()
+    if field == "seed":  # a job's own seed takes its place: send what no job can have
+        jobs[1].seed = -1
+    fleet = Fleet([server.url], bad, Journal(""), patience=60)
+    failed = fleet.run(jobs, lambda job, error: said.update({job.source.name: error}))
+    assert time.monotonic() - begin < 30 and len(failed) == (1 if field == "seed" else 3)
+    assert all(field in str(said[job.source.name]) and "valid" in str(said[job.source.name]) for job in failed)
+    assert server.get("/queue") == {"queue_running": [], "queue_pending": []}
+
+
+def test_a_slow_job_is_cancelled_and_not_sent_again(server: ComfyServer, pictures: Path, tmp_path: Path):
+    flow = Workflow.load()
+    flow.set("FireEditLoader", "bundle", install(server))
+    flow.set("FireEditSample", "steps", 1000)
+    fleet, said = Fleet([server.url], flow, Journal(""), timeout=1.0), []
+    before = len(server.history())
+    failed = fleet.run(jobs_of(pictures / "p0.png", INSTRUCTION, tmp_path / "o.png"), lambda job, error: said.append(error))
+    assert len(failed) == 1 and said == ["not done within 1 s, and cancelled"] and not (tmp_path / "o.png").exists()
+    until = time.monotonic() + 20
+    while server.get("/queue")["queue_running"] and time.monotonic() < until:
+        time.sleep(0.1)
+    assert server.get("/queue") == {"queue_running": [], "queue_pending": []} and len(server.history()) <= before + 1
+
+
+def test_a_job_that_waits_is_taken_off_the_queue(server: ComfyServer, pictures: Path, tmp_path: Path):
+    """Cancelled while somebody else's edit runs: ours must not run later, theirs must go on."""
+    flow = Workflow.load()
+    flow.set("FireEditLoader", "bundle", install(server))
+    flow.set("LoadImage", "image", server.upload_image(picture(), "theirs.png"))
+    flow.set("FireEditSample", "steps", 300)
+    other = ComfyClient(server.url)
+    theirs = other.queue(flow.nodes)
+    fleet = Fleet([server.url], flow, Journal(""))
+    thread = threading.Thread(target=lambda: fleet.run(jobs_of(pictures / "p0.png", INSTRUCTION, tmp_path / "o.png")))
+    thread.start()
+    until = time.monotonic() + 20
+    while not server.get("/queue")["queue_pending"] and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(server.get("/queue")["queue_pending"]) == 1
+    fleet.stop()
+    assert not server.get("/queue")["queue_pending"]
+    assert [row[1] for row in server.get("/queue")["queue_running"]] in ([theirs], [])
+    other.wait(theirs, 120)
+    thread.join(30)
+    assert not thread.is_alive() and not (tmp_path / "o.png").exists()
+
+
+def test_what_the_nodes_say_reaches_the_shell_and_the_journal(server: ComfyServer, pictures: Path, tmp_path: Path, capsys):
+    arguments = ["edit", str(pictures / "p0.png"), "remove the wombat", "-o", str(tmp_path / "o.jpg"), "--server", server.url]
+    assert main([*arguments, "--bundle", install(server), "--steps", "1"]) == 0
+    assert "wombat" in capsys.readouterr().err and any("wombat" in line for line in journal(tmp_path)[0]["said"])
+    made = Image.open(tmp_path / "o.jpg")
+    assert made.format == "JPEG" and max(max(table) for table in made.quantization.values()) <= 12  # high quality
+
+
+class Proxy(ComfyClient):
+    """Something in front of the server answers instead of it."""
+
+    def upload_image(self, *_):
+        answer = requests.Response()
+        answer.status_code, answer._content = int(self.url.rpartition("/")[2]), b"<html>who are you?</html>"
+        answer.request, answer.url = requests.Request("POST", "http://proxy/").prepare(), "http://proxy/"
+        return self._checked(answer)
+
+    def get(self, *_, **__):
+        return {}
+
+
+def test_what_a_proxy_says_is_told_apart(pictures: Path, tmp_path: Path):
+    run_with = lambda status: Fleet(  # noqa: E731
+        [f"http://proxy/{status}"], Workflow.load(), Journal(""), Proxy, patience=0.3
+    ).run(jobs_of(pictures, "x", tmp_path / "out"))
+    failed = run_with(413)  # this picture is too large for it: the job's fault
+    assert len(failed) == 3 and all("status 413" in str(job.refused) for job in failed)
+    for status in (401, 403):  # nobody is let in: no use in asking for each job
+        with pytest.raises(NoServer, match=f"3 of 3 edits are left.*status {status}.*who are you"):
+            run_with(status)
+    with pytest.raises(NoServer, match="status 502"):  # it may come back
+        run_with(502)
+
+
+@pytest.mark.slow
+def test_a_terminated_command_leaves_nothing_running(server: ComfyServer, pictures: Path, tmp_path: Path):
+    flow = Workflow.load()
+    flow.set("FireEditSample", "steps", 1000)
+    (tmp_path / "slow.json").write_text(json.dumps(flow.nodes))
+    command = [
+        sys.executable, "-m", "scripts.fireedit", "edit", str(pictures), INSTRUCTION, "-o", str(tmp_path / "out"), "--server", server.url,
+        "--bundle", install(server), "--workflow", str(tmp_path / "slow.json"), "--quiet",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=REPO, stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while not server.get("/queue")["queue_running"] and time.monotonic() < until:
+        time.sleep(0.1)
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and b"cancelled" in said
+    until = time.monotonic() + 30
+    while server.get("/queue")["queue_running"] and time.monotonic() < until:
+        time.sleep(0.1)
+    assert server.get("/queue") == {"queue_running": [], "queue_pending": []} and not list((tmp_path / "out").glob("*.png"))
