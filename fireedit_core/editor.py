@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .diffusion.hvca import HVCA
 from .diffusion.tati import TATI
+from .instructions import has_words, read
 from .regions.detector import detect_each
 from .regions.record import Regions
 from .thumbnail import thumbnail
@@ -182,14 +183,32 @@ class FireEditor(nn.Module):
 
 
 def check_instructions(instructions: list[str], pictures: int) -> list[str]:
-    """One non-empty instruction per picture; a single one serves all. Raises ValueError otherwise."""
+    """One instruction per picture, without the clauses that forbid something; a single one serves all.
+
+    "don't remove the orange cat, remove the yellow cat" comes back as "remove the yellow cat": a model would read the orange cat too.
+    Other instructions come back as they are.
+
+    Raises:
+        ValueError: for another number, and for texts that are empty, have no words, or ask for nothing to be done.
+    """
     if len(instructions) == 1:
         instructions = instructions * pictures
     if len(instructions) != pictures:
         raise ValueError(f"{pictures} pictures need one instruction or {pictures}, got {len(instructions)}")
     if any(not text.strip() for text in instructions):
         raise ValueError("the instruction is empty: write what to change, for example 'remove the apple'")
-    return instructions
+    return [_wanted(text) for text in instructions]
+
+
+def _wanted(text: str) -> str:
+    if not has_words(text):
+        raise ValueError(f"the instruction {text.strip()!r} has no words: write what to change, for example 'remove the apple'")
+    request = read(text)
+    if not request.kept:
+        return text
+    if not request.edits:
+        raise ValueError(f"the instruction {text.strip()!r} only says what must not be done: write what to change")
+    return " and ".join(request.edits)
 
 
 def pad_boxes(regions: list[Regions], device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:

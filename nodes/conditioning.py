@@ -12,7 +12,7 @@ import comfy.conds
 import torch
 
 from fireedit_core.diffusion.compositing import WorkingSize
-from fireedit_core.instructions import split_edits
+from fireedit_core.instructions import read
 from fireedit_core.thumbnail import same_picture, thumbnail
 
 from .errors import FireEditNodeError, named
@@ -107,7 +107,8 @@ class FireEditVLMConditioning(io.ComfyNode):
                 "picture here, to FireEdit Region Detect and to FireEdit Region Tokenize.",
             )  # fmt: skip
         with named(NAME):
-            instructions = check_instructions(split_instruction(instruction, count), count)
+            asked = split_instruction(instruction, count)
+            instructions = check_instructions(asked, count)
         # a black mask is what Load Image gives for a picture without one, and Region Select when nothing is forced
         chosen = None if is_blank(mask, NAME) else check_mask(mask, pictures, NAME)
         progress.say("reading the instruction")
@@ -129,7 +130,7 @@ class FireEditVLMConditioning(io.ComfyNode):
                 "FireEdit Loader.",
             )  # fmt: skip
         where = plan.mask_on_latents(conditions.mask)
-        text = "\n".join([report(fireedit, conditions, instructions), *about_the_mask(mask, chosen)])
+        text = "\n".join([report(fireedit, conditions, instructions, asked), *about_the_mask(mask, chosen)])
         return io.NodeOutput(
             *conditionings(conditions, where, source, side, shown),
             {"samples": torch.zeros_like(source)},
@@ -212,8 +213,12 @@ def conditionings(
     )
 
 
-def report(fireedit, conditions: EditConditions, instructions: list[str]) -> str:
-    """What was understood: the likeliest region and the size of the mask per picture, unknown words, several edits in one."""
+def report(fireedit, conditions: EditConditions, instructions: list[str], asked: list[str]) -> str:
+    """What was understood: the likeliest region and the size of the mask per picture, unknown words, several edits in one.
+
+    Args:
+        instructions: as the model reads them. asked: as they were written.
+    """
     lines = []
     for index, (regions, mask) in enumerate(zip(conditions.regions, conditions.mask)):
         name = "" if len(conditions.regions) == 1 else f"picture {index + 1}: "
@@ -235,7 +240,10 @@ def report(fireedit, conditions: EditConditions, instructions: list[str]) -> str
             warning = f"the bundle {fireedit.name} reads {limit} tokens of an instruction; cut off: {unread!r}"
             logger.warning("%s: %s", NAME, warning)
             lines.append(warning)
-        edits = split_edits(text)
-        if len(edits) > 1:
-            lines.append(f"{text!r} asks for {len(edits)} edits; FireEdit Multi Turn carries them out one after the other")
+        request = read(text)
+        if len(request.edits) > 1:
+            lines.append(f"{text!r} asks for {len(request.edits)} edits; FireEdit Multi Turn carries them out one after the other")
+        lines += [f"{edit!r} does not say with what: name the thing, for example '{edit.split()[0]} the apple'" for edit in request.vague]
+    for text in dict.fromkeys(asked):
+        lines += [f"left alone: {clause}" for clause in read(text).kept]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from fireedit_core.diffusion.compositing import edit_mask, next_source
-from fireedit_core.instructions import split_edits
+from fireedit_core.instructions import has_words, read
 
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
@@ -18,6 +18,12 @@ from .sampling import KEEP_OUTSIDE, FireEditSample, guidance_inputs, sampling_in
 from .types import FIREEDIT_TOOLTIP, FireEditType
 
 NAME = "FireEdit Multi Turn"
+
+
+def understood(made: io.NodeOutput) -> str:
+    """What FireEdit VLM Conditioning reported of a turn, as the beginning of a line."""
+    lines = [line for line in (made.ui or {}).get("text", ()) for line in str(line).splitlines()]
+    return "; ".join(lines) + "; " if lines else ""
 
 
 class FireEditMultiTurn(io.ComfyNode):
@@ -74,9 +80,12 @@ class FireEditMultiTurn(io.ComfyNode):
         keep_outside, score_threshold,
     ) -> io.NodeOutput:  # fmt: skip
         """The nodes of a single edit, turn by turn."""
-        lines = [edit for line in instructions.splitlines() if line.strip() for edit in split_edits(line)]
-        if not lines:
-            raise FireEditNodeError(NAME, "there is no instruction. Write one per line, for example 'remove the apple'.")
+        requests = [read(line) for line in instructions.splitlines() if line.strip()]
+        lines = [edit for request in requests for edit in request.edits]
+        kept = [clause for request in requests for clause in request.kept]
+        if not lines or not all(map(has_words, lines)):
+            said = f"there is nothing to be done in {instructions.strip()!r}" if instructions.strip() else "there is no instruction"
+            raise FireEditNodeError(NAME, f"{said}. Write one per line, for example 'remove the apple'.")
         original = to_core(image, NAME)
         current, touched = original, torch.zeros_like(original[:, 0])
         turns, said = [], []
@@ -96,11 +105,12 @@ class FireEditMultiTurn(io.ComfyNode):
             except FireEditNodeError as error:
                 raise FireEditNodeError(NAME, f"turn {number + 1} ({line!r}): {error}") from error
             turns.append(edited)
-            said.append(f"{number + 1}. {line}: {report}")
+            said.append(f"{number + 1}. {line}: {understood(made)}{report}")
             if keep_outside == "exact":  # already the source outside the mask, and the tone of the edit matched
                 current = to_core(edited, NAME)
                 touched = torch.maximum(touched, edit_mask(grounding).to(touched))
             else:
                 current, touched = next_source(original, to_core(edited, NAME).to(original), edit_mask(grounding).to(original), touched)
+        said += [f"left alone: {clause}" for clause in kept]
         text = "\n".join(said)
         return io.NodeOutput(turns[-1], torch.cat(turns), models.intermediate(touched), text, ui=progress.report(text))
