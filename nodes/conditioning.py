@@ -18,7 +18,7 @@ from fireedit_core.thumbnail import same_picture, thumbnail
 from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
-from .host.patching import GATE, VISUAL, WHERE
+from .host.patching import GATE, VISUAL, WHERE, SpatialCond
 from .pictures import batch_text, check_mask, is_blank, size_of, to_core, to_host
 from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
 
@@ -195,7 +195,7 @@ def conditionings(
         options = {
             "model_conds": {
                 VISUAL: comfy.conds.CONDRegular(v),
-                WHERE: comfy.conds.CONDRegular(where * on),
+                WHERE: SpatialCond(where * on),
                 GATE: comfy.conds.CONDRegular(gate * on),
             },
             WORKING_SIZE: working_size,

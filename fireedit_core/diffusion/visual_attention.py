@@ -51,13 +51,15 @@ class VisualAttentionLayer(nn.Module):
         return Projected(self.to_k(visual), self.to_v(visual), mark)
 
     def forward(
-        self, hidden: Tensor, projected: Projected, where: Tensor | None = None, condition: Tensor | None = None
-    ) -> Tensor:
+        self, hidden: Tensor, projected: Projected, where: Tensor | None = None, condition: Tensor | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> Tensor:  # fmt: skip
         """The visual term for normed hidden states (B, tokens, channels).
 
         Args:
             where: the grounding mask (B, 1, h, w) in 0..1 on the latent's grid or any other of its shape; None marks nothing.
             condition: the text condition e_t (B, 77, condition_size) as the UNet gets it; read only by layers that mark with it.
+            grid: (h, w) of the tokens, where it is known; None takes it to be some halving of the mask's.
 
         Raises:
             ValueError: without a condition where the mark is made of it.
@@ -74,7 +76,7 @@ class VisualAttentionLayer(nn.Module):
             if condition is None:
                 raise ValueError("the mark of the grounding mask is made of the text condition, and none was given")
             mark = self.to_mark(condition.mean(1, keepdim=True).to(self.to_mark.weight.dtype))
-        return out + mask_tokens(where, hidden.shape[1]).to(out) * mark
+        return out + mask_tokens(where, hidden.shape[1], grid).to(out) * mark
 
 
 class Projected(NamedTuple):
@@ -86,12 +88,18 @@ class Projected(NamedTuple):
     mark: Tensor | None
 
 
-def mask_tokens(where: Tensor, tokens: int) -> Tensor:
+def mask_tokens(where: Tensor, tokens: int, grid: tuple[int, int] | None = None) -> Tensor:
     """A mask (B, 1, h, w) on the latent's grid as (B, tokens, 1) for a UNet level, whose downsamplers halve and round up.
+
+    Args:
+        grid: (height, width) of the tokens, where it is known: patches that shrink the UNet's inside (Kohya's Deep Shrink) give
+            levels that no halving gives.
 
     Raises:
         ValueError: if no number of halvings gives that many tokens.
     """
+    if grid is not None and grid[0] * grid[1] == tokens:
+        return F.adaptive_avg_pool2d(where, grid).flatten(2).transpose(1, 2)
     height, width = where.shape[-2:]
     while height * width > tokens and (height > 1 or width > 1):
         height, width = -(-height // 2), -(-width // 2)

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from comfy.conds import CONDRegular
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
+from comfy.utils import repeat_to_batch_size
 from torch import Tensor, nn
 
 from fireedit_core.diffusion.timesteps import active_timesteps
@@ -40,6 +42,24 @@ _PATCHES = ("attn2_patch", "attn2_output_patch")
 _LAYER = re.compile(r"(down|mid|up)_block(?:s\.(\d+))?\.attentions\.(\d+)\.transformer_blocks\.(\d+)\.attn2$")
 
 Place = tuple[str, int, int]  # the host's name of a transformer block: ("input", 4, 0)
+
+
+class SpatialCond(CONDRegular):
+    """A map on the latent's grid: where a conditioning is held to an area (Set Area, Set Mask with mask bounds), it is cut to it.
+
+    As the host's own for source latents (CONDNoiseShape), but a map of another grid, as under a second pass at another size, stays
+    whole and is brought to the latent's size later.
+    """
+
+    def process_cond(self, batch_size: int, area: Any = None, **_: Any) -> SpatialCond:
+        """Called by the host for each conditioning and step."""
+        data = self.cond
+        if area is not None:
+            dims = len(area) // 2
+            if all(area[i] + area[i + dims] <= data.shape[i + 2] for i in range(dims)):
+                for i in range(dims):
+                    data = data.narrow(i + 2, area[i + dims], area[i])
+        return self._copy_with(repeat_to_batch_size(data, batch_size))
 
 
 class ModelMismatch(ValueError):
@@ -278,7 +298,8 @@ def _make_patches(
 ) -> tuple[Callable, Callable]:
     def remember(query, context, value, extra_options):
         if KEY in extra_options:
-            extra_options[_HIDDEN] = (query, list(extra_options.get("cond_or_uncond", ())))
+            grid = extra_options.get("activations_shape")  # (rows, channels, height, width) of this level, since host 0.3.40
+            extra_options[_HIDDEN] = (query, list(extra_options.get("cond_or_uncond", ())), grid and tuple(grid[-2:]))
         return query, context, value
 
     def add(out, extra_options):
@@ -295,7 +316,7 @@ def _make_patches(
         term = None
         if hidden is not None and projected.keys.shape[0] == call.where.shape[0] == call.rows:
             now = list(extra_options.get("cond_or_uncond", call.entries))
-            term = layer(hidden.to(projected.keys.dtype), projected, call.where, call.condition)
+            term = layer(hidden.to(projected.keys.dtype), projected, call.where, call.condition, captured[2])
             term = expand_rows(term, out.shape[0], call, now)
         if term is None or term.shape != out.shape:
             if not run.warned:

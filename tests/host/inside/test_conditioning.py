@@ -81,3 +81,53 @@ def test_pictures():
     assert to_core(torch.rand(5, 6, 1), "x").shape == (1, 3, 5, 6)
     with pytest.raises(ValueError, match="^A Node: expected an IMAGE"):
         to_core(torch.rand(2, 5, 6, 2), "A Node")
+
+
+def seen_masks(monkeypatch) -> list[torch.Tensor]:
+    """The grounding masks (B, 1, h, w) that the layers of the visual attention get, in order."""
+    from fireedit_core.diffusion.visual_attention import VisualAttentionLayer
+
+    seen, forward = [], VisualAttentionLayer.forward
+
+    def watch(self, hidden, projected, where=None, condition=None, grid=None):
+        seen.append(where)
+        return forward(self, hidden, projected, where, condition, grid)
+
+    monkeypatch.setattr(VisualAttentionLayer, "forward", watch)
+    return seen
+
+
+def test_an_area_cuts_the_mark_and_does_not_squash_it(loaded, conds, monkeypatch):
+    """Set Area, and Set Mask with mask bounds, let the UNet see a part of the picture: the mark is that part of the mask."""
+    import node_helpers
+
+    handle, model, _ = loaded
+    patched = patching.apply(model, handle, 1, 1, 0, 1)
+    whole = conds.args[0][0][1]["model_conds"]["fireedit_where"].cond
+    area = node_helpers.conditioning_set_values(conds.args[0], {"area": (8, 4, 0, 4), "strength": 1.0, "set_area_to_bounds": False})
+    part = type("Part", (), {"args": (area, *conds.args[1:])})()
+    seen = seen_masks(monkeypatch)
+    run(patched, part, text=1.0, image=1.0, steps=1)
+    cut = [where for where in seen if where.shape[-1] == 4]
+    assert cut and all(torch.equal(where[:2].cpu(), whole[..., 4:]) for where in cut)
+    # a map of another grid than the latent stays whole
+    foreign = patching.SpatialCond(whole)
+    assert torch.equal(foreign.process_cond(batch_size=2, area=(20, 10, 0, 10)).cond, whole)
+    assert foreign.process_cond(batch_size=4, area=None).cond.shape[0] == 4
+
+
+@pytest.mark.parametrize("working_size", [64, 72, 88, 104, 120])
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_deep_shrink_gives_levels_that_no_halving_gives(loaded, tokens, working_size, block):
+    """Kohya's Deep Shrink at its defaults: the grid of a level is read, not guessed from its number of tokens."""
+    from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
+
+    handle, model, vae = loaded
+    images, region_tokens = tokens
+    conds = nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, working_size)
+    patched = patching.apply(model, handle, 1, 1, 0, 1)
+    shrunk = PatchModelAddDownscale.execute(patched, block, 2.0, 0.0, 1.0, True, "bicubic", "bicubic")[0]
+    out = run(shrunk, conds)
+    assert torch.isfinite(out).all() and (out - run(patched, conds)).abs().max() > 1e-4
+    without = PatchModelAddDownscale.execute(model, block, 2.0, 0.0, 1.0, True, "bicubic", "bicubic")[0]
+    assert (out - run(without, conds)).abs().max() > 1e-4  # and FireEdit has its effect still
