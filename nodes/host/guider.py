@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import comfy.model_management as management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
@@ -88,7 +89,9 @@ def sample(
     )  # fmt: skip
     noise = comfy.sample.prepare_noise(latent, seed)
     callback = latent_preview.prepare_callback(model, schedule.sigmas.shape[-1] - 1)
-    return guider.sample(
+    sampled = guider.sample(
         noise, latent, comfy.samplers.sampler_object(sampler_name), schedule.sigmas, mask, callback,
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed,
     )  # fmt: skip
+    # where KSampler leaves its own, so that latent nodes can put both together
+    return sampled.to(management.intermediate_device())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fireedit_core.checkpoints.index import COMPONENTS, bundle_options, read_index
 
 from . import unet, vae
+from .whole_patcher import WholePatcher
 
 if TYPE_CHECKING:  # diffusers and transformers take seconds to import: when a bundle is loaded, not when the host starts
     from fireedit_core.diffusion.visual_attention import VisualCrossAttention
@@ -111,4 +112,4 @@ def make_patcher(name: str, *modules: nn.Module) -> ModelPatcher:
     holder = type(name, (nn.ModuleList,), {})(modules)
     offload = management.unet_offload_device()
     holder.to(offload)
-    return ModelPatcher(holder, load_device=management.get_torch_device(), offload_device=offload)
+    return WholePatcher(holder, load_device=management.get_torch_device(), offload_device=offload)

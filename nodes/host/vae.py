@@ -10,12 +10,13 @@ import comfy.model_management as management
 import comfy.sd
 import torch
 import torch.nn.functional as F
-from comfy.model_patcher import ModelPatcher
 from comfy.taesd.taesd import TAESD
 from torch import Tensor, nn
 
 from fireedit_core.checkpoints.index import BundleError
 from fireedit_core.diffusion.latents import latent_mode, latent_scale
+
+from .whole_patcher import WholePatcher
 
 logger = logging.getLogger("fireedit")
 
@@ -70,7 +71,7 @@ class BundleVAE(comfy.sd.VAE):
         self.vae_dtype = management.vae_dtype(self.device, self.working_dtypes)
         offload = management.vae_offload_device()
         self.first_stage_model.to(device=offload, dtype=self.vae_dtype)
-        self.patcher = ModelPatcher(self.first_stage_model, load_device=self.device, offload_device=offload)
+        self.patcher = WholePatcher(self.first_stage_model, load_device=self.device, offload_device=offload)
         self.size = None
         self.model_size()
         self.latent_format = latent_format(self, latent_scale(autoencoder))

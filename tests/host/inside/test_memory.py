@@ -46,6 +46,30 @@ def test_a_run_leaves_nothing_in_the_patch(loaded, conds):
     assert state.cache == [] and state.injected == []
 
 
+def test_a_group_is_loaded_whole_or_not_at_all(monkeypatch):
+    """Whatever room the host offers: what stayed on the CPU would meet the rest on the card, as no layer of ours streams.
+
+    On the CPU all devices are one, so what is looked at is where each module is told to go.
+    """
+    handle, _, vae = models.load(shared_bundle(), "small")
+    management.unload_all_models()
+    device = management.get_torch_device()
+    for group in (handle.vision, handle.language, handle.detector, handle.injection, vae.patcher):
+        moved = []
+        monkeypatch.setattr(group.model, "to", lambda *args, moved=moved, **_: moved.append(args) or None)
+        for room in (1, 64, 10**4):
+            group.detach()
+            moved.clear()
+            group.partially_load(device, extra_memory=room)
+            assert (device,) in moved, "the group as a whole is never sent to the device"
+            assert not group.model.model_lowvram and group.model.model_loaded_weight_memory == group.model_size()
+            assert group.partially_unload(group.offload_device, 10**9) == 0
+            assert group.model.model_loaded_weight_memory == group.model_size()
+        monkeypatch.undo()
+        group.detach()
+        assert group.model.model_loaded_weight_memory == 0  # letting go still works
+
+
 def test_a_host_that_is_short_of_memory_gets_the_same_result(loaded, conds):
     """What --lowvram does: load with next to no memory to spend. Our modules have no layers that stream, so they load whole."""
     handle, model, _ = loaded

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -70,7 +72,9 @@ def test_a_single_turn_is_the_same_as_the_nodes(loaded, model, conds, tokens):
     images = tokens[0]
     last, every, touched, report = turns(loaded, model, images, INSTRUCTION, "off", seed=7, steps=3)
     assert torch.equal(last, sample(loaded, model, conds, images, "off", conds.args[4])[1]) and torch.equal(last, every)
-    assert torch.equal(touched, edit_mask(conds.args[4])) and report.startswith(f"1. {INSTRUCTION}: mean change")
+    assert torch.equal(touched, edit_mask(conds.args[4]))
+    # what the turn understood, and then what it changed
+    assert re.match(rf"1\. {INSTRUCTION}: picture 1: .*probability \d\.\d\d.*; mean change \d\.\d+ inside", report)
 
 
 @pytest.mark.parametrize("keep", ["off", "soft", "exact"])
@@ -119,3 +123,26 @@ def test_turns_say_which_line_is_wrong(loaded, model, tokens):
             loaded[0], other, stranger, tokens[0], "remove the cat", 0, 1, "euler", "simple", 1.0, 1.0, "off", 0.15
         )
     assert "FireEdit Multi Turn: sampler_name" in nodes.FireEditMultiTurn.validate_inputs(sampler_name="eular")
+
+
+def test_a_turn_is_what_is_wanted_and_not_what_is_forbidden(loaded, model, tokens, monkeypatch):
+    """The instructions that reach the conditioning, turn by turn."""
+    images, asked = tokens[0], []
+    execute = nodes.FireEditVLMConditioning.execute.__func__
+
+    def watch(cls, fireedit, region_tokens, image, vae, instruction, working_size, mask=None):
+        asked.append(instruction)
+        return execute(cls, fireedit, region_tokens, image, vae, instruction, working_size, mask)
+
+    monkeypatch.setattr(nodes.FireEditVLMConditioning, "execute", classmethod(watch))
+    text = "don't remove the red cat, remove the blue cat\n1. remove the dog & the apple 2. make it red"
+    report = nodes.FireEditMultiTurn.execute(
+        loaded[0], model, loaded[2], images, text, 7, 1, "euler", "simple", 1.0, 1.0, "off", 0.15
+    )[3]
+    assert asked == ["remove the blue cat", "remove the dog", "remove the apple", "make it red"]
+    assert "left alone: don't remove the red cat" in report
+    for nothing in ("!!!", "don't touch the cat", " \n"):
+        with pytest.raises(FireEditNodeError, match="there is (nothing to be done|no instruction)"):
+            nodes.FireEditMultiTurn.execute(
+                loaded[0], model, loaded[2], images, nothing, 7, 1, "euler", "simple", 1.0, 1.0, "off", 0.15
+            )
