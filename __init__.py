@@ -36,16 +36,20 @@ def _load_core() -> None:
     loaded = sys.modules.get(name)
     if loaded is not None:
         origin = Path(loaded.__file__ or "").resolve().parent.parent
-        if origin != here:
+        # the same folder under a second name (a link beside it) is a second copy too: its nodes and routes are there already
+        first = getattr(loaded, "loaded_by", __name__)
+        if origin != here or first != __name__:
             raise ImportError(
-                f"two copies of FireEdit: {name} is already loaded from {origin}, this one lies in {here}. Keep one of "
-                "them (remove the other from custom_nodes, or `pip uninstall fireedit`) and restart ComfyUI."
+                f"two copies of FireEdit: {name} is already loaded from {origin} (as {first}), this one lies in {here} (as {__name__}). "
+                "The first one works; keep one of them (remove the other from custom_nodes, or `pip uninstall fireedit`) and restart "
+                "ComfyUI."
             )
         return
     spec = PathFinder.find_spec(name, [str(here)])
     if spec is None or spec.loader is None:
         raise ImportError(f"{here / name} is missing: the pack is incomplete. Clone or install it again.")
     module = module_from_spec(spec)
+    module.loaded_by = __name__
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

@@ -17,6 +17,7 @@ from fireedit_core.diffusion.timesteps import active_timesteps
 
 from . import bundles, compat, unet
 
+ROUTE = "/fireedit/schedule"
 MOST_STEPS, LEAST_DENOISE = 1000, 0.01  # the host takes steps / denoise sigmas: nobody shall ask for billions
 _SHARES = {"denoise": 1.0, "start_percent": 0.0, "end_percent": 1.0}  # all 0..1, with what counts where they are not asked for
 
@@ -64,7 +65,7 @@ async def answer(request: web.Request) -> web.Response:
 
 
 def register_route() -> None:
-    """Add the route, where there is a server."""
+    """Add the route once, where there is a server: aiohttp refuses to start with one that is there twice."""
     server = compat.running_server()
-    if server is not None:
-        server.routes.get("/fireedit/schedule")(answer)
+    if server is not None and not any(getattr(route, "path", "") == ROUTE for route in server.routes):
+        server.routes.get(ROUTE)(answer)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import numpy as np
 import pytest
 
 from scripts.comfy_host import ComfyServer, ExecutionFailed, HostError, PromptRejected
+from scripts.host_lookup import REPO
+from scripts.setup_host import link_folder
 
 
 def picture(height: int = 24, width: int = 40) -> np.ndarray:
@@ -71,3 +74,19 @@ def test_free_and_interrupt_of_an_idle_server_do_no_harm(server: ComfyServer):
     server.free()
     time.sleep(0.2)
     assert server.alive and server.run(inverted(server.upload_image(picture(), "idle.png")), timeout=60).images["3"]
+
+
+@pytest.mark.slow
+def test_a_second_copy_stands_aside(tmp_path):
+    """The folder under a second name, and an older copy: ComfyUI starts, the first works, and the log says what to remove."""
+    packs = tmp_path / "custom_nodes"
+    packs.mkdir()
+    link_folder(packs / "another-name-of-it", REPO)
+    for name in ("nodes", "fireedit_core", "web", "locales"):
+        shutil.copytree(REPO / name, packs / "older-copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPO / "__init__.py", packs / "older-copy")
+    with ComfyServer(cpu=True, base=tmp_path) as server:
+        text = server.log_text()
+        assert text.count("ImportError: two copies of FireEdit") == 2 and "FireEditSample" in server.object_info()
+        assert str(REPO) in text and "keep one of them" in text
+        assert server.get("/fireedit/schedule", steps="2")
