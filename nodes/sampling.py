@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import comfy.samplers
 import torch
+from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from fireedit_core.diffusion.compositing import WorkingSize, composite, edit_mask, measure_change
@@ -15,6 +16,7 @@ from .errors import FireEditNodeError
 from .host import guider as host_guider
 from .host import progress
 from .host.compat import CATEGORY, io, schema
+from .host.patching import VISUAL, is_applied
 from .pictures import batch_text, check_mask, counted, size_of, to_core, to_host
 from .types import (
     IMAGE_GUIDANCE,
@@ -90,6 +92,7 @@ class FireEditGuider(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, image_only, negative, text_guidance, image_guidance) -> io.NodeOutput:
         """Build the guider; nothing is computed yet."""
+        check_applied(model, positive, GUIDER)
         return io.NodeOutput(
             host_guider.make_guider(model, positive, image_only, negative, text_guidance, image_guidance)
         )
@@ -164,6 +167,7 @@ class FireEditSample(io.ComfyNode):
                 SAMPLE, f"the mask is nowhere brighter than {float(mask.max()):.2f}, so keep_outside {keep_outside!r} would keep the whole "
                 "picture as it is. Connect grounding of FireEdit VLM Conditioning or a mask that is painted opaque, or choose off.",
             )  # fmt: skip
+        check_applied(model, positive, SAMPLE)
         source, plan = source_latent(positive, pictures)
         guider = host_guider.make_guider(model, positive, image_only, negative, text_guidance, image_guidance)
         held = plan.hold_mask(region).to(source) if keep_outside == "soft" else None
@@ -184,6 +188,22 @@ class FireEditSample(io.ComfyNode):
             edited = composite(pictures, edited, region.to(decoded))
         text = report(pictures, edited, None if region is None else region.to(decoded), plan)
         return io.NodeOutput({"samples": latent}, to_host(edited), text, ui=progress.report(text))
+
+
+def check_applied(model: ModelPatcher, positive: list, node: str) -> None:
+    """Refuse a MODEL that has not been through FireEdit Apply where the conditioning is FireEdit's.
+
+    Its UNet would be told e in place of what TATI makes of it, and not where to edit: a smeared picture, and no message.
+
+    Raises:
+        FireEditNodeError: naming the link.
+    """
+    ours = any(VISUAL in entry[1].get("model_conds", {}) for entry in positive)
+    if ours and not is_applied(model):
+        raise FireEditNodeError(
+            node, "this MODEL has not been through FireEdit Apply (or that node is bypassed), but the conditioning is FireEdit's. Connect "
+            "the model output of FireEdit Apply; to compare, set its strengths to 0.",
+        )  # fmt: skip
 
 
 def source_latent(positive: list, pictures: Tensor) -> tuple[Tensor, WorkingSize]:

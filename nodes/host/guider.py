@@ -46,10 +46,17 @@ class FireEditDualGuider(comfy.samplers.CFGGuider):
         """The guided clean latent for x at the sigma `timestep`; called by the host once per evaluation."""
         after = model_options.get("sampler_post_cfg_function", [])
         needed = needed_branches(self.text_guidance, self.image_guidance)
-        # patches that act after the guidance read the branches by themselves
-        wanted = BRANCHES if after or model_options.get("disable_cfg1_optimization") else needed
+        before = model_options.get("sampler_pre_cfg_function", [])
+        # patches that act around the guidance read the branches by themselves
+        wanted = BRANCHES if before or after or model_options.get("disable_cfg1_optimization") else needed
         conds = [self.conds.get(name) if name in wanted else None for name in BRANCHES]
-        out = dict(zip(BRANCHES, comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)))
+        found = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)
+        for function in before:  # APG, TCFG and their like change the first by comparing it with the second
+            found = function({
+                "conds": conds, "conds_out": found, "cond_scale": self.text_guidance, "timestep": timestep, "input": x,
+                "sigma": timestep, "model": self.inner_model, "model_options": model_options,
+            })  # fmt: skip
+        out = dict(zip(BRANCHES, found))
         denoised = combine({name: out[name] for name in needed}, self.text_guidance, self.image_guidance)
         for function in after:
             arguments = {

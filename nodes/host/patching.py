@@ -141,6 +141,11 @@ def apply(
     return patched
 
 
+def is_applied(model: ModelPatcher) -> bool:
+    """Whether a MODEL carries what `apply` puts on it, with whatever strengths."""
+    return bool(model.wrappers.get(WrappersMP.DIFFUSION_MODEL, {}).get(KEY))
+
+
 def remove(model: ModelPatcher) -> None:
     """Take everything of ours off a cloned MODEL."""
     model.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
