@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from .host import models, progress
 from .host.compat import CATEGORY, io, schema
 from .pictures import batch_text, check_mask, counted, is_blank, size_of, to_core
 from .types import BoundingBoxType, RegionsType
+
+logger = logging.getLogger("fireedit")
 
 FROM_MASK, FROM_SEGS, FROM_BBOX = "FireEdit Regions from Mask", "FireEdit Regions from SEGS", "FireEdit Regions from BBOX"
 TO_MASK, TO_SEGS, TO_BBOX = "FireEdit Regions to Mask", "FireEdit Regions to SEGS", "FireEdit Regions to BBOX"
@@ -61,8 +64,14 @@ class FireEditRegionsFromMask(io.ComfyNode):
             pictures = to_core(image, FROM_MASK)
             mask = torch.zeros_like(pictures[:, 0]) if blank else check_mask(mask, pictures, FROM_MASK)
         with named(FROM_MASK):
-            made = dialects.from_mask(mask, threshold, min_area, label.strip() or "object")
-        return io.NodeOutput(made, ui=progress.report(describe(made)))
+            made, cut = [], []
+            for one in mask if mask.ndim == 3 else mask[None]:
+                models.check_interrupted()
+                made += dialects.from_mask(one, threshold, min_area, label.strip() or "object", lambda *n: cut.append(n))
+        said = [f"the mask has {found} parts; the {kept} largest are kept. Raise min_area to leave specks out" for found, kept in cut]
+        for line in said:
+            logger.warning("%s: %s", FROM_MASK, line)
+        return io.NodeOutput(made, ui=progress.report("\n".join([describe(made), *said])))
 
 
 class FireEditRegionsFromSEGS(io.ComfyNode):

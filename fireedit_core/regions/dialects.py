@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ SEG = namedtuple(
     defaults=[None],
 )
 
+
+MOST_PARTS = 256  # regions of one mask; the language model reads a hundred at the most
+MOST_MASK_PIXELS = 2**28  # of the masks of one picture together, a gigabyte of float32
 
 # SEGS ----------------------------------------------------------------------------------------------------------------
 
@@ -271,10 +274,17 @@ def feather_mask(mask: Tensor, feather: int) -> Tensor:
     return torch.maximum(x.clamp(0, 1).reshape(mask.shape), mask)
 
 
-def from_mask(mask: Tensor, threshold: float = 0.5, min_area: int = 4, label: str = OBJECT_LABEL) -> list[Regions]:
+def from_mask(
+    mask: Tensor, threshold: float = 0.5, min_area: int = 4, label: str = OBJECT_LABEL,
+    on_cut: Callable[[int, int], None] | None = None,
+) -> list[Regions]:  # fmt: skip
     """Connected parts (8 neighbours) of a MASK (H, W) or (B, H, W) -> one `Regions` per picture, the largest first.
 
-    Parts of fewer than `min_area` pixels are left out. Scores are 1.0.
+    Parts of fewer than `min_area` pixels are left out, and so are the smallest of more than MOST_PARTS: a noisy mask has thousands,
+    each of which would take a mask of the picture's size. Scores are 1.0.
+
+    Args:
+        on_cut: called with (parts found, parts kept) for each picture whose smallest parts were left out.
     """
     if mask.ndim not in (2, 3):
         raise ValueError(f"MASK must have shape (H, W) or (B, H, W), got {tuple(mask.shape)}.")
@@ -283,8 +293,12 @@ def from_mask(mask: Tensor, threshold: float = 0.5, min_area: int = 4, label: st
         numbered = _components(picture > threshold)
         numbers, counts = torch.unique(numbered[numbered > 0], return_counts=True)
         order = torch.argsort(counts, descending=True, stable=True)
-        parts = [numbered == numbers[i] for i in order if counts[i] >= min_area]
         size = (picture.shape[0], picture.shape[1])
+        found = [i for i in order.tolist() if counts[i] >= min_area]
+        kept = found[: max(1, min(MOST_PARTS, MOST_MASK_PIXELS // (size[0] * size[1])))]
+        if len(kept) < len(found) and on_cut is not None:
+            on_cut(len(found), len(kept))
+        parts = [numbered == numbers[i] for i in kept]
         if not parts:
             results.append(Regions.empty(size))
             continue

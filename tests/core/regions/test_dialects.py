@@ -181,3 +181,17 @@ def test_the_cores_drawn_boxes_keep_their_names():
     assert text.labels == ("SALE",) and text.boxes.tolist() == [[0, 0, 60, 20]]
     with pytest.raises(ValueError, match="ymin, xmin, ymax, xmax"):
         dialects.from_bounding_boxes([{"bbox": [1, 2]}], SIZE)
+
+
+def test_a_noisy_mask_keeps_its_largest_parts(monkeypatch):
+    """1024 px of noise have thousands of parts: a mask of the picture's size for each took 17 GB."""
+    mask = torch.zeros(60, 60)
+    mask[::3, ::3] = 1  # 400 specks
+    mask[0, 0:2] = mask[30, 30:33] = 1
+    cut = []
+    (kept,) = dialects.from_mask(mask, min_area=1, on_cut=lambda *n: cut.append(n))
+    assert len(kept) == dialects.MOST_PARTS and len(cut) == 1 and cut[0][1] == dialects.MOST_PARTS < cut[0][0]
+    assert float(kept.masks[0].sum()) >= float(kept.masks[-1].sum()) and kept.boxes[0].tolist() in ([30, 30, 34, 31], [30, 30, 33, 31])
+    monkeypatch.setattr(dialects, "MOST_MASK_PIXELS", 5 * 60 * 60)
+    assert len(dialects.from_mask(mask, min_area=1)[0]) == 5
+    assert len(dialects.from_mask(mask, min_area=2, on_cut=lambda *_: pytest.fail("nothing was cut"))[0]) <= 3
