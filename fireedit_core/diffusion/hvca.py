@@ -14,10 +14,15 @@ from ..vlm.vision import VisionFeatures
 
 
 class HVCAUnit(nn.Module):
-    """16 queries read the edit embedding, then the visual features, then pass a feed-forward; pre-norm residuals."""
+    """16 queries read the edit embedding, then the visual features, then pass a feed-forward; pre-norm residuals.
 
-    def __init__(self, dim: int, heads: int):
+    Args:
+        centred: what the queries share does not ask the visual features; else they all look at the same place.
+    """
+
+    def __init__(self, dim: int, heads: int, centred: bool = False):
         super().__init__()
+        self.centred = centred
         self.norm_text, self.norm_visual, self.norm_ff = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.text_attention = Attention(dim, dim, heads=heads, dim_head=dim // heads)
         self.visual_attention = Attention(dim, dim, heads=heads, dim_head=dim // heads)
@@ -25,7 +30,8 @@ class HVCAUnit(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor, visual: Tensor) -> Tensor:
         x = x + self.text_attention(self.norm_text(x), encoder_hidden_states=text)
-        x = x + self.visual_attention(self.norm_visual(x), encoder_hidden_states=visual)
+        asking = x - x.mean(dim=1, keepdim=True) if self.centred else x
+        x = x + self.visual_attention(self.norm_visual(asking), encoder_hidden_states=visual)
         return x + self.feed_forward(self.norm_ff(x))
 
 
@@ -39,9 +45,9 @@ class HVCA(ModelMixin, ConfigMixin):
         dino_levels, clip_levels: indices into the towers' hidden states (0 is the patch embedding).
         dino_size, clip_size: widths of the towers.
         query_std: standard deviation of the learned queries at the start; see `TATI`.
-        centred: take off what all tokens share before the last projection. A shared vector moves no softmax and only adds a
-            constant, which is the easiest use of v, and training with it makes the tokens one again. Not in the paper; its
-            form is False.
+        centred: take off what all tokens share before they ask the visual features and before the last projection. What they
+            share makes them look at one place; and a shared vector moves no softmax of the UNet's and only adds a constant, which
+            is the easiest use of v: training with it makes the tokens one again. Not in the paper; its form is False.
     """
 
     @register_to_config
@@ -65,7 +71,7 @@ class HVCA(ModelMixin, ConfigMixin):
         )
         self.level_embedding = nn.Parameter(torch.randn(len(widths), hidden_size) * 0.02)
         self.queries = nn.Parameter(torch.randn(1, num_queries, hidden_size) * query_std)
-        self.units = nn.ModuleList(HVCAUnit(hidden_size, num_heads) for _ in range(num_units))
+        self.units = nn.ModuleList(HVCAUnit(hidden_size, num_heads, centred) for _ in range(num_units))
         self.project = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.LayerNorm(hidden_size))
 
     def visual_memory(self, features: VisionFeatures) -> Tensor:

@@ -27,6 +27,15 @@ def power_between_rows(rows: Tensor) -> float:
     return float(between / total) if total > 0 else float("nan")
 
 
+def power_between_pictures(rows: Tensor) -> float:
+    """Share 0..1 of the power of `rows` (B, N, D) that is not in their mean over the pictures: 0 for rows that are the same whatever is
+    seen and asked. Rows may differ from each other and still be constants, which `power_between_rows` does not show."""
+    x = rows.detach().float()
+    total = x.square().sum()
+    between = (x - x.mean(dim=0, keepdim=True)).square().sum()
+    return float(between / total) if total > 0 else float("nan")
+
+
 def collapsed(power: Mapping[str, float]) -> list[str]:
     """A sentence for each module of `FLOORS` whose rows have become one; empty if none has."""
     return [

@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     _scene_options(study, 96, "heldout")
     study.add_argument("--steps", type=int, default=20)
     study.add_argument("--oracle", action="store_true", help="instead: what each module does in one step, and the best e and v there are")
+    study.add_argument("--oracle-steps", type=int, default=60, help="of optimising each offset")
     study.add_argument("--out", type=Path, default=Path("docs"), help="folder for tati.md and its plots, or for modules.md")
 
     looks = commands.add_parser("attention", help="a picture of what each of HVCA's tokens looks at")
@@ -165,7 +166,7 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     scenes = Scenes(o.count, o.split, o.seed, o.kinds, o.each)
     world = replace(WORLDS[o.world], unseen_targets=o.unseen)
     if o.command == "tati" and o.oracle:
-        found = oracle.study(o.bundle, o.count, world=world)
+        found = oracle.study(o.bundle, o.count, o.oracle_steps, world)
         _show(oracle.report(found, card.command_line(arguments)), o.out / "modules.md")
         return 0
     if o.command == "ablation":

@@ -68,12 +68,10 @@ def optimised(
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 - step / steps)
-        loss = 0.0
         for t in timesteps:
             inside, _ = errors(answer(t), batch.source, batch.target, batch.mask)
             one = (inside[:, 0] / inside[:, 1].clamp(min=1e-6)).sum()
             one.backward()
-            loss += float(one)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():

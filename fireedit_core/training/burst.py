@@ -6,7 +6,7 @@
     python -m fireedit_core.training.burst merge --pieces IN --bundle FOLDER      the pieces as a bundle, wherever that is wanted
 
 Scenes are made by processes of their own and encoded on the GPU into a pool that lies in its memory; steps draw from the pool and
-never wait for it. What comes back are the averaged weights in float16, in pieces of at most `PIECE` bytes, written anew every
+never wait for it. What comes back are the averaged weights in float16, in small pieces (`pieces.py`), written anew every
 minute, so that a command that is cut off has given back what it had.
 """
 
@@ -25,24 +25,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..checkpoints.bundle import COMPONENTS, load_components, save_bundle
 from ..data import RICH_WORLD, SceneGenerator, World
 from .batches import SceneBatch, collate
 from .build import OPTIONS
-from .diffusion import LANGUAGE, TRAINED, diffusion_stage
+from .diffusion import diffusion_stage
 from .edit_cache import CachedBatch, PairEncoder, batch_of
 from .endless import LOOKS_PER_PAIR, MIXTURE, looks_of
 from .loop import StageConfig, TrainingStage
+from .pieces import PARTS, read_pieces, write_pieces
 from .tiny import TinyConfig, renewed
 
 logger = logging.getLogger("fireedit")
 
-PIECE = 15 * 2**20
-RECORD = "burst.json"
-PARTS = (*TRAINED, *LANGUAGE)
 ENCODE = 64  # scenes that a process makes and the GPU encodes at a time
 
 
@@ -181,45 +178,6 @@ def bursts_of(bundle: Path) -> int:
     """How many bursts a bundle's weights have had."""
     record = bundle / "training.json"
     return json.loads(record.read_text()).get("burst", {}).get("bursts", 0) if record.is_file() else 0
-
-
-def write_pieces(out: Path, parts: dict[str, torch.nn.Module], record: dict[str, Any]) -> None:
-    """Weights in float16 as `weights-N.safetensors` of at most `PIECE` bytes, then the record that names them."""
-    states = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
-    tensors = {key: value.detach().half().cpu().contiguous() for key, value in states.items()}
-    files: list[dict[str, Tensor]] = [{}]
-    room = PIECE
-    for key in sorted(tensors, key=lambda k: -tensors[k].nbytes):
-        if tensors[key].nbytes > room and files[-1]:
-            files.append({})
-            room = PIECE
-        files[-1][key] = tensors[key].clone()
-        room -= tensors[key].nbytes
-    names = [f"weights-{i}.safetensors" for i in range(len(files))]
-    for name, piece in zip(names, files, strict=True):
-        save_file(piece, out / f"{name}.new")
-        (out / f"{name}.new").replace(out / name)
-    (out / RECORD).write_text(json.dumps(record | {"pieces": names}, indent=2) + "\n")
-
-
-def read_pieces(folder: Path, components: dict[str, Any]) -> dict[str, Any]:
-    """Put the weights of an earlier burst into components; returns its record.
-
-    Raises:
-        ValueError: if the pieces do not hold exactly the weights of the trained parts.
-        OSError: if one is missing.
-    """
-    record = json.loads((folder / RECORD).read_text())
-    tensors: dict[str, Tensor] = {}
-    for name in record["pieces"]:
-        tensors |= load_file(folder / name)
-    for name in PARTS:
-        own = {key.removeprefix(f"{name}."): value.float() for key, value in tensors.items() if key.startswith(f"{name}.")}
-        try:
-            components[name].load_state_dict(own)
-        except RuntimeError as error:
-            raise ValueError(f"the pieces in {folder} do not fit {name} of this bundle: {error}") from error
-    return record
 
 
 def merge(pieces: Path, start: Path, bundle: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..data import World
 from ..diffusion.compositing import mask_on_latents
-from ..diffusion.rows import power_between_rows
+from ..diffusion.rows import power_between_pictures, power_between_rows
 from ..diffusion.visual_attention import Projected, attach_visual_attention
 from ..vlm import Grounding, RegionAwareVLM
 from .alignment import AuxiliaryHeads, grounding_loss
@@ -209,13 +209,15 @@ class DiffusionModel(nn.Module):
         return loss, metrics
 
     def power(self, given: Conditions, context: Tensor) -> dict[str, float]:
-        """Share of power between the rows of e, of what TATI made of it (`context`) and of v; see `power_between_rows`."""
+        """Share of power between the rows of e, of what TATI made of it (`context`) and of v, and of v between pictures; see
+        `diffusion.rows`."""
         power = {"power e": power_between_rows(given.edit_embedding[given.spoken])}
         if self.use_tati:
             change = context - given.edit_embedding if self.parts["tati"].config.residual else context
             power["power tati"] = power_between_rows(change[given.spoken])
         if given.tokens is not None:
             power["power hvca"] = power_between_rows(given.tokens)
+            power["power hvca pictures"] = power_between_pictures(given.tokens)
         return power
 
 

@@ -35,6 +35,7 @@ from .build import plain_attention, write_bundle
 from .diffusion import diffusion_stage
 from .edit_cache import EditCache, RollingCache
 from .loop import StageConfig, TrainingStage
+from .pieces import PARTS, RECORD, read_pieces, write_pieces
 from .tiny import TinyConfig, renewed
 from .validation import cost, module_table, one_step_errors
 
@@ -57,11 +58,13 @@ class EndlessConfig:
         validation: scenes. validate_minutes: of training between two validations. save_minutes: the most that a kill loses.
         head_steps: in which the fresh read-outs learn what e says already, before the first step.
         cooldown: steps over which the learning rate falls to zero, after which the run ends; 0 goes on for ever.
+        pieces: weights that a new run goes on from in place of the bundle's, where there are such (`pieces.py`).
         last_step: end here at the full learning rate; None goes on for ever.
     """
 
     folder: Path = Path(".cache/runs/tiny")
     start: Path = Path("models/fireedit-tiny")
+    pieces: Path = Path("models/fireedit-tiny-next")
     batch: int = 24
     lr: float = 3e-4
     warmup: int = 200
@@ -103,6 +106,9 @@ def run(config: EndlessConfig) -> TrainingStage:
     with _alone(config.folder):
         _check_same_run(config)
         components = renewed(load_components(config.start), config.sizes, config.seed)
+        looks_before = looks_of(config.start)
+        if (config.pieces / RECORD).is_file():
+            looks_before = read_pieces(config.pieces, components)["looks"]
         plain_attention(components)
         world = config.world.only(**MIXTURE)
         if config.compiled:
@@ -111,7 +117,6 @@ def run(config: EndlessConfig) -> TrainingStage:
         validation = EditCache(
             components, config.world, config.folder / "validation", config.validation, seed=1, split="validation", weights=cache.weights
         )  # fmt: skip
-        looks_before = looks_of(config.start)
         last = {"validated": _last_validation(config.folder)}
 
         def on_save(stage: TrainingStage) -> None:
@@ -311,6 +316,20 @@ def curve(folder: Path, data: Path, out: Path) -> int:
     return len(points)
 
 
+def keep(folder: Path, out: Path) -> dict[str, Any]:
+    """Write the weights of the best validation so far as pieces, for a run on another machine to go on from; returns their record.
+
+    Raises:
+        OSError: where no validation has been yet.
+    """
+    best = folder / "best"
+    record = json.loads((best / "training.json").read_text())
+    components = load_components(best, names=PARTS)
+    out.mkdir(parents=True, exist_ok=True)
+    write_pieces(out, components, {"looks": record["looks"], "validation": record["validation"]})
+    return record
+
+
 def _plot(points: list[dict[str, Any]], out: Path) -> None:
     import matplotlib
 
@@ -340,9 +359,10 @@ def _plot(points: list[dict[str, Any]], out: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     main = argparse.ArgumentParser(prog="python -m fireedit_core.training.endless", description=__doc__.split("\n")[0])
-    main.add_argument("command", choices=("run", "status", "stop", "curve"))
+    main.add_argument("command", choices=("run", "status", "stop", "curve", "keep"))
     main.add_argument("--folder", type=Path, default=EndlessConfig.folder, help="all state (default %(default)s)")
     main.add_argument("--start", type=Path, default=EndlessConfig.start, help="bundle that a new run goes on from")
+    main.add_argument("--pieces", type=Path, default=EndlessConfig.pieces, help="weights that a new run goes on from (keep writes them)")
     main.add_argument("--cooldown", type=int, default=0, help="let the learning rate fall to zero over so many steps, then end")
     main.add_argument("--validate-minutes", type=float, default=EndlessConfig.validate_minutes)
     main.add_argument("--no-compile", action="store_true", help="without torch.compile, which needs a C++ compiler")
@@ -362,10 +382,14 @@ def main(arguments: list[str] | None = None) -> int:
     elif o.command == "curve":
         count = curve(o.folder, o.out / "training-tiny.jsonl", o.out / "training-tiny.png")
         logger.info("%d validations in %s", count, o.out / "training-tiny.jsonl")
+    elif o.command == "keep":
+        record = keep(o.folder, o.pieces)
+        logger.info("wrote the weights of %.3fM looks to %s", record["looks"] / 1e6, o.pieces)
     else:
         config = EndlessConfig(
-            folder=o.folder, start=o.start, validate_minutes=o.validate_minutes, compiled=not o.no_compile, cooldown=o.cooldown
-        )
+            folder=o.folder, start=o.start, pieces=o.pieces, validate_minutes=o.validate_minutes, compiled=not o.no_compile,
+            cooldown=o.cooldown,
+        )  # fmt: skip
         try:
             run(config)
         except (AlreadyRunning, ValueError, OSError) as error:

@@ -56,8 +56,8 @@ def one_step_errors(
     Returns:
         "inside": {timestep: squared error inside the edits over the wanted change}, "outside": {timestep: mean squared error
         outside}, "kinds": {edit type: inside at the first timestep}, "score": mean of inside over timesteps and edit types, so
-        that changes of background, which are large, do not decide alone; "power": {"e", "tati", "hvca"}, and "mask": how well
-        the grounding mask covers the edit (intersection over union).
+        that changes of background, which are large, do not decide alone; "power": {"e", "tati", "hvca", "hvca pictures"}, and "mask":
+        how well the grounding mask covers the edit (intersection over union).
     """
     device = next(model.parameters()).device
     model.eval()

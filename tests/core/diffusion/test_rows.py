@@ -8,7 +8,7 @@ import torch
 
 from fireedit_core.checkpoints.sd15 import Sd15Config
 from fireedit_core.diffusion.hvca import HVCA
-from fireedit_core.diffusion.rows import FLOORS, collapsed, power_between_rows, tati_change
+from fireedit_core.diffusion.rows import FLOORS, collapsed, power_between_pictures, power_between_rows, tati_change
 from fireedit_core.diffusion.tati import TATI
 from fireedit_core.training.tiny import TinyConfig, tiny_components
 
@@ -21,6 +21,32 @@ def test_power_by_hand():
     assert power_between_rows(torch.stack([mean.expand(4, 2), apart.expand(4, 2)])) == pytest.approx(0, abs=1e-6)
     assert power_between_rows(torch.randn(2, 500, 8, generator=torch.Generator().manual_seed(0))) > 0.99
     assert math.isnan(power_between_rows(torch.zeros(1, 3, 2)))
+
+
+def test_power_between_pictures_by_hand():
+    constant = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1)
+    assert power_between_pictures(constant) == pytest.approx(0, abs=1e-6) and power_between_rows(constant) > 0.5
+    mean, apart = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0])
+    assert power_between_pictures(torch.stack([(mean + apart)[None], (mean - apart)[None]])) == pytest.approx(1 / 5)
+
+
+@torch.no_grad()
+def test_centred_queries_look_at_different_places():
+    """A vector that is added to all queries decides where all of them look; centred, it decides nothing."""
+    memory = torch.randn(2, 40, 96, generator=torch.Generator().manual_seed(1))
+    spread = {}
+    for centred in (False, True):
+        torch.manual_seed(0)
+        hvca = HVCA(96, num_heads=4, centred=centred)
+        hvca.queries.add_(8 * torch.randn(1, 1, 96, generator=torch.Generator().manual_seed(2)))
+        hvca.visual_memory = lambda features: features
+        for unit in hvca.units:  # nothing but the visual attention
+            unit.text_attention.to_out[0].weight.zero_()
+            unit.text_attention.to_out[0].bias.zero_()
+            unit.visual_attention.to_q.weight.mul_(4)
+        maps = hvca.attention(torch.zeros(2, 77, 96), memory)
+        spread[centred] = power_between_rows(maps)
+    assert spread[True] > 3 * spread[False], spread
 
 
 def test_what_is_below_its_floor_is_named():

@@ -12,7 +12,7 @@ from safetensors import safe_open
 pytest.importorskip("tensorboard")
 from fireedit_core.checkpoints.bundle import load_components, save_bundle
 from fireedit_core.data import WORLD, vocabulary
-from fireedit_core.training import burst
+from fireedit_core.training import burst, pieces
 from fireedit_core.training.build import OPTIONS
 from fireedit_core.training.edit_cache import PairEncoder
 from fireedit_core.training.tiny import renewed, tiny_components
@@ -29,16 +29,16 @@ def start(repo, tmp_path_factory):
     return folder
 
 
-def small_burst(out, start, pieces=None, **more):
+def small_burst(out, start, earlier=None, **more):
     options = {"minutes": 5, "batch": 4, "pool": 96, "workers": 1, "world": WORLD, "sizes": SIZES, "fill": 64, "max_steps": 3} | more
-    return burst.run(out, start, pieces=pieces, **options)
+    return burst.run(out, start, pieces=earlier, **options)
 
 
 def test_two_bursts_and_the_bundle(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(burst, "PIECE", 2**20)  # so that there are several
+    monkeypatch.setattr(pieces, "PIECE", 2**20)  # so that there are several
     first = small_burst(tmp_path / "one", start)
     assert first["looks"] == 100 + 3 * 4 * 2 and first["bursts"] == 1 and first["pairs"] >= 64 and first["looks_per_second"] > 0
-    names = json.loads((tmp_path / "one" / "burst.json").read_text())["pieces"]
+    names = json.loads((tmp_path / "one" / pieces.RECORD).read_text())["pieces"]
     assert len(names) > 1 and all((tmp_path / "one" / name).stat().st_size < 1.2 * 2**20 for name in names[1:])
     second = small_burst(tmp_path / "two", start, tmp_path / "one", cooldown=1.0)
     assert second["looks"] == first["looks"] + 24 and second["bursts"] == 2
@@ -48,7 +48,7 @@ def test_two_bursts_and_the_bundle(start, tmp_path, monkeypatch):
     assert burst.bursts_of(tmp_path / "bundle") == 2
     made, old = load_components(tmp_path / "bundle"), renewed(load_components(start))
     one = renewed(load_components(start))
-    burst.read_pieces(tmp_path / "one", one)
+    pieces.read_pieces(tmp_path / "one", one)
     distance = lambda a, b: float((a["unet"].conv_out.weight - b["unet"].conv_out.weight).norm())  # noqa: E731
     assert 0 < distance(made, one) < distance(made, old)
     assert torch.equal(made["vae"].encoder.conv_out.weight, old["vae"].encoder.conv_out.weight)
@@ -58,15 +58,15 @@ def test_two_bursts_and_the_bundle(start, tmp_path, monkeypatch):
 
 def test_pieces_that_do_not_fit_are_refused(start, tmp_path):
     components = renewed(load_components(start))
-    burst.write_pieces(tmp_path, {name: components[name] for name in burst.PARTS}, {"looks": 1, "bursts": 1})
-    burst.read_pieces(tmp_path, components)
-    record = json.loads((tmp_path / "burst.json").read_text())
-    (tmp_path / "burst.json").write_text(json.dumps(record | {"pieces": record["pieces"][:0]}))
+    pieces.write_pieces(tmp_path, {name: components[name] for name in pieces.PARTS}, {"looks": 1, "bursts": 1})
+    pieces.read_pieces(tmp_path, components)
+    record = json.loads((tmp_path / pieces.RECORD).read_text())
+    (tmp_path / pieces.RECORD).write_text(json.dumps(record | {"pieces": record["pieces"][:0]}))
     with pytest.raises(ValueError, match="do not fit"):
-        burst.read_pieces(tmp_path, components)
-    (tmp_path / "burst.json").write_text(json.dumps(record | {"pieces": ["weights-9.safetensors"]}))
+        pieces.read_pieces(tmp_path, components)
+    (tmp_path / pieces.RECORD).write_text(json.dumps(record | {"pieces": ["weights-9.safetensors"]}))
     with pytest.raises(OSError, match="weights-9"):
-        burst.read_pieces(tmp_path, components)
+        pieces.read_pieces(tmp_path, components)
 
 
 def test_the_pool_keeps_the_newest(start):

@@ -34,9 +34,10 @@ from fireedit_core.data import WORLD
 from fireedit_core.training.endless import EndlessConfig, run
 from tests.core.training.small import SIZES
 logging.basicConfig(level=logging.INFO)
-folder, start, last, cooldown = sys.argv[1:]
+folder, start, last, cooldown, pieces = sys.argv[1:]
 run(EndlessConfig(
-    folder=Path(folder), start=Path(start), batch=4, warmup=1, pairs=8, width=2, validation=4, validate_minutes=1e9, save_minutes=0.0,
+    folder=Path(folder), start=Path(start), pieces=Path(pieces),
+    batch=4, warmup=1, pairs=8, width=2, validation=4, validate_minutes=1e9, save_minutes=0.0,
     compiled=False, cooldown=int(cooldown), last_step=int(last), world=WORLD, sizes=SIZES,
     head_steps=2,
 ))
@@ -52,9 +53,9 @@ def start(repo, tmp_path_factory):
     return folder
 
 
-def launch(repo, folder, start, last=12, cooldown=0) -> subprocess.Popen:
+def launch(repo, folder, start, last=12, cooldown=0, pieces="none") -> subprocess.Popen:
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo)}
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(start), str(last), str(cooldown)]
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(start), str(last), str(cooldown), str(pieces)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=repo)
 
 
@@ -120,7 +121,7 @@ def test_killed_stopped_and_started_again_it_is_the_run_that_nobody_disturbed(re
     assert history[-1]["looks"] == 1000 + 12 * 4 * 2 and history[-1]["skipped"] == 0
     validation = endless.read_records(broken / "validation.jsonl")
     assert [row["step"] for row in validation] == [0, 12]  # where it began, and the end
-    assert {"e", "tati", "hvca"} == validation[-1]["validation"]["power"].keys()
+    assert {"e", "tati", "hvca", "hvca pictures"} == validation[-1]["validation"]["power"].keys()
     said = status(broken)
     assert "0.001M looks" in said and "0 steps skipped" in said and "power between rows: e 0." in said
     assert endless.curve(broken, tmp_path / "curve.jsonl", tmp_path / "curve.png") == 2
@@ -133,6 +134,14 @@ def test_killed_stopped_and_started_again_it_is_the_run_that_nobody_disturbed(re
     again = load_components(best)
     assert again["tati"].config.own_rows and again["visual_attention"].config.condition_size == SIZES.context_size
     assert renewed(again) is again
+    # kept as pieces, they are what a run on another machine begins with, and the looks are counted on
+    kept = endless.keep(broken, tmp_path / "pieces")
+    assert kept["looks"] == record["looks"]
+    finish(launch(repo, tmp_path / "other", start, last=1, pieces=tmp_path / "pieces"))
+    begun = endless.read_records(tmp_path / "other" / "history.jsonl")[0]
+    assert begun["step"] == 0 and begun["looks"] == record["looks"]
+    first, best_score = (endless.read_records(f / "validation.jsonl") for f in (tmp_path / "other", broken))
+    assert first[0]["score"] == pytest.approx(min(row["score"] for row in best_score), rel=0.02)  # float16 on the way
 
 
 @pytest.mark.slow
