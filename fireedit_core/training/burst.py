@@ -16,6 +16,7 @@ import argparse
 import json
 import logging
 import queue
+import shutil
 import sys
 import tempfile
 import threading
@@ -132,7 +133,8 @@ def run(
     begin = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     components = renewed(load_components(start, names=[n for n in COMPONENTS if n != "detector"]), sizes)
-    before = read_pieces(pieces, components) if pieces else {"looks": looks_of(start), "bursts": bursts_of(start)}
+    earlier = read_pieces(pieces, components) if pieces else {"looks": looks_of(start), "bursts": bursts_of(start)}
+    before = {"bursts": 0} | earlier
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for part in components.values():
         if isinstance(part, torch.nn.Module):
@@ -181,12 +183,14 @@ def bursts_of(bundle: Path) -> int:
 
 
 def merge(pieces: Path, start: Path, bundle: Path) -> dict[str, Any]:
-    """The bundle `start` with the weights of a burst, written to `bundle`; returns the burst's record."""
+    """The bundle `start` with the weights of pieces, written to `bundle`, which may be `start` itself; returns the pieces' record."""
     components = renewed(load_components(start))
     record = read_pieces(pieces, components)
-    save_bundle(bundle, components, OPTIONS)
     training = start / "training.json"
     history = json.loads(training.read_text()) if training.is_file() else {}
+    with tempfile.TemporaryDirectory() as room:  # what was loaded may still be read from the files that are to be replaced
+        save_bundle(room, components, OPTIONS)
+        shutil.copytree(room, bundle, dirs_exist_ok=True)
     (bundle / "training.json").write_text(json.dumps(history | {"looks": record["looks"], "burst": record}, indent=2) + "\n")
     return record
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -54,6 +55,21 @@ def test_two_bursts_and_the_bundle(start, tmp_path, monkeypatch):
     assert torch.equal(made["vae"].encoder.conv_out.weight, old["vae"].encoder.conv_out.weight)
     with safe_open(tmp_path / "two" / names[0], "pt") as file:
         assert all(file.get_tensor(key).dtype == torch.float16 for key in list(file.keys())[:3])
+
+
+def test_a_bundle_takes_pieces_in_its_own_place(start, tmp_path):
+    """So that the work tree that travels to a GPU holds the weights once."""
+    own = tmp_path / "own"
+    shutil.copytree(start, own)
+    components = renewed(load_components(own))
+    with torch.no_grad():
+        components["unet"].conv_out.bias.fill_(0.25)
+    pieces.write_pieces(tmp_path, {name: components[name] for name in pieces.PARTS}, {"looks": 7, "bursts": 1})
+    burst.merge(tmp_path, own, own)
+    again = load_components(own)
+    assert (again["unet"].conv_out.bias == 0.25).all() and burst.looks_of(own) == 7
+    assert torch.equal(again["clip_vision"].state_dict()["vision_model.post_layernorm.weight"],
+                       load_components(start)["clip_vision"].state_dict()["vision_model.post_layernorm.weight"])  # fmt: skip
 
 
 def test_pieces_that_do_not_fit_are_refused(start, tmp_path):
