@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -28,6 +30,8 @@ from .types import (
     TEXT_GUIDANCE,
     TEXT_GUIDANCE_TOOLTIP,
 )
+
+logger = logging.getLogger("fireedit")
 
 GUIDER, SAMPLE = "FireEdit Guider", "FireEdit Sample"
 KEEP_OUTSIDE = ["off", "soft", "exact"]
@@ -162,11 +166,6 @@ class FireEditSample(io.ComfyNode):
                 SAMPLE, f"keep_outside {keep_outside!r} needs a mask. Connect grounding of FireEdit VLM Conditioning, or choose off."
             )
         region = None if mask is None else edit_mask(check_mask(mask, pictures, SAMPLE))
-        if region is not None and keep_outside != "off" and not bool(region.amax((1, 2)).min() > 0):
-            raise FireEditNodeError(
-                SAMPLE, f"the mask is nowhere brighter than {float(mask.max()):.2f}, so keep_outside {keep_outside!r} would keep the whole "
-                "picture as it is. Connect grounding of FireEdit VLM Conditioning or a mask that is painted opaque, or choose off.",
-            )  # fmt: skip
         check_applied(model, positive, SAMPLE)
         source, plan = source_latent(positive, pictures)
         guider = host_guider.make_guider(model, positive, image_only, negative, text_guidance, image_guidance)
@@ -186,8 +185,25 @@ class FireEditSample(io.ComfyNode):
         edited = plan.restore(decoded, pictures, whole if region is None else region.to(decoded))
         if keep_outside == "exact":
             edited = composite(pictures, edited, region.to(decoded))
-        text = report(pictures, edited, None if region is None else region.to(decoded), plan)
+        said = report(pictures, edited, None if region is None else region.to(decoded), plan)
+        text = "\n".join([said, *kept_whole(mask, region, keep_outside)])
         return io.NodeOutput({"samples": latent}, to_host(edited), text, ui=progress.report(text))
+
+
+def kept_whole(mask: Tensor | None, region: Tensor | None, keep_outside: str) -> list[str]:
+    """What is to be said where `keep_outside` has kept a whole picture, because its mask counts as no edit anywhere."""
+    if region is None or keep_outside == "off":
+        return []
+    empty = [i + 1 for i, one in enumerate(region) if not bool(one.any())]
+    if not empty:
+        return []
+    which = "" if region.shape[0] == 1 else f" of picture {', '.join(map(str, empty))}"
+    warning = (
+        f"the mask{which} is nowhere brighter than 0.5 (at most {float(mask.max()):.2f}), so keep_outside {keep_outside!r} has kept the "
+        "whole picture as it was. Paint the mask opaque, say the instruction in other words, or choose off"
+    )
+    logger.warning("%s: %s", SAMPLE, warning)
+    return [warning]
 
 
 def check_applied(model: ModelPatcher, positive: list, node: str) -> None:

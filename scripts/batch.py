@@ -22,7 +22,6 @@ import requests
 import websocket
 from PIL import Image
 
-from fireedit_core.lists import ListError, read_records
 from scripts.comfy_client import (
     ComfyClient,
     ExecutionFailed,
@@ -148,6 +147,8 @@ def check_places(jobs: Sequence[Job], journal: Journal, overwrite: bool = False)
 
 
 def _jobs_of_list(source: Path, instruction: str | None, folder: Path, seed: int) -> list[Job]:
+    from fireedit_core.lists import ListError, read_records  # for lists alone: a picture needs nothing of the core
+
     jobs = []
     try:
         for number, row in read_records(source, COLUMNS):

@@ -140,6 +140,7 @@ class ComfyClient:
         self._events: dict[str, list[Event]] = {}
         self._previews: dict[str, list[bytes]] = {}
         self._running: str | None = None
+        self._cancelled: set[str] = set()
 
     @property
     def running(self) -> str | None:
@@ -207,7 +208,8 @@ class ComfyClient:
         self.post("/interrupt", **({"prompt_id": prompt_id} if prompt_id else {}))
 
     def cancel(self, prompt_id: str) -> None:
-        """Take a prompt off the server, whether it waits or runs; others are left alone."""
+        """Take a prompt off the server, whether it waits or runs; others are left alone. Whoever waits for it is told."""
+        self._cancelled.add(prompt_id)
         self.post("/queue", delete=[prompt_id])
         self.interrupt(prompt_id)
 
@@ -265,6 +267,8 @@ class ComfyClient:
                 if wanted(event):
                     return event
             seen = len(events)
+            if prompt_id in self._cancelled:  # of one that was still waiting the server says nothing
+                raise ExecutionInterrupted(f"prompt {prompt_id} was cancelled")
             if time.monotonic() > deadline:
                 last = events[-1] if events else "nothing"
                 raise TimeoutError(f"prompt {prompt_id}: not what was waited for in {timeout:g} s; last came {last}")

@@ -120,9 +120,13 @@ def test_a_faint_or_a_black_mask_is_said(loaded, tokens, conds, caplog):
     assert "nowhere brighter than 0.30" in read(faint) and "nowhere brighter than 0.30" in caplog.text
     assert "black and counts as none" in read(torch.zeros(1, 9, 9))  # Load Image's, of any size
     assert "mask is" not in read(None) and "the mask is" not in read((faint > 0).float())
-    for keep, mask in (("exact", faint), ("soft", torch.zeros_like(faint))):
-        with pytest.raises(FireEditNodeError, match=f"keep_outside '{keep}' would keep the whole picture"):
-            nodes.FireEditSample.execute(model, *conds.args[:3], vae, images, 7, 1, "euler", "simple", 1.0, 1.0, 1.0, keep, mask)
+    patched = patching.apply(model, handle, 1, 1, 0, 1)
+    for keep, mask in (("exact", faint), ("soft", torch.zeros_like(faint)), ("exact", (faint > 0).float())):
+        made = nodes.FireEditSample.execute(patched, *conds.args[:3], vae, images, 7, 1, "euler", "simple", 1.0, 1.0, 1.0, keep, mask)
+        said = f"keep_outside '{keep}' has kept the whole picture" in made.args[2]
+        assert said == (float(mask.max()) <= 0.5) and said == (said and "of picture 1, 2" in made.args[2])
+        if keep == "exact" and said:
+            assert torch.equal(made.args[1], images)
 
 
 def test_another_picture_of_the_same_size_is_refused(loaded, tokens, conds):
