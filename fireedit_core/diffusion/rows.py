@@ -21,19 +21,20 @@ FLOORS = {"tati": 0.05, "hvca": 0.2}
 def power_between_rows(rows: Tensor) -> float:
     """Share 0..1 of the power of `rows` (B, N, D) that is not in their mean row: 0 if all rows of a picture are one, near 1 if
     they have nothing in common. Not a number where there is no power at all."""
-    x = rows.detach().float()
-    total = x.square().sum()
-    between = (x - x.mean(dim=1, keepdim=True)).square().sum()
-    return float(between / total) if total > 0 else float("nan")
+    return _power_beside_mean(rows, 1)
 
 
 def power_between_pictures(rows: Tensor) -> float:
     """Share 0..1 of the power of `rows` (B, N, D) that is not in their mean over the pictures: 0 for rows that are the same whatever is
     seen and asked. Rows may differ from each other and still be constants, which `power_between_rows` does not show."""
-    x = rows.detach().float()
+    return _power_beside_mean(rows, 0)
+
+
+def _power_beside_mean(x: Tensor, dim: int) -> float:
+    """Share 0..1 of the power of `x` that is not in its mean over `dim`."""
+    x = x.detach().float()
     total = x.square().sum()
-    between = (x - x.mean(dim=0, keepdim=True)).square().sum()
-    return float(between / total) if total > 0 else float("nan")
+    return float((x - x.mean(dim=dim, keepdim=True)).square().sum() / total) if total > 0 else float("nan")
 
 
 def collapsed(power: Mapping[str, float]) -> list[str]:
@@ -48,5 +49,9 @@ def collapsed(power: Mapping[str, float]) -> list[str]:
 @torch.no_grad()
 def tati_change(tati: torch.nn.Module, embedding: Tensor, timestep: Tensor) -> Tensor:
     """What `tati` adds to e (B, N, D) at the timesteps (B,), or puts in its place where it has no residual form."""
-    out = tati(embedding, timestep)
-    return out - embedding if tati.config.residual else out
+    return given_by_tati(tati, embedding, tati(embedding, timestep))
+
+
+def given_by_tati(tati: torch.nn.Module, embedding: Tensor, condition: Tensor) -> Tensor:
+    """What of `condition`, TATI's output for e = `embedding` (B, N, D), is TATI's own: the change, or all of it without residual form."""
+    return condition - embedding if tati.config.residual else condition

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..data import World
 from ..diffusion.compositing import mask_on_latents
-from ..diffusion.rows import power_between_pictures, power_between_rows
+from ..diffusion.rows import given_by_tati, power_between_pictures, power_between_rows
 from ..diffusion.visual_attention import Projected, attach_visual_attention
 from ..vlm import Grounding, RegionAwareVLM
 from .alignment import AuxiliaryHeads, grounding_loss
@@ -150,7 +150,7 @@ class DiffusionModel(nn.Module):
         return self.parts["tati"].inject(e, t, given.spoken.float()) if self.use_tati else e
 
     def denoise(self, given: Conditions, clean: Tensor, noise: Tensor, t: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(the UNet's output, the clean latent that it sees, `signal` and `sigma` and the noisy latent) of `clean` under `noise`."""
+        """(the UNet's output, the clean latent that it means, the noisy latent that it saw) of `clean` under `noise` at t (B,)."""
         signal, sigma = self.levels_of(t)
         noisy = signal * clean + sigma * noise
         model_input = torch.cat([noisy, given.source], dim=1).contiguous(memory_format=torch.channels_last)
@@ -213,8 +213,8 @@ class DiffusionModel(nn.Module):
         `diffusion.rows`."""
         power = {"power e": power_between_rows(given.edit_embedding[given.spoken])}
         if self.use_tati:
-            change = context - given.edit_embedding if self.parts["tati"].config.residual else context
-            power["power tati"] = power_between_rows(change[given.spoken])
+            own = given_by_tati(self.parts["tati"], given.edit_embedding, context)
+            power["power tati"] = power_between_rows(own[given.spoken])
         if given.tokens is not None:
             power["power hvca"] = power_between_rows(given.tokens)
             power["power hvca pictures"] = power_between_pictures(given.tokens)

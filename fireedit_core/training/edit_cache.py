@@ -223,6 +223,7 @@ class RollingCache:
         self.weights = fingerprint(components)
         self.caches: dict[int, EditCache] = {}
         self._order: tuple[int, Tensor] | None = None
+        self._first = -1  # the pass whose predecessors have been dropped
 
     def get(self, rows: Sequence[int], device: torch.device) -> CachedBatch:
         """The pairs that stand at the places `rows` of the endless series; all of them lie in one pass or in two that follow."""
@@ -252,7 +253,10 @@ class RollingCache:
         return self.caches[which]
 
     def _forget(self, number: int) -> None:
-        """Drop what passes from `number` on do not read."""
+        """Drop what passes from `number` on do not read, once per pass."""
+        if number == self._first:
+            return
+        self._first = number
         for which in [w for w in self.caches if w < number]:
             del self.caches[which]
         for folder in self.folder.glob("[0-9]*"):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...diffusion.compositing import mask_on_latents
-from ...diffusion.rows import power_between_rows
+from ...diffusion.rows import given_by_tati, power_between_rows
 from ...diffusion.visual_attention import attach_visual_attention
 from ...vlm import RegionAwareVLM
 from .config import PaperConfig
@@ -122,7 +122,7 @@ class EditModel(nn.Module):
         context = torch.where(rows(text_dropped), null, injected)
         reads = torch.where(rows(text_dropped), null, embedding)
         visual = parts["hvca"](reads, edit.features.vision)
-        added = injected - embedding if parts["tati"].config.residual else injected
+        added = given_by_tati(parts["tati"], embedding, injected)
         power = {f"power {name}": clean.new_tensor(power_between_rows(x)) for name, x in (("tati", added), ("hvca", visual))}
         visual = parts["visual_attention"].project(torch.where(rows(picture_dropped), torch.zeros_like(visual), visual))
         keep_text, keep_picture = (~text_dropped).view(-1, 1, 1, 1), (~picture_dropped).view(-1, 1, 1, 1)

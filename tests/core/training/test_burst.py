@@ -11,23 +11,18 @@ import torch
 from safetensors import safe_open
 
 pytest.importorskip("tensorboard")
-from fireedit_core.checkpoints.bundle import load_components, save_bundle
-from fireedit_core.data import WORLD, vocabulary
+from fireedit_core.checkpoints.bundle import load_components
+from fireedit_core.data import WORLD
 from fireedit_core.training import burst, pieces
-from fireedit_core.training.build import OPTIONS
 from fireedit_core.training.edit_cache import PairEncoder
-from fireedit_core.training.tiny import renewed, tiny_components
+from fireedit_core.training.tiny import renewed
 
-from .small import SIZES
+from .small import SIZES, write_small_bundle
 
 
 @pytest.fixture(scope="module")
 def start(repo, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("start")
-    components = tiny_components(vocabulary(WORLD), SIZES)
-    save_bundle(folder, components | load_components(repo / "models" / "fireedit-tiny", names=("vae", "detector")), OPTIONS)
-    (folder / "training.json").write_text(json.dumps({"looks": 100}))
-    return folder
+    return write_small_bundle(repo, tmp_path_factory.mktemp("start"), looks=100)
 
 
 def small_burst(out, start, earlier=None, **more):

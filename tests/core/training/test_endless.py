@@ -16,15 +16,14 @@ import torch
 from safetensors.torch import load_file
 
 pytest.importorskip("tensorboard")
-from fireedit_core.checkpoints.bundle import load_components, save_bundle
-from fireedit_core.data import WORLD, vocabulary
+from fireedit_core.checkpoints.bundle import load_components
+from fireedit_core.data import WORLD
 from fireedit_core.training import endless
-from fireedit_core.training.build import OPTIONS
 from fireedit_core.training.edit_cache import RollingCache, fingerprint
 from fireedit_core.training.endless import AlreadyRunning, EndlessConfig, looks_of, status, stop
-from fireedit_core.training.tiny import renewed, tiny_components
+from fireedit_core.training.tiny import renewed
 
-from .small import SIZES
+from .small import SIZES, write_small_bundle
 
 # what a process of its own runs: the real `run`, small
 PROGRAM = """
@@ -46,11 +45,7 @@ run(EndlessConfig(
 
 @pytest.fixture(scope="module")
 def start(repo, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("start")
-    components = tiny_components(vocabulary(WORLD), SIZES)
-    save_bundle(folder, components | load_components(repo / "models" / "fireedit-tiny", names=("vae", "detector")), OPTIONS)
-    (folder / "training.json").write_text(json.dumps({"looks": 1000}))
-    return folder
+    return write_small_bundle(repo, tmp_path_factory.mktemp("start"), looks=1000)
 
 
 def launch(repo, folder, start, last=12, cooldown=0, pieces="none") -> subprocess.Popen:
