@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 SYSTEM_PYTHON ?= python3
 # asked for only when a target uses it; before `make setup` it names where the environment will be
-PY = $(shell $(SYSTEM_PYTHON) scripts/setup_host.py --print-python)
-HOST = $(shell $(SYSTEM_PYTHON) scripts/setup_host.py --print-host)
+PY = $(shell $(SYSTEM_PYTHON) host_setup/setup_host.py --print-python)
+HOST = $(shell $(SYSTEM_PYTHON) host_setup/setup_host.py --print-host)
 
 IMAGE ?=
 INSTRUCTION ?=
@@ -20,15 +20,15 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## find or fetch ComfyUI and a Python environment, link the pack (again: under a second)
-	@$(SYSTEM_PYTHON) scripts/setup_host.py
+	@$(SYSTEM_PYTHON) host_setup/setup_host.py
 
 demo: setup ## edit the bundled pictures, or IMAGE=my.png INSTRUCTION="remove the cat" [SEED=1] [OUT=folder]
-	@$(PY) -m scripts.demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(INSTRUCTION),--instruction "$(INSTRUCTION)") \
+	@$(PY) -m fireedit_cli.demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(INSTRUCTION),--instruction "$(INSTRUCTION)") \
 		$(if $(SEED),--seed $(SEED)) --out "$(OUT)" $(ARGS)
 
 serve: setup ## run ComfyUI with the pack on 127.0.0.1, PORT=8188 (on the CPU when there is no GPU)
 	@cd "$(HOST)" && exec "$(PY)" main.py --listen 127.0.0.1 --port $(PORT) \
-		$$("$(PY)" "$(CURDIR)/scripts/host_lookup.py") $(ARGS)
+		$$("$(PY)" "$(CURDIR)/host_setup/host_lookup.py") $(ARGS)
 
 test: setup ## all tests (core, a real ComfyUI server, the browser) in WORKERS=2 processes; ARGS="-k name" narrows
 	@# a thread per process: two processes with two threads each on two cores wait for each other

@@ -25,7 +25,7 @@ def _load_core() -> None:
     second copy of every class beside the one that a bundle's ``model_index.json`` names (diffusers imports
     ``fireedit_core....`` by its plain name): isinstance checks would fail between the two. So the core has one name
     everywhere. Only that package is made known; putting this folder on sys.path would also expose ``nodes``,
-    ``tests`` and ``scripts``, which are other people's names.
+    ``tests`` and ``benchmarks``, which are other people's names.
     """
     import sys
     from importlib.machinery import PathFinder

@@ -16,11 +16,11 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from benchmarks.edit import Timing, machine_line, measure
+from fireedit_cli.comfy_host import HostError, HostNotFound
+from fireedit_cli.workflow import WorkflowError
 from fireedit_core.checkpoints.bundle import BundleError
 from fireedit_core.evaluation.summary import markdown_table, text_table
-from scripts.comfy_host import HostError, HostNotFound
-from scripts.host_lookup import REPO
-from scripts.workflow import WorkflowError
+from host_setup.host_lookup import REPO
 
 log = logging.getLogger("fireedit")
 

@@ -22,13 +22,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.demo import stage_seconds
+from fireedit_cli.workflow import Workflow, WorkflowError, use_bundle
 from fireedit_core.data import SceneGenerator
 from fireedit_core.diffusion.pipeline import FireEditPipeline, pictures_to_tensor
 from fireedit_core.regions.drawing import draw_regions
-from scripts.comfy_host import ComfyServer
-from scripts.demo import stage_seconds
-from scripts.host_lookup import REPO
-from scripts.workflow import Workflow, WorkflowError, use_bundle
+from host_setup.host_lookup import REPO
 
 log = logging.getLogger("fireedit")
 

@@ -31,8 +31,8 @@ from fireedit_core.diffusion.visual_attention import VisualCrossAttention
 from fireedit_core.editor import EditConditions
 from fireedit_core.evaluation.summary import markdown_table
 from fireedit_core.regions.record import Regions
-from scripts.host_lookup import REPO
-from scripts.inside_host import nodes  # noqa: F401  makes the host importable
+from host_setup.host_lookup import REPO
+from host_setup.inside_host import nodes  # noqa: F401  makes the host importable
 
 import comfy.latent_formats  # isort: skip
 from fireedit_pack.nodes import conditioning  # isort: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all tests share. `pythonpath` in pyproject.toml makes fireedit_core, scripts and benchmarks importable."""
+"""What all tests share. `pythonpath` in pyproject.toml makes our packages importable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.comfy_host import ComfyServer, HostNotFound
+from fireedit_cli.comfy_host import ComfyServer, HostNotFound
 
 # No test may reach for a model hub: what it needs lies in the repository or is made on the spot. Set before
 # transformers, huggingface_hub and ultralytics are imported, which read them at import; servers inherit them.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts import front_end
-from scripts.comfy_host import ComfyServer
-from scripts.host_lookup import REPO
+from authoring import front_end
+from fireedit_cli.comfy_host import ComfyServer
+from host_setup.host_lookup import REPO
 
 HERE = Path(__file__).resolve().parent
 SHOTS = REPO / "output" / "browser"  # screenshots, kept to be looked at

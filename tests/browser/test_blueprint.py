@@ -9,8 +9,8 @@ import json
 import numpy as np
 from PIL import Image
 
-from scripts.make_blueprint import NAME, PATH, blueprint
-from scripts.workflow import Workflow
+from authoring.make_blueprint import NAME, PATH, blueprint
+from fireedit_cli.workflow import Workflow
 from tests.browser.conftest import Canvas
 from tests.host.small import INSTRUCTION, install, picture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scripts.make_workflows import ui_workflow
+from authoring.make_workflows import ui_workflow
 from tests.browser.conftest import Canvas
 
 SIZES = {"1": (0, 40, 300, 330), "2": (0, 440, 300, 330), "3": (340, 40, 380, 460)}

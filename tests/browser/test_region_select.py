@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from authoring.make_workflows import ui_workflow
 from fireedit_core.data import SceneGenerator
-from scripts.make_workflows import ui_workflow
 from tests.browser.conftest import RENDERERS, Canvas
 from tests.host.small import install, load_workflow, node_of
 

@@ -9,7 +9,7 @@ import json
 import pytest
 from PIL import Image
 
-from scripts.workflow_notes import NEEDS
+from authoring.workflow_notes import NEEDS
 from tests.browser.conftest import Canvas
 from tests.host.small import REPO
 

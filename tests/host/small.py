@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from fireedit_cli.comfy_host import ComfyServer
 from fireedit_core.checkpoints.bundle import save_bundle
 from fireedit_core.regions.yolo import YoloRegionDetector
 from fireedit_core.training.autoencoder import make_autoencoder
 from fireedit_core.training.tiny import TinyConfig, tiny_components
-from scripts.comfy_host import ComfyServer
 
 REPO = Path(__file__).resolve().parents[2]
 WORDS = "remove the red blue apple cat dog left make background a it".split()

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.comfy_host import ComfyServer
-from scripts.host_lookup import REPO
+from fireedit_cli.comfy_host import ComfyServer
+from host_setup.host_lookup import REPO
 from tests.host.small import load_workflow, node_of
 
 MOST = 70_000_000  # bytes

@@ -11,9 +11,9 @@ import pytest
 from diffusers import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 
+from fireedit_cli.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
 from fireedit_core.checkpoints.bundle import save_bundle
 from fireedit_core.diffusion.visual_attention import VisualCrossAttention
-from scripts.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
 from tests.host.small import CONFIG, components, install, load_workflow, picture, temporary_folder
 
 diffusers_logging.set_verbosity_error()

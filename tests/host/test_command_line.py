@@ -16,11 +16,11 @@ import pytest
 import requests
 from PIL import Image
 
-from scripts.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, check_picture, jobs_of
-from scripts.comfy_client import ComfyClient, PromptRejected
-from scripts.comfy_host import ComfyServer
-from scripts.fireedit import main
-from scripts.workflow import Workflow, WorkflowError
+from fireedit_cli.__main__ import main
+from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, check_picture, jobs_of
+from fireedit_cli.comfy_client import ComfyClient, PromptRejected
+from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.workflow import Workflow, WorkflowError
 from tests.host.small import INSTRUCTION, REPO, install, picture
 
 
@@ -394,7 +394,7 @@ def test_a_terminated_command_leaves_nothing_running(server: ComfyServer, pictur
     flow.set("FireEditSample", "steps", 1000)
     (tmp_path / "slow.json").write_text(json.dumps(flow.nodes))
     command = [
-        sys.executable, "-m", "scripts.fireedit", "edit", str(pictures), INSTRUCTION, "-o", str(tmp_path / "out"), "--server", server.url,
+        sys.executable, "-m", "fireedit_cli", "edit", str(pictures), INSTRUCTION, "-o", str(tmp_path / "out"), "--server", server.url,
         "--bundle", install(server), "--workflow", str(tmp_path / "slow.json"), "--quiet",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=REPO, stderr=subprocess.PIPE)

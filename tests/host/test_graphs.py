@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scripts.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
-from scripts.host_lookup import find_python, require_host
+from fireedit_cli.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
+from host_setup.host_lookup import find_python, require_host
 from tests.host.small import (
     INSTRUCTION,
     REPO,

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 
-from scripts.host_lookup import REPO, require_host
+from host_setup.host_lookup import REPO, require_host
 
 HEAVY = ("diffusers", "transformers", "accelerate", "peft", "ultralytics", "torchvision", "matplotlib", "scipy")
 SCRIPT = """

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from scripts.host_lookup import REPO, find_python, require_host
+from host_setup.host_lookup import REPO, find_python, require_host
 
 
 def test_inside_the_host():

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from scripts.comfy_host import ComfyServer, ExecutionInterrupted
+from fireedit_cli.comfy_host import ComfyServer, ExecutionInterrupted
 from tests.host.small import install, load_workflow, picture
 
 STEPS = 1000

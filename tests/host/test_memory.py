@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.comfy_host import ComfyServer
+from fireedit_cli.comfy_host import ComfyServer
 from tests.host.small import install, load_workflow, node_of, picture
 
 PROMPTS, WARM = 100, 40

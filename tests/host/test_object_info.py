@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scripts.comfy_host import ComfyServer
-from scripts.make_locales import LANGUAGES, node_definitions
+from authoring.make_locales import LANGUAGES, node_definitions
+from fireedit_cli.comfy_host import ComfyServer
 from tests.host.small import REPO, install
 
 NODES = {
@@ -102,7 +102,7 @@ def test_every_node_stands_in_a_workflow():
 
 
 def test_the_english_texts_are_the_nodes_own(server: ComfyServer):
-    """`python -m scripts.make_locales` after a change; the host hands all languages to the front end."""
+    """`python -m authoring.make_locales` after a change; the host hands all languages to the front end."""
     written = json.loads((REPO / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
     assert written == node_definitions(server.object_info())
     served = server.get("/i18n")

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fireedit_cli.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
 from fireedit_core.data import SceneGenerator
-from scripts.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
 from tests.host.small import install
 
 

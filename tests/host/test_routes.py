@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fireedit_cli.comfy_host import ComfyServer
 from fireedit_core.diffusion.pipeline import FireEditPipeline
-from scripts.comfy_host import ComfyServer
 from tests.host.small import INSTRUCTION, install, load_workflow, picture, shared_bundle
 
 STEPS, SEED, TEXT, IMAGE = 4, 11, 3.0, 1.5

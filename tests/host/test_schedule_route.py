@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.comfy_host import ComfyServer
+from fireedit_cli.comfy_host import ComfyServer
 
 
 def ask(server: ComfyServer, **query: object):

@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from scripts.comfy_host import ComfyServer, ExecutionFailed, HostError, PromptRejected
-from scripts.host_lookup import REPO
-from scripts.setup_host import link_folder
+from fireedit_cli.comfy_host import ComfyServer, ExecutionFailed, HostError, PromptRejected
+from host_setup.host_lookup import REPO
+from host_setup.setup_host import link_folder
 
 
 def picture(height: int = 24, width: int = 40) -> np.ndarray:

@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from scripts.comfy_host import ComfyServer
-from scripts.make_workflows import widget_values
-from scripts.workflow_notes import note
+from authoring.make_workflows import widget_values
+from authoring.workflow_notes import note
+from fireedit_cli.comfy_host import ComfyServer
 from tests.host.small import INSTRUCTION, REPO, install, load_workflow, node_of, picture
 
 NAMES = ("fireedit_edit", "fireedit_stock_sampler")

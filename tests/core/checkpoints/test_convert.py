@@ -340,12 +340,12 @@ def test_the_command_refuses_and_says_why(sources, tmp_path, caplog, capsys):
 
 
 def test_fireedit_convert_is_that_command(sources, tmp_path, caplog):
-    from scripts.fireedit import main as fireedit
+    from fireedit_cli.__main__ import main as fireedit
 
     assert fireedit(["convert", "--out", str(tmp_path / "out"), "--dry-run", "--ella", str(sources.ip_adapter)]) == 2
     assert "is no ELLA connector" in caplog.text
 
 
 def test_editing_does_not_import_the_converter():
-    code = "import sys, scripts.fireedit; scripts.fireedit.parser(); sys.exit('torch' in sys.modules or 'fireedit_core' in sys.modules)"
+    code = "import sys, fireedit_cli.__main__ as cli; cli.parser(); sys.exit('torch' in sys.modules or 'fireedit_core' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0

@@ -11,10 +11,10 @@ from PIL import Image
 
 from benchmarks.__main__ import page, verdict
 from benchmarks.edit import Timing
+from fireedit_cli import demo
+from fireedit_cli.demo_sheet import PANEL, draw_sheet
+from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, slot_of
 from fireedit_core.diffusion.compositing import edit_mask
-from scripts import demo
-from scripts.demo_sheet import PANEL, draw_sheet
-from scripts.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, slot_of
 
 
 def test_pictures_of_every_kind_become_rgb(tmp_path):

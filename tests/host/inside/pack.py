@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from scripts.inside_host import nodes  # noqa: F401  first: it makes the host and the pack importable
+from host_setup.inside_host import nodes  # noqa: F401  first: it makes the host and the pack importable
 
 import comfy.latent_formats  # isort: skip
 from diffusers import UNet2DConditionModel  # isort: skip

@@ -22,7 +22,7 @@ import requests
 import websocket
 from PIL import Image
 
-from scripts.comfy_client import (
+from fireedit_cli.comfy_client import (
     ComfyClient,
     ExecutionFailed,
     ExecutionInterrupted,
@@ -31,7 +31,7 @@ from scripts.comfy_client import (
     RequestRefused,
     TooSlow,
 )
-from scripts.workflow import Workflow, WorkflowError
+from fireedit_cli.workflow import Workflow, WorkflowError
 
 log = logging.getLogger("fireedit")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the UI workflows (workflows/*.json) from the API ones: `python -m scripts.make_workflows`.
+"""Write the UI workflows (workflows/*.json) from the API ones: `python -m authoring.make_workflows`.
 
 The API files say what is connected and set; here stands where each node lies on the canvas: by hand for the first two, else packed
 into columns. The order of sockets and widgets comes from the running host, so that the files keep up with the nodes.
@@ -12,9 +12,9 @@ import sys
 import uuid
 from typing import Any
 
-from scripts.comfy_host import ComfyServer
-from scripts.host_lookup import REPO
-from scripts.workflow_notes import note
+from authoring.workflow_notes import note
+from fireedit_cli.comfy_host import ComfyServer
+from host_setup.host_lookup import REPO
 
 WORKFLOWS = REPO / "workflows"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the subgraph blueprint (subgraphs/*.json) from the edit workflow: `python -m scripts.make_blueprint`.
+"""Write the subgraph blueprint (subgraphs/*.json) from the edit workflow: `python -m authoring.make_blueprint`.
 
 The host offers it in its node library; dropped on the canvas it is one node with a picture in and the edit out, to be opened and
 changed like any subgraph. The name has no colon, because Windows allows none in a file's name.
@@ -12,10 +12,10 @@ import sys
 import uuid
 from typing import Any
 
-from scripts.comfy_host import ComfyServer
-from scripts.host_lookup import REPO
-from scripts.make_workflows import ui_workflow
-from scripts.workflow import Workflow
+from authoring.make_workflows import ui_workflow
+from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.workflow import Workflow
+from host_setup.host_lookup import REPO
 
 NAME = "FireEdit - edit by instruction"
 PATH = REPO / "subgraphs" / f"{NAME}.json"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures of the nodes as they are, from real runs in a real browser: `python -m scripts.make_pictures [workflow ...]`.
+"""Pictures of the nodes as they are, from real runs in a real browser: `python -m authoring.make_pictures [workflow ...]`.
 
 Writes docs/workflow.png (README), workflows/<name>.jpg (thumbnails of the templates) and web/docs/pictures/<node id>.jpg (help pages).
 """
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from scripts.comfy_host import ComfyServer
-from scripts.front_end import Canvas, started_chromium
-from scripts.host_lookup import REPO
-from scripts.make_workflows import SCREEN
-from scripts.workflow_notes import NEEDS
+from authoring.front_end import Canvas, started_chromium
+from authoring.make_workflows import SCREEN
+from authoring.workflow_notes import NEEDS
+from fireedit_cli.comfy_host import ComfyServer
+from host_setup.host_lookup import REPO
 
 WORKFLOWS, HELP, FIGURE = REPO / "workflows", REPO / "web" / "docs" / "pictures", REPO / "docs" / "workflow.png"
 SHOWN_FIRST = "fireedit_edit"  # the workflow of the README; a node is shown in the first workflow that has it

@@ -12,7 +12,7 @@ import os
 import sys
 from types import ModuleType
 
-from scripts.host_lookup import REPO, require_host
+from host_setup.host_lookup import REPO, require_host
 
 
 def import_pack() -> ModuleType:

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scripts.host_lookup import REPO
-from scripts.setup_host import link_folder
+from host_setup.host_lookup import REPO
+from host_setup.setup_host import link_folder
 
 # inputs through which a picture goes on to be another picture
 PICTURE_INPUTS = ("image", "images", "image1", "pixels", "source", "original")

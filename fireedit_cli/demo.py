@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Edit pictures by instruction inside a real, headless ComfyUI: the bundled examples, or a picture of your own.
 
-    python -m scripts.demo
-    python -m scripts.demo --image my.jpg --instruction "remove the cat"
+    python -m fireedit_cli.demo
+    python -m fireedit_cli.demo --image my.jpg --instruction "remove the cat"
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import numpy as np
 import requests
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
-from scripts.comfy_host import ComfyServer, HostError, HostNotFound
-from scripts.demo_sheet import draw_sheet
-from scripts.host_lookup import REPO
-from scripts.workflow import Workflow, WorkflowError, slot_of, use_bundle
+from fireedit_cli.comfy_host import ComfyServer, HostError, HostNotFound
+from fireedit_cli.demo_sheet import draw_sheet
+from fireedit_cli.workflow import Workflow, WorkflowError, slot_of, use_bundle
+from host_setup.host_lookup import REPO
 
 log = logging.getLogger("fireedit")
 
@@ -194,7 +194,7 @@ def demo(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m fireedit_cli.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--image", help="a PNG or JPEG of your own; without it the bundled pictures are edited")
     parser.add_argument("--instruction", help='what to change, e.g. "remove the cat"')
     parser.add_argument("--seed", type=int, help="of the noise; default: the workflow's")

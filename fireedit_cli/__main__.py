@@ -24,11 +24,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from scripts.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, Places, check_places, jobs_of
-from scripts.comfy_client import HostError
-from scripts.comfy_host import ComfyServer, HostNotFound
-from scripts.host_lookup import REPO
-from scripts.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, use_bundle
+from fireedit_cli.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, Places, check_places, jobs_of
+from fireedit_cli.comfy_client import HostError
+from fireedit_cli.comfy_host import ComfyServer, HostNotFound
+from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, use_bundle
+from host_setup.host_lookup import REPO
 
 log = logging.getLogger("fireedit")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write docs/icon.png (400 x 400) and docs/banner.png (21:9) for the registry: `python -m scripts.make_brand`.
+"""Write docs/icon.png (400 x 400) and docs/banner.png (21:9) for the registry: `python -m authoring.make_brand`.
 
 The banner shows the first bundled picture and what `make demo` made of it (output/demo), so run that first.
 """
@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from scripts.host_lookup import REPO
+from host_setup.host_lookup import REPO
 
 DARK, LIGHT, LOW, HIGH = (24, 24, 28), (245, 243, 238), (255, 222, 70), (224, 66, 36)
 SCALE = 4  # drawn larger and scaled down: smooth edges

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write locales/en/nodeDefs.json from the running host: `python -m scripts.make_locales`. The other languages are written by hand.
+"""Write locales/en/nodeDefs.json from the running host: `python -m authoring.make_locales`. The other languages are written by hand.
 
 The front end takes names, descriptions and tooltips of nodes from these files; outputs are keyed by their number. Names of sockets
 stay what they are in English, because graphs, help pages and error messages speak of them.
@@ -11,8 +11,8 @@ import json
 import sys
 from typing import Any
 
-from scripts.comfy_host import ComfyServer
-from scripts.host_lookup import REPO
+from fireedit_cli.comfy_host import ComfyServer
+from host_setup.host_lookup import REPO
 
 LOCALES = REPO / "locales"
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "de", "es")

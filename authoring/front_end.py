@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ComfyUI's front end in a real Chromium, for the browser tests and for scripts/make_pictures.py."""
+"""ComfyUI's front end in a real Chromium, for the browser tests and for authoring/make_pictures.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.comfy_client import ComfyClient
+from fireedit_cli.comfy_client import ComfyClient
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SETTINGS = {

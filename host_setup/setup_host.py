@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make the pack runnable: a ComfyUI, a Python environment with its packages, and the link into ``custom_nodes``.
 
-    python3 scripts/setup_host.py                  do it (a second run costs a fraction of a second)
-    python3 scripts/setup_host.py --print-python   the interpreter to use, and nothing else
-    python3 scripts/setup_host.py --print-host     the ComfyUI folder, and nothing else
+    python3 host_setup/setup_host.py                  do it (a second run costs a fraction of a second)
+    python3 host_setup/setup_host.py --print-python   the interpreter to use, and nothing else
+    python3 host_setup/setup_host.py --print-host     the ComfyUI folder, and nothing else
 
 Standard library only, so that any Python 3.10+ starts it; host_lookup.py states the order of the look-up.
 Environment variables: COMFYUI_PATH (an existing ComfyUI), FIREEDIT_PYTHON (an existing interpreter),
@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a file, the repository is not on the path
 
-from scripts.host_lookup import (  # noqa: E402
+from host_setup.host_lookup import (  # noqa: E402
     CACHE,
     CACHED_HOST,
     CACHED_VENV,

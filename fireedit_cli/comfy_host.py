@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start a ComfyUI server of our own and talk to it: used by the demo, the benchmarks and the tests.
 
-    from scripts.comfy_host import ComfyServer
+    from fireedit_cli.comfy_host import ComfyServer
 
     with ComfyServer() as server:
         name = server.upload_image("cat.png")
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import requests
 
-from scripts.comfy_client import (
+from fireedit_cli.comfy_client import (
     ComfyClient,
     Event,
     ExecutionFailed,
@@ -37,8 +37,8 @@ from scripts.comfy_client import (
     RunResult,
     ServerDied,
 )
-from scripts.host_lookup import LINK_NAME, REPO, HostNotFound, find_python, gpu_present, require_host
-from scripts.setup_host import link_folder
+from host_setup.host_lookup import LINK_NAME, REPO, HostNotFound, find_python, gpu_present, require_host
+from host_setup.setup_host import link_folder
 
 __all__ = [
     "ComfyClient",
