@@ -17,7 +17,7 @@ from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
 from .pictures import batch_text, check_mask, counted, is_blank, size_of, to_core
-from .types import BoundingBoxType, RegionsType
+from .types import BoundingBoxType, ElementsType, RegionsType
 
 logger = logging.getLogger("fireedit")
 
@@ -117,7 +117,7 @@ class FireEditRegionsFromBBox(io.ComfyNode):
             is_input_list=True,
             inputs=[
                 io.MultiType.Input(
-                    "bbox", [io.BBOX, BoundingBoxType],
+                    "bbox", [io.BBOX, BoundingBoxType, ElementsType],
                     tooltip="Boxes of this picture: a BBOX of any pack, or the core's BOUNDING_BOX. For a batch, a list per picture.",
                 ),
                 io.Image.Input("image", tooltip="The picture that the boxes belong to."),

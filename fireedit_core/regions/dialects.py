@@ -177,9 +177,12 @@ def _is_frame(value: Any) -> bool:
 
 
 def to_bounding_boxes(regions: Regions) -> list[dict[str, Any]]:
-    """Core BOUNDING_BOX dicts of one picture: x, y, width, height (whole pixels), label, score."""
+    """Core BOUNDING_BOX dicts of one picture: x, y, width, height (whole pixels), label, score.
+
+    The label stands in `metadata` too: that is what nodes that draw, edit or layer boxes keep and show.
+    """
     return [
-        {"x": x, "y": y, "width": w, "height": h, "label": label, "score": float(score)}
+        {"x": x, "y": y, "width": w, "height": h, "label": label, "score": float(score), "metadata": {"desc": label}}
         for (x, y, w, h), label, score in zip(
             to_bboxes(regions, "xywh"), regions.labels, regions.scores.tolist(), strict=True
         )

@@ -78,6 +78,24 @@ def graph_of(server: ComfyServer, name: str) -> dict:
     return {key: made[key] for key in "1234567"}
 
 
+# What hosts since 0.18.0 (2026-03) do, as a custom node of the server: the hook is called for what it does to its argument.
+DROPS_WHAT_COMES_BACK = """
+import comfy.sd
+
+NODE_CLASS_MAPPINGS, decode = {}, comfy.sd.VAE.decode
+
+def dropping(self, *args, **kwargs):
+    hook = self.process_output
+    self.process_output = lambda pixels: (hook(pixels), pixels)[1]
+    try:
+        return decode(self, *args, **kwargs)
+    finally:
+        self.process_output = hook
+
+comfy.sd.VAE.decode = dropping
+"""
+
+
 def ways(graph: dict) -> dict[str, list]:
     """Adds every way to a picture to the graph; name of the way -> the link that carries its IMAGE."""
     stock = load_workflow("fireedit_stock_sampler")
@@ -120,6 +138,18 @@ def test_every_way_gives_the_pipelines_picture(server: ComfyServer, name: str):
         for index, way in enumerate(links)
     }
     assert len(far["a batch"]) == 2 and not {way: each for way, each in far.items() if max(each) > NEAR}
+
+
+def test_a_newer_host_gives_the_pipelines_picture(tmp_path: Path):
+    """On a host of any age: what `process_output` returns is dropped."""
+    packs = tmp_path / "custom_nodes"
+    packs.mkdir()
+    (packs / "newer_host.py").write_text(DROPS_WHAT_COMES_BACK)
+    with ComfyServer(cpu=True, base=tmp_path) as newer:
+        graph = graph_of(newer, "scaled")
+        graph["8"] = {"class_type": "SaveImage", "inputs": {"images": ["7", 1], "filename_prefix": "newer"}}
+        (edited,) = newer.run(graph, timeout=300).images["8"]
+    assert np.abs(edited - wanted("scaled")).max() <= NEAR
 
 
 def test_the_last_preview_shows_the_edited_picture(server: ComfyServer):

@@ -92,7 +92,11 @@ def test_bbox_errors():
 
 def test_bounding_box_dicts_per_picture():
     dicts = dialects.to_bounding_boxes(make())
-    assert dicts[0] == {"x": 10, "y": 5, "width": 20, "height": 20, "label": "cat", "score": pytest.approx(0.9)}
+    numbers = {"x": 10, "y": 5, "width": 20, "height": 20}
+    assert dicts[0] == numbers | {"label": "cat", "score": pytest.approx(0.9), "metadata": {"desc": "cat"}}
+    # Create Bounding Boxes of later hosts hands on four numbers and the metadata: the name is still there
+    kept = [{key: box[key] for key in (*numbers, "metadata")} for box in dicts]
+    assert dialects.from_bounding_boxes(kept, SIZE)[0].labels == make().labels
     for value, count in [(dicts, 1), ([dicts, dicts], 2), (dicts[0], 1), ([[], dicts], 2), ([], 1)]:
         assert len(dialects.from_bounding_boxes(value, SIZE)) == count
     assert same(dialects.from_bounding_boxes([[], dicts], SIZE)[1], make())

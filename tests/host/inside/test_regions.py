@@ -93,6 +93,15 @@ def test_boxes_there_and_back(images, layout):
         read([[(1, 2, 3)]])
 
 
+def test_drawn_elements(images):
+    """The ARRAY of the core's Create Bounding Boxes (since 2026-06): rows before columns, in 0..1000, with what is there in words."""
+    (allowed,) = [x.get_io_type() for x in nodes.FireEditRegionsFromBBox.define_schema().inputs if x.id == "bbox"]
+    assert set(allowed.split(",")) == {"BBOX", "BOUNDING_BOX", "ARRAY"}
+    element = {"type": "obj", "bbox": [250, 125, 500, 1000], "desc": "a red cat"}
+    made = nodes.FireEditRegionsFromBBox.execute([[element]], [images], ["xywh"])[0]
+    assert boxes(made) == [[[SIZE * 0.125, SIZE * 0.25, SIZE, SIZE * 0.5]]] * 2 and made[1].labels == ("a red cat",)
+
+
 def test_filter_gives_what_fits_and_the_rest():
     run = lambda **o: nodes.FireEditRegionsFilter.execute(  # noqa: E731
         two(), **({"labels": "", "min_score": 0.0, "min_area": 0.0, "max_area": 1.0, "numbers": "", "top": 0} | o)
