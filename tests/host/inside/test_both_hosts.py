@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tests.host.inside.pack import nodes, run  # first: it makes the pack importable
-from tests.host.small import CONFIG, REPO, picture
+from tests.host.inside.test_bad_values import takers
+from tests.host.small import CONFIG, REPO, SIZE, picture
 
 import comfy.latent_formats  # isort: skip
 import comfy.samplers  # isort: skip
@@ -28,6 +29,11 @@ WRAPPER = patching.WrappersMP.DIFFUSION_MODEL
 
 def pixels(count: int = 3) -> torch.Tensor:
     return torch.stack([torch.from_numpy(picture(seed=i)).float() / 255 for i in range(count)])
+
+
+@pytest.fixture
+def patched(loaded):
+    return patching.apply(loaded[1], loaded[0], 1, 1, 0, 1)
 
 
 # --- the VAE ----------------------------------------------------------------------------------------------------------
@@ -124,14 +130,37 @@ def test_the_previewer(loaded, dtype):
     found = torch.frombuffer(bytearray(shown.tobytes()), dtype=torch.uint8).view(16, 16, 3).float()
     assert torch.corrcoef(torch.stack([found.flatten(), colours.flatten()]))[0, 1] > 0.9
     assert (found - colours).abs().mean() < 20
+    assert (found.mean((0, 1)) - colours.mean((0, 1))).abs().max() < 12
+
+
+# --- values in float16 ------------------------------------------------------------------------------------------------
+
+
+def numbers(value) -> list[torch.Tensor]:
+    """Every IMAGE and MASK among the outputs of a node."""
+    return [x.float() for x in value.args if torch.is_tensor(x)]
+
+
+def test_pictures_and_masks_in_float16(loaded, patched, tokens, conds, monkeypatch):
+    """--fp16-intermediates of newer hosts: every node takes them, and what it gives is what it gives for float32."""
+    handle, _, vae = loaded
+    half = tokens[0].half()
+    images = half.float()  # the same numbers
+    for name, call in takers((handle, patched, vae), tokens, conds).items():
+        far = [float((a - b).abs().max()) for a, b in zip(numbers(call(half)), numbers(call(images)), strict=True)]
+        assert max(far, default=0.0) <= 1 / 255, name
+    mask = torch.zeros(2, SIZE, SIZE, dtype=torch.float16)
+    mask[:, 8:40, 8:40] = 1.0
+    settings = (7, 2, "euler", "simple", 1.0, 1.0, 1.0, "exact", mask)
+    decode = vae.decode
+    monkeypatch.setattr(vae, "decode", lambda latents: decode(latents).half())  # as such a host's own VAE gives it
+    for image in (half, tokens[0]):  # and beside it a float32 picture of another node
+        edited = nodes.FireEditSample.execute(patched, *conds.args[:3], vae, image, *settings).args[1]
+        assert torch.equal(edited[:, 56:], image[:, 56:].float()), "outside the mask the picture's own numbers come out"
+        assert (edited[:, 16:32, 16:32] - image[:, 16:32, 16:32]).abs().max() > 0.05
 
 
 # --- wrapper and patches ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def patched(loaded):
-    return patching.apply(loaded[1], loaded[0], 1, 1, 0, 1)
 
 
 def payload(conds) -> dict[str, torch.Tensor]:
