@@ -10,7 +10,7 @@ from fireedit_core.regions.deformable_detr import (
     sine_boxes,
     sine_positions,
 )
-from fireedit_core.regions.detector import load_region_detector
+from fireedit_core.regions.loading import load_region_detector
 
 BACKBONE = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 56, "patch_size": 14}
 
