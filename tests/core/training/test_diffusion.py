@@ -11,7 +11,7 @@ from diffusers import EulerDiscreteScheduler
 
 from fireedit_core.data import WORLD, vocabulary
 from fireedit_core.training.autoencoder import make_autoencoder
-from fireedit_core.training.diffusion import TRAINED, DiffusionModel, conditioning_dropout, train_diffusion
+from fireedit_core.training.diffusion import LANGUAGE, TRAINED, DiffusionModel, conditioning_dropout, train_diffusion
 from fireedit_core.training.edit_cache import FROZEN, EditCache, fingerprint
 from fireedit_core.training.loop import StageConfig
 from fireedit_core.training.tiny import tiny_components
@@ -102,3 +102,15 @@ def test_loss_weighs_the_edited_cells(parts, cache):
         torch.manual_seed(1)
         losses.append(float(DiffusionModel(parts, edit_weight=weight)(batch)[0]))
     assert losses[1] > losses[0]
+
+
+@pytest.mark.parametrize("number, learns", [(0, True), (1, False), (2, False), (3, True)])
+def test_the_language_side_learns_in_part_of_the_steps(parts, cache, number, learns):
+    """And what comes behind it, and the read-outs of e, in all of them."""
+    batch = cache.get(torch.arange(6), torch.device("cpu"))
+    model = DiffusionModel(parts, WORLD, language_every=3).requires_grad_(True)
+    model.zero_grad(set_to_none=True)
+    model(batch, number)[0].backward()
+    touched = {name for name, part in model.parts.items() if any(p.grad is not None for p in part.parameters())}
+    assert touched == {*TRAINED, *(LANGUAGE if learns else ())}
+    assert all(p.grad is not None for p in model.heads.parameters())
