@@ -37,7 +37,7 @@ from .edit_cache import EditCache, fingerprint
 from .endless import LOOKS_PER_PAIR, MIXTURE, read_records
 from .loop import StageConfig
 from .tiny import TinyConfig, tiny_components
-from .validation import cost, module_table, one_step_errors
+from .validation import COARSE, cost, module_table, one_step_errors
 
 logger = logging.getLogger("fireedit")
 
@@ -173,7 +173,10 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
             "wanted change; score is their mean over timesteps and kinds of edit. Values of the seeds stand behind each other. Costs: the "
             "most that the control adds to the error inside or outside at t = 999, 500 or 50."]  # fmt: skip
     for looks in sorted({row["looks"] for row in records}):
-        head = ("design", "score", "inside, t = 999", "outside", "power TATI / HVCA", "another picture", "TATI told 500", "another e")
+        head = (
+            "design", "score", "inside, t = 999", "outside", "power TATI / HVCA", "another picture", "the same, source coarse",
+            "TATI told 500", "another e",
+        )  # fmt: skip
         lines = []
         for name in dict.fromkeys(row["design"] for row in records if row["looks"] == looks):
             of = sorted((row for row in records if row["design"] == name and row["looks"] == looks), key=lambda row: row["seed"])
@@ -182,7 +185,8 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
             lines.append([
                 name, each(lambda row: f"{row['validation']['score']:.4f}"), each(lambda row: f"{at(row, 'inside'):.4f}"),
                 each(lambda row: f"{at(row, 'outside'):.4f}"), each(powers),
-                worst("HVCA of another picture"), worst("TATI told 500"), worst("e of another scene"),
+                worst("HVCA of another picture"), worst(f"{COARSE}, HVCA of another picture"), worst("TATI told 500"),
+                worst("e of another scene"),
             ])  # fmt: skip
         text += [f"## {looks:,} looks", markdown_table(head, lines)]
     return "\n\n".join(text) + "\n"
