@@ -22,10 +22,10 @@ def test_multi_turn():
     handle, model, vae = loaded()
     patched = nodes.FireEditApply.execute(model, handle, 1.0, 1.0, 0.0, 1.0)[0]
     first, second = TURNS.values()
-    _, every, _, _ = nodes.FireEditMultiTurn.execute(
-        handle, patched, vae, as_image(first.scene), f"{first.instruction}\n{second.instruction}", first.seed, first.steps, "euler", "simple",
-        first.text_guidance, first.image_guidance, first.keep_outside, 0.15,
-    ).args  # fmt: skip
+    every = nodes.FireEditMultiTurn.execute(
+        handle, patched, vae, as_image(first.scene), f"{first.instruction}\n{second.instruction}", first.seed, first.steps, "euler",
+        "simple", first.text_guidance, first.image_guidance, first.keep_outside, 0.15,
+    )[1]  # fmt: skip
     for name, picture in zip(TURNS, every, strict=True):
         check(name, picture.numpy())
 
