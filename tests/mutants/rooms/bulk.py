@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..mutant import of
 
-LOCAL = "tests/core/bulk/test_golden.py tests/core/bulk/test_local.py"
+LOCAL = "tests/core/bulk/test_editing.py tests/core/bulk/test_results.py tests/core/bulk/test_golden.py tests/core/bulk/test_local.py"
 
 MUTANTS = [
     *of(
@@ -19,7 +19,7 @@ MUTANTS = [
         ("self.writer.write(row, edits[row.key], seconds=seconds)", "self.writer.write(row, edits[usable[0].key], seconds=seconds)", "first row"),
     ),
     *of(
-        "fireedit_core/bulk/results.py", f"{LOCAL} tests/core/bulk/test_results.py",
+        "fireedit_core/bulk/results.py", LOCAL,
         (">= found.get(key, (0.0, \"\"))[0]:", "<= found.get(key, (1e12, \"\"))[0]:", "latest line"),
         ("if record.get(\"run\") == run for key", "if \"run\" in record for key", "wrong run"),
     ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from ..mutant import of
 
-GOLDEN = "tests/core/diffusion/test_golden.py"
-PIPELINE = f"{GOLDEN} tests/core/diffusion/test_pipeline.py"
+GOLDEN = "tests/core/diffusion/test_golden.py::test_an_edit"
+PIPELINE = f"tests/core/diffusion/test_pipeline.py {GOLDEN}"
 COMPOSITING = f"tests/core/diffusion/test_compositing.py {GOLDEN}"
 
 MUTANTS = [

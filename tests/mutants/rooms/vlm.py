@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..mutant import of
 
-GOLDEN = "tests/core/diffusion/test_golden.py"
+GOLDEN = "tests/core/diffusion/test_golden.py::test_an_edit"
 
 MUTANTS = [
     *of(
