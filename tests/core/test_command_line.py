@@ -175,6 +175,23 @@ def test_a_picture_that_brings_the_mask_is_not_replaced(pictures, tmp_path, reco
     assert recorder.sent[0][mask]["inputs"]["image"] == "mask.png"
 
 
+def test_only_pictures_lead_back_to_the_picture(pictures):
+    flow = Workflow.load()
+    mask = flow.add("LoadImage", image="mask.png")
+    flow.nodes[flow.only("FireEditRegionDetect")]["inputs"]["image"] = [mask, 1]
+    assert flow.sources("LoadImage", "image") == [Places.of(flow).picture] != [mask]
+
+
+def test_pictures_of_one_name_are_two_pictures(pictures, tmp_path, recorder):
+    """Also on a server that still has the one of yesterday."""
+    (pictures / "more").mkdir()
+    Image.new("RGB", (8, 6), "black").save(pictures / "more" / "one.png")
+    (pictures / "rows.csv").write_text("image,instruction,output\none.png,x,a.png\nmore/one.png,x,b.png\n")
+    assert edit(pictures / "rows.csv", "-o", tmp_path / "out") == 0
+    names = [Workflow(graph).get("LoadImage", "image") for graph in recorder.sent]
+    assert [recorder.uploads[name] for name in names] == [(pictures / p).read_bytes() for p in ("one.png", "more/one.png")]
+
+
 def test_a_job_is_not_given_to_a_server_that_refused_it(pictures, tmp_path):
     asked = []
 
