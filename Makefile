@@ -14,7 +14,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint bench train-tiny trainer trainer-status trainer-stop clean
+.PHONY: help setup demo serve test golden lint bench train-tiny trainer trainer-status trainer-stop clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: setup ## all tests (core, a real ComfyUI server, the browser) in WORKERS=2
 
 lint: setup ## ruff over everything
 	@$(PY) -m ruff check . $(ARGS)
+
+golden: setup ## write down anew what the embedded bundle gives (new weights); prints the differences, ARGS="--check" only that
+	@OMP_NUM_THREADS=1 FIREEDIT_HOST="$(HOST)" $(PY) -m tests.golden $(ARGS)
 
 bench: setup ## seconds per stage, warm server, and the ratio to the diffusers pipeline
 	@$(PY) -m benchmarks $(ARGS)

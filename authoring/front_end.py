@@ -18,6 +18,9 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False, "Comfy.Graph.CanvasInfo": False,
     "Comfy.Minimap.Visible": False,
 }  # fmt: skip
+# newer front ends warn of what they are about to drop, once a session; here each time and, where our own scripts ask for it, as an error
+DEPRECATIONS_ARE_ERRORS = """() => { LiteGraph.alwaysRepeatWarnings = true; LiteGraph.onDeprecationWarning?.push((words) => {
+  const { stack } = new Error(); if (stack.includes('/extensions/fireedit/')) console.error(`deprecated: ${words} ${stack}`); }); }"""
 # errors of the host itself: a user without a style sheet, its registry that cannot be asked, a subgraph opened by a script
 NOT_OURS = ("404", "Content Security Policy", "listeners for graph that was never set up")
 
@@ -67,6 +70,7 @@ class Canvas:
         """Load the page, or load it again."""
         self.page.goto(self.server.url)
         self.page.wait_for_function("() => window.app?.graph && window.app.extensionManager?.workflow?.activeWorkflow", timeout=60_000)
+        self.run(DEPRECATIONS_ARE_ERRORS)
         self.page.wait_for_timeout(500)
         self.errors = [error for error in self.errors if "/extensions/" in error]  # the host's own start is not ours to mend
         return self

@@ -31,6 +31,7 @@ from fireedit_cli.comfy_client import (
     RequestRefused,
     TooSlow,
 )
+from fireedit_cli.pictures import PictureError, check_picture, is_deep, read_picture
 from fireedit_cli.workflow import Workflow, WorkflowError
 
 log = logging.getLogger("fireedit")
@@ -253,35 +254,17 @@ class Places:
         return cls(found[0], seeds, result_node(flow))
 
 
-def check_picture(path: Path) -> list[str]:
-    """What is lost when a picture is edited, in sentences.
-
-    Raises:
-        JobError: for a file that is damaged, moving, or no picture: the server would take its first frame, or grey, in silence.
-    """
-    try:
-        with Image.open(path) as picture:
-            frames = getattr(picture, "n_frames", 1)
-            if frames > 1:
-                raise JobError(f"{path} is moving: it has {frames} frames; save the one that is meant")
-            picture.load()
-            if picture.mode == "F":
-                raise JobError(f"{path} has floating point pixels, whose range nobody knows; save it with 8 or 16 bits")
-            alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-            return [f"{path.name}: its transparency is lost"] if alpha else []
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, JobError):
-            raise
-        raise JobError(f"{path} is damaged or no picture: {error}") from error
-
-
 def edit(client: ComfyClient, base: Workflow, job: Job, timeout: float = 600.0) -> tuple[float, list[str]]:
     """Run one job and write its picture; returns the seconds and what the nodes said. Raises HostError as `ComfyClient.run` does."""
     said = check_picture(job.source)
+    deep = is_deep(job.source)
+    if deep:
+        said.append(f"{job.source.name}: of its 16 bits the upper 8 are read")
     flow = base.copy()
     places = Places.of(flow)
     content = hashlib.sha256(job.source.read_bytes()).hexdigest()[:16]
-    name = client.upload_image(job.source, f"fireedit_{content}{job.source.suffix.lower()}")
+    ending = ".png" if deep else job.source.suffix.lower()
+    name = client.upload_image(read_picture(job.source) if deep else job.source, f"fireedit_{content}{ending}")
     flow.nodes[places.picture]["inputs"]["image"] = name
     flow.set("FireEditVLMConditioning", "instruction", job.instruction)
     for key, field_name in places.seeds:
@@ -383,7 +366,7 @@ class Fleet:
                 seconds, job.said = edit(client, self.flow, job, self.timeout)
                 self.journal.write(job, url, seconds, job.said)
                 quiet_since = None
-            except (PromptRejected, ExecutionFailed, ExecutionInterrupted, TooSlow, JobError, WorkflowError) as refusal:
+            except (PromptRejected, ExecutionFailed, ExecutionInterrupted, TooSlow, JobError, PictureError, WorkflowError) as refusal:
                 error = str(refusal)
             except RequestRefused as refusal:
                 if refusal.status in NOT_LET_IN:

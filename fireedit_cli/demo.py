@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import requests
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter
 
 from fireedit_cli.comfy_host import ComfyServer, HostError, HostNotFound
 from fireedit_cli.demo_sheet import draw_sheet
+from fireedit_cli.pictures import PictureError, read_picture
 from fireedit_cli.workflow import Workflow, WorkflowError, slot_of, use_bundle
 from host_setup.host_lookup import REPO
 
@@ -63,23 +64,6 @@ class Edit:
     meant: str
     seconds: float
     stages: dict[str, float] = field(default_factory=dict)
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """Any picture that Pillow reads as (H, W, 3) uint8: turned as its EXIF says, alpha dropped, 16 bit brought to 8.
-
-    Raises DemoError when there is none.
-    """
-    if not path.is_file():
-        raise DemoError(f"no picture at {path}" + (" (it is a folder)" if path.is_dir() else ""))
-    try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I"):  # 16 bit; convert("RGB") would clip instead of scaling
-                picture = Image.fromarray((np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8))
-            return np.asarray(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DemoError(f"{path} is no picture that can be read ({error}); give a PNG or JPEG") from error
 
 
 def jobs_of(image: str | None, instruction: str | None, examples: Path = EXAMPLES) -> list[Job]:
@@ -204,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         demo(options)
-    except (DemoError, WorkflowError, HostNotFound, HostError, TimeoutError, OSError, requests.RequestException) as error:
+    except (DemoError, PictureError, WorkflowError, HostNotFound, HostError, TimeoutError, OSError, requests.RequestException) as error:
         log.error("make demo failed: %s", error)
         return 1
     return 0

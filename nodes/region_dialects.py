@@ -87,7 +87,9 @@ class FireEditRegionsFromSEGS(io.ComfyNode):
             search_aliases=["segs to regions", "impact pack"],
             is_input_list=True,
             inputs=[
-                io.SEGS.Input("segs", tooltip="SEGS of this picture; a list of them for a batch, one per picture."),
+                io.SEGS.Input(
+                    "segs", tooltip="SEGS of this picture; for a batch a list, one per picture, or one SEGS with a mask per picture."
+                ),
                 io.Image.Input("image", tooltip="The picture that the SEGS belong to; they are scaled to its size."),
             ],
             outputs=[RegionsType.Output(display_name="regions", tooltip=_MADE_TOOLTIP)],
@@ -99,7 +101,9 @@ class FireEditRegionsFromSEGS(io.ComfyNode):
         pictures = _pictures(image, FROM_SEGS)
         each = _one_each(segs, pictures.shape[0], "SEGS", FROM_SEGS)
         with named(FROM_SEGS):
-            made = [dialects.from_segs(value, size_of(pictures)) for value in each]
+            count = len(each)
+            # one SEGS for a batch may have a mask for each picture; SEGS of one picture have one of their own
+            made = [dialects.from_segs(value, size_of(pictures), *((i, count) if len(segs) == 1 else ())) for i, value in enumerate(each)]
         return io.NodeOutput(made, ui=progress.report(describe(made)))
 
 

@@ -4,6 +4,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { addElement } from "./element_widget.js";
 
 const NODE = "FireEditApply";
 const MOST = 2; // the largest strength of the widgets
@@ -16,10 +17,9 @@ const STYLE = `
 `;
 
 const value = (node, name) => node?.widgets?.find((w) => w.name === name)?.value;
-const linkOf = (graph, id) => graph?.getLink?.(id) ?? graph?.links[id];
 const linked = (node, name) => {
-  const id = node.inputs?.find((i) => i.name === name)?.link;
-  return id == null ? null : node.graph?.getNodeById(linkOf(node.graph, id)?.origin_id);
+  const slot = node.inputs?.findIndex((input) => input.name === name) ?? -1;
+  return slot < 0 ? null : node.getInputNode(slot);
 };
 
 /** The first node behind this one that says how many steps are taken and how they are spread; null without one. */
@@ -27,10 +27,9 @@ function samplerBehind(node) {
   const seen = new Set(), queue = [node];
   while (queue.length) {
     const at = queue.shift();
-    for (const output of at.outputs ?? [])
-      for (const id of output.links ?? []) {
-        const link = linkOf(at.graph, id), next = link && at.graph.getNodeById(link.target_id);
-        if (!next || seen.has(next.id)) continue;
+    for (const slot of (at.outputs ?? []).keys())
+      for (const next of at.getOutputNodes(slot) ?? []) {
+        if (seen.has(next.id)) continue;
         seen.add(next.id);
         if (value(next, "steps") !== undefined && value(next, "scheduler") !== undefined) return next;
         queue.push(next);
@@ -106,7 +105,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass !== NODE && node.constructor?.comfyClass !== NODE) return;
     const schedule = new Schedule(node);
-    node.addDOMWidget("schedule", "FIREEDIT_SCHEDULE", schedule.root, { serialize: false, hideOnZoom: true, getMinHeight: () => 92 });
+    addElement(node, "schedule", "FIREEDIT_SCHEDULE", schedule.root, { hideOnZoom: true, getMinHeight: () => 92 });
     schedules.add(schedule);
     const later = () => queueMicrotask(() => schedule.refresh());
     for (const widget of node.widgets) {

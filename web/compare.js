@@ -3,6 +3,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { addElement } from "./element_widget.js";
 
 const NODE = "FireEditCompare";
 const STYLE = `
@@ -75,7 +76,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass !== NODE && node.constructor?.comfyClass !== NODE) return;
     const slider = new Slider();
-    node.addDOMWidget("slider", "FIREEDIT_COMPARE_SLIDER", slider.root, { serialize: false, hideOnZoom: false, getMinHeight: () => 220 });
+    addElement(node, "slider", "FIREEDIT_COMPARE_SLIDER", slider.root, { hideOnZoom: false, getMinHeight: () => 220 });
     const executed = node.onExecuted;
     node.onExecuted = function (output) {
       executed?.apply(this, arguments);

@@ -5,6 +5,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { addElement } from "./element_widget.js";
 
 const NODE = "FireEditRegionSelect";
 const WIDGET = "FIREEDIT_REGION_PICKER";
@@ -395,8 +396,8 @@ app.registerExtension({
     if (!text) return;
     const picker = new Picker(node, text);
     node.fireeditPicker = picker;
-    node.addDOMWidget("picker", WIDGET, picker.root, {
-      serialize: false, hideOnZoom: false, getMinHeight: () => 240, getValue: () => text.value, setValue: () => picker.render(),
+    addElement(node, "picker", WIDGET, picker.root, {
+      hideOnZoom: false, getMinHeight: () => 240, getValue: () => text.value, setValue: () => picker.render(),
     });
     const typed = text.callback;
     text.callback = function (...all) {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..vlm import ImgTokens
+from .public_names import published
 from .sources.fit import Part
 from .sources.language_model import EMBEDDING
 from .sources.lazy_tensor import LazyTensor, derived
@@ -113,8 +114,6 @@ def null_embedding(config: Sd15Config) -> LazyTensor:
 
 def state_of(name: str, config: Sd15Config, roi_mode: RoiMode) -> FreshState:
     """The fresh state of a component of `config`."""
-    from .sd15 import published
-
     return FreshState(name, lambda: config.build(name, roi_mode), published)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -30,7 +30,7 @@ from ..diffusion.tati import TATI
 from ..diffusion.visual_attention import VisualCrossAttention
 from ..regions.deformable_detr import DeformableDetrRegionDetector
 from ..vlm import EditQFormer, GroundingHead, ImgTokens, RegionEncoder, VisionAdapter
-from .sources.vision_towers import public_clip_name, public_dino_name
+from .public_names import published
 
 RoiMode = Literal["groma_compat", "exact"]
 LORA_SETTINGS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": ["q_proj", "v_proj"]}
@@ -197,9 +197,3 @@ class Sd15Config:
 
 
 SD15 = Sd15Config()
-
-
-def published(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A component's state dict under the names that stand on disk."""
-    rename = {"dinov2": public_dino_name, "clip_vision": public_clip_name}.get(name, lambda key: key)
-    return {rename(key): x for key, x in state.items()}

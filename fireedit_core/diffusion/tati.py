@@ -100,14 +100,19 @@ class TATI(ModelMixin, ConfigMixin):
     def inject(self, context: Tensor, timestep: Tensor, gate: Tensor, strength: float = 1.0) -> Tensor:
         """TATI on the rows whose gate is 1; rows with gate 0 (null conditions) come back untouched, bit for bit.
 
+        A context of several times 77 rows is several conditions one after the other (concatenated, or repeated by the host to go with
+        one that is), each read by itself; rows beyond that are not ours and stay as they are.
+
         Args:
-            context: (B, 77, D). timestep: (B,). gate: (B,), 0 or 1. strength: 0 keeps e, 1 is the trained condition.
+            context: (B, n, D) with n >= 77. timestep: (B,). gate: (B,), 0 or 1. strength: 0 keeps e, 1 is the trained condition.
         """
         rows = gate.reshape(-1) > 0.5
         if strength == 0 or not bool(rows.any()):
             return context
         out = context.clone()
-        chosen = context[rows]
-        changed = self(chosen, timestep.reshape(-1).expand(context.shape[0])[rows])
-        out[rows] = (changed if strength == 1 else chosen + strength * (changed - chosen)).to(out.dtype)
+        size, when = self.config.num_queries, timestep.reshape(-1).expand(context.shape[0])[rows]
+        for first in range(0, context.shape[1] - size + 1, size):
+            chosen = context[rows, first : first + size]
+            changed = self(chosen, when)
+            out[rows, first : first + size] = (changed if strength == 1 else chosen + strength * (changed - chosen)).to(out.dtype)
         return out

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,54 +170,6 @@ def _check_pictures(images: Tensor, detector: object) -> None:
             f"{type(detector).__name__}.detect expects RGB pictures as float (B, 3, H, W) in 0..1, "
             f"got {tuple(images.shape)} of {images.dtype}."
         )
-
-
-def load_detector(path: str | Path) -> Detector:
-    """Any detector on disk: a folder of this pack or of transformers, or a `.pt` file of ultralytics.
-
-    Raises:
-        ValueError: for a file or folder that is none of these, or not safe to load; the message says what mends it.
-        ImportError: if its family needs a package that is not installed.
-    """
-    path = Path(path)
-    if path.is_file() and path.suffix == ".pt":
-        from .ultralytics_detector import load_ultralytics
-
-        return load_ultralytics(path)
-    config = path / "config.json"
-    try:
-        kind = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} is no detector: expected a .pt file of ultralytics, or a folder with config.json and .safetensors ({error})."
-        ) from error
-    if kind.get("model_type"):
-        from .transformers_detector import load_transformers_detector
-
-        return load_transformers_detector(path, str(kind["model_type"]))
-    return load_region_detector(path)
-
-
-def load_region_detector(folder: str | Path, **kwargs) -> RegionDetector:
-    """Load the detector in `folder` (config.json + safetensors), whichever family its config names.
-
-    Raises:
-        ValueError: if there is no config.json, or its `_class_name` is not a detector of this pack.
-        ImportError: if the family needs a package that is not installed; the message names it.
-    """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder} is not a detector folder: config.json is missing.")
-    name = json.loads(path.read_text(encoding="utf-8")).get("_class_name")
-    if name == "YoloRegionDetector":
-        from .yolo import YoloRegionDetector as family
-    elif name == "DeformableDetrRegionDetector":
-        from .deformable_detr import DeformableDetrRegionDetector as family
-    else:
-        raise ValueError(
-            f"{path}: expected _class_name YoloRegionDetector or DeformableDetrRegionDetector, got {name!r}."
-        )
-    return family.from_pretrained(folder, **kwargs)
 
 
 def select_regions(

@@ -68,14 +68,16 @@ def to_segs(
     return (height, width), segs
 
 
-def from_segs(segs: Any, image_size: tuple[int, int] | None = None) -> Regions:
+def from_segs(segs: Any, image_size: tuple[int, int] | None = None, frame: int = 0, frames: int = 1) -> Regions:
     """Any pack's SEGS -> `Regions` with masks (a SEG without mask gives its box), best score first.
 
     Args:
         image_size: (height, width) to scale to; None keeps the size that the SEGS name.
+        frame, frames: which picture of how many this is for; a SEG may have a mask (frames, h, w) for each, as detectors of moving
+            pictures make it.
 
     Raises:
-        ValueError: if the value has not the form ((height, width), [SEG, ...]).
+        ValueError: if the value has not the form ((height, width), [SEG, ...]), or a SEG has masks of another number of pictures.
     """
     try:
         (height, width), items = segs
@@ -96,9 +98,9 @@ def from_segs(segs: Any, image_size: tuple[int, int] | None = None) -> Regions:
         labels.append(str(_field(seg, "label", 5) or OBJECT_LABEL))
         mask = _field(seg, "cropped_mask", 1)
         if mask is None:
-            _paste(masks[i], np.ones((1, 1)), box)
+            _paste(masks[i], torch.ones(1, 1), box)
         else:
-            _paste(masks[i], mask, crop or box)
+            _paste(masks[i], _mask_of_frame(mask, i, frame, frames), crop or box)
     result = Regions(_tensor(boxes), torch.tensor(scores), tuple(labels), (height, width), masks if items else None)
     return (result if image_size is None else result.scaled_to(image_size)).sorted_by_score()
 
@@ -111,14 +113,24 @@ def _field(seg: Any, name: str, position: int) -> Any:
     return seg[position] if isinstance(seg, Sequence) and len(seg) > position else None
 
 
-def _paste(canvas: Tensor, mask: Any, box: Sequence[float]) -> None:
+def _mask_of_frame(mask: Any, entry: int, frame: int, frames: int) -> Tensor:
+    """(h, w) of a SEG's mask: (h, w), or (n, h, w) with one for all pictures or one for each."""
+    mask = torch.as_tensor(np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask), dtype=torch.float32)
+    each = mask.reshape(-1, *mask.shape[-2:])
+    if len(each) not in (1, frames):
+        raise ValueError(
+            f"SEGS: entry {entry} has masks of {len(each)} pictures, but there {'is 1' if frames == 1 else f'are {frames}'}. Connect the "
+            "pictures that the SEGS were made of."
+        )
+    return each[frame if len(each) > 1 else 0]
+
+
+def _paste(canvas: Tensor, piece: Tensor, box: Sequence[float]) -> None:
     """Put a crop's mask where it belongs; what lies outside the picture is cut off."""
     height, width = canvas.shape
     x1, y1, x2, y2 = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
     if x2 <= x1 or y2 <= y1:
         return
-    piece = torch.as_tensor(np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask), dtype=torch.float32)
-    piece = piece.reshape(-1, *piece.shape[-2:])[0]
     if tuple(piece.shape) != (y2 - y1, x2 - x1):
         piece = F.interpolate(piece[None, None], size=(y2 - y1, x2 - x1), mode="nearest")[0, 0]
     left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)

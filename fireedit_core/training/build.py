@@ -21,7 +21,7 @@ from ..data import WORLD, World, vocabulary
 from ..diffusion.pipeline import FireEditPipeline
 from ..evaluation.pictures import sheet
 from ..evaluation.scenes import Scenes
-from ..regions.detector import load_region_detector
+from ..regions.loading import load_region_detector
 from .alignment import ALIGNED, train_alignment
 from .autoencoder import train_autoencoder
 from .diffusion import TRAINED, train_diffusion

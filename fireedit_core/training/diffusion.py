@@ -62,6 +62,7 @@ class DiffusionModel(nn.Module):
         world: of the pairs; then the losses of the alignment stage (pointing, the mask, what e says) keep the language side
             aligned while the diffusion loss reaches it through e. None leaves the language side as it is.
         says_weight, ground_weight: of those losses beside the diffusion loss.
+        language_every: the language side learns in one of so many steps; the Q-Former and what e says learn in all of them.
         edit_weight: extra weight of the cells that the edit changes.
         own_answer: how often (0..1) the second noisy latent is made of the model's own first answer.
         low_pass: how often (0..1) the UNet sees the source latent coarsely only (`low_passed`), so that the detail of what
@@ -73,7 +74,7 @@ class DiffusionModel(nn.Module):
     def __init__(
         self, components: dict[str, Any], world: World | None = None, says_weight: float = 0.02, ground_weight: float = 0.2,
         edit_weight: float = 3.0, own_answer: float = 0.75, low_pass: float = 0.0, tati: bool = True, hvca: bool = True,
-        compiled: bool = False,
+        compiled: bool = False, language_every: int = 1,
     ):  # fmt: skip
         super().__init__()
         c = components
@@ -91,16 +92,20 @@ class DiffusionModel(nn.Module):
             del self.heads.region_noun, self.heads.region_colour, self.heads.region_box, self.heads.clip_presence
         self.says_weight, self.ground_weight = says_weight, ground_weight
         self.edit_weight, self.own_answer, self.low_pass = edit_weight, own_answer, low_pass
-        self.use_tati, self.use_hvca = tati, hvca
+        self.use_tati, self.use_hvca, self.language_every = tati, hvca, language_every
         scheduler = c["scheduler"]
         if scheduler.config.prediction_type not in ("sample", "epsilon", "v_prediction"):
             raise ValueError(f"unknown prediction type {scheduler.config.prediction_type!r}")
         self.prediction = scheduler.config.prediction_type
         self.register_buffer("alphas", scheduler.alphas_cumprod.float(), persistent=False)
 
-    def read(self, batch: CachedBatch) -> tuple[Tensor, Tensor, Grounding]:
-        """(e (B, 77, D), grounding mask (B, 1, h, w) on the latent's grid, grounding) of a batch."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.heads is not None):
+    def read(self, batch: CachedBatch, language: bool = True) -> tuple[Tensor, Tensor, Grounding]:
+        """(e (B, 77, D), grounding mask (B, 1, h, w) on the latent's grid, grounding) of a batch.
+
+        Args:
+            language: whether the gradient goes on into the language side.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.heads is not None and language):
             states = self._vlm[0](batch.ids, batch.text_mask, batch.image_tokens, batch.region_tokens, batch.region_mask)
             half = tuple(side // 2 for side in batch.features.dino_grid)
             grounding = self._grounding[0](states.img, states.regions, batch.region_mask, batch.boxes, states.image, half)
@@ -126,7 +131,7 @@ class DiffusionModel(nn.Module):
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = lr * (1 - (number + 1) / steps)
-        return float(loss)
+        return float(loss.detach())
 
     def conditions(self, batch: CachedBatch, e: Tensor, where: Tensor, drop: Dropped | None = None) -> Conditions:
         """What the UNet is told beside the noisy latent.
@@ -166,11 +171,12 @@ class DiffusionModel(nn.Module):
         alpha = self.alphas[t].view(-1, 1, 1, 1)
         return alpha.sqrt(), (1 - alpha).sqrt()
 
-    def forward(self, batch: CachedBatch) -> tuple[Tensor, dict]:
+    def forward(self, batch: CachedBatch, number: int = 0) -> tuple[Tensor, dict]:
+        """(loss, figures to log) of batch `number`, which decides whether the language side learns from it."""
         steps, count, device = len(self.alphas), len(batch.source), batch.source.device
         text, image = (x.to(device) for x in conditioning_dropout(count))
         drop = Dropped(text, image, (torch.rand(count) < self.low_pass).to(device) & ~image)
-        said, where, grounding = self.read(batch)
+        said, where, grounding = self.read(batch, number % self.language_every == 0)
         given = self.conditions(batch, said, where, drop)
         weight = 1 + self.edit_weight * (batch.mask > 0.05).float()
         noise, target = torch.randn_like(batch.target), batch.target
@@ -322,7 +328,7 @@ def diffusion_stage(
             model.parts[part].requires_grad_(False)
 
     def loss_fn(step: int, device: torch.device) -> tuple[Tensor, dict]:
-        return stage.model(rows(stage.indices(step), device))
+        return stage.model(rows(stage.indices(step), device), step)
 
     rates = {f"parts.{part}.": rate for part, rate in {**dict.fromkeys(LANGUAGE, SLOW), **(scales or {})}.items()}
     stage = TrainingStage(name, folder, model, config, loss_fn, on_save, scales=rates)

@@ -106,9 +106,10 @@ def run(config: EndlessConfig) -> TrainingStage:
     with _alone(config.folder):
         _check_same_run(config)
         components = renewed(load_components(config.start), config.sizes, config.seed)
-        looks_before = looks_of(config.start)
-        if (config.pieces / RECORD).is_file():
+        looks_before = _looks_before(config)
+        if not _progress(config.folder) and (config.pieces / RECORD).is_file():
             looks_before = read_pieces(config.pieces, components)["looks"]
+        _write_run(config, looks_before)
         plain_attention(components)
         world = config.world.only(**MIXTURE)
         if config.compiled:
@@ -222,14 +223,30 @@ def _progress(folder: Path) -> dict[str, Any]:
 
 
 def _check_same_run(config: EndlessConfig) -> None:
-    record = config.folder / "run.json"
-    now = config.fixed
-    if _progress(config.folder) and record.is_file():
-        before = json.loads(record.read_text())
+    before = _run_record(config.folder)
+    if _progress(config.folder) and before:
+        now = config.fixed
         changed = sorted(name for name in now if now[name] != before.get(name))
         if changed:
             raise ValueError(f"{config.folder} holds a run with another {', '.join(changed)}: give another --folder, or the same numbers")
-    record.write_text(json.dumps(now, indent=2) + "\n")
+
+
+def _run_record(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _write_run(config: EndlessConfig, looks_before: int) -> None:
+    (config.folder / "run.json").write_text(json.dumps(config.fixed | {"looks_before": looks_before}, indent=2) + "\n")
+
+
+def _looks_before(config: EndlessConfig) -> int:
+    """Looks of the weights that the run in the folder began with; those of the start bundle for a new run.
+
+    Remembered by the run: pieces that were kept from it lie in the repository when it goes on, and must not count twice.
+    """
+    known = _run_record(config.folder).get("looks_before") if _progress(config.folder) else None
+    return looks_of(config.start) if known is None else known
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data import EDIT_TYPES
-from .diffusion import Conditions, DiffusionModel, errors
+from .diffusion import Conditions, DiffusionModel, errors, low_passed
 from .edit_cache import CachedBatch, EditCache
 
 TIMESTEPS = (999, 750, 500, 250, 50)
@@ -31,7 +31,13 @@ def _other_picture(model: DiffusionModel, batch: CachedBatch, given: Conditions)
     return _project(model, given, model.parts["hvca"](given.edit_embedding, features))
 
 
-# What is done to a module, each a control of what it is worth. HVCA's leave the mark as it is.
+def _coarse(_: DiffusionModel, batch: CachedBatch, given: Conditions) -> Conditions:
+    return replace(given, source=low_passed(batch.source))
+
+
+PLAIN, COARSE = "as it is", "source coarse"
+# What is done to a module, each a control of what it is worth. HVCA's leave the mark as it is. With a coarse source the detail of what
+# stays can come through HVCA alone: what it has learnt shows there, where the UNet cannot read it off the latent.
 SWAPS: dict[str, Change] = {
     "HVCA of another picture": _other_picture,
     "v of another scene": lambda model, _, given: _project(model, given, given.tokens.roll(1, 0)),
@@ -39,6 +45,9 @@ SWAPS: dict[str, Change] = {
     "v = 0": lambda model, _, given: _project(model, given, torch.zeros_like(given.tokens)),
     "no mark": lambda _model, _, given: replace(given, where=torch.zeros_like(given.where)),
     "e of another scene": lambda _model, _, given: replace(given, edit_embedding=given.edit_embedding.roll(1, 0)),
+    COARSE: _coarse,
+    f"{COARSE}, HVCA of another picture": lambda model, batch, given: _other_picture(model, batch, _coarse(model, batch, given)),
+    f"{COARSE}, v = 0": lambda model, batch, given: _project(model, _coarse(model, batch, given), torch.zeros_like(given.tokens)),
 }
 TOLD = (999, 500, 0)  # timesteps that TATI is told at all times
 
@@ -107,16 +116,21 @@ def module_table(model: DiffusionModel, cache: EditCache, timesteps: Sequence[in
     The keys: "as it is", "TATI off", "TATI told <t>", and those of `SWAPS`.
     """
     run = lambda **more: one_step_errors(model, cache, timesteps, **options, **more)  # noqa: E731
-    table = {"as it is": run(), "TATI off": run(tati=False)}
+    table = {PLAIN: run(), "TATI off": run(tati=False)}
     table |= {f"TATI told {t}": run(told=t) for t in TOLD}
     if model.use_hvca:
         table |= {name: run(swap=change) for name, change in SWAPS.items()}
     return table
 
 
+def base_of(control: str) -> str:
+    """What a control is compared with: the model as it is, or with a coarse source too."""
+    return COARSE if control.startswith(f"{COARSE}, ") else PLAIN
+
+
 def cost(table: Mapping[str, dict], control: str) -> dict[str, float]:
-    """The most that a control costs at any timestep, relative to the model as it is: {"inside", "outside"}, 0.03 is 3 %."""
-    plain, other = table["as it is"], table[control]
+    """The most that a control costs at any timestep, relative to `base_of` it: {"inside", "outside"}, 0.03 is 3 %."""
+    plain, other = table[base_of(control)], table[control]
     return {
         place: max(other[place][t] / plain[place][t] - 1 for t in plain[place]) for place in ("inside", "outside")
     }  # fmt: skip

@@ -88,9 +88,9 @@ def load(name: str) -> LoadedDetector:
     """Load a detector by its name, on the host's offload device.
 
     Raises:
-        ValueError, ImportError: see `fireedit_core.regions.detector.load_detector`.
+        ValueError, ImportError: see `fireedit_core.regions.loading.load_detector`.
     """
-    from fireedit_core.regions.detector import load_detector
+    from fireedit_core.regions.loading import load_detector
 
     return LoadedDetector(name, load_detector(find_detector(name)))
 

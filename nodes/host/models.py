@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fireedit_core.checkpoints.index import COMPONENTS, bundle_options, read_index
 
 from . import unet, vae
+from .streaming_patcher import StreamingPatcher, stream_linear_layers
 from .whole_patcher import WholePatcher
 
 if TYPE_CHECKING:  # diffusers and transformers take seconds to import: when a bundle is loaded, not when the host starts
@@ -39,7 +40,8 @@ class FireEditModels:
         self.visual_attention = visual_attention
         self.options = options
         self.vision = make_patcher("FireEditVision", editor.vision)
-        self.language = make_patcher("FireEditLanguage", editor.language)
+        stream_linear_layers(editor.language["language_model"])
+        self.language = make_patcher("FireEditLanguage", editor.language, kind=StreamingPatcher)
         self.detector = make_patcher("FireEditDetector", editor.detector)
         self.injection = make_patcher("FireEditInjection", editor.tati, visual_attention)
 
@@ -105,11 +107,15 @@ def check_interrupted() -> None:
     management.throw_exception_if_processing_interrupted()
 
 
-def make_patcher(name: str, *modules: nn.Module) -> ModelPatcher:
-    """Modules that are needed together as one group that the host loads and offloads; `name` stands in its log."""
+def make_patcher(name: str, *modules: nn.Module, kind: type[ModelPatcher] = WholePatcher) -> ModelPatcher:
+    """Modules that are needed together as one group that the host loads and offloads; `name` stands in its log.
+
+    Args:
+        kind: `WholePatcher`, or `StreamingPatcher` for a group with layers that can do without their weights on the device.
+    """
     # A holder of its own: the host writes `device` on the module, which is read-only on diffusers models, and names its
     # class in the log.
     holder = type(name, (nn.ModuleList,), {})(modules)
     offload = management.unet_offload_device()
     holder.to(offload)
-    return WholePatcher(holder, load_device=management.get_torch_device(), offload_device=offload)
+    return kind(holder, load_device=management.get_torch_device(), offload_device=offload)

@@ -44,6 +44,30 @@ class BundleUNet(comfy.supported_models.SD15_instructpix2pix):
         self.sampling_settings = sampling
 
 
+class EditModel(comfy.model_base.SD15_instructpix2pix):
+    """The host's model around that UNet, whose source latents keep to their rows."""
+
+    def concat_cond(self, **kwargs: Any) -> torch.Tensor:
+        """The source latents (B, C, h, w) of all rows of a latent batch, in the order in which the host repeats what else it is told.
+
+        The host brings source latents to the batch by spreading them (A A B B) where a repeated latent and the instructions go round
+        (A B A B), so a row would get one picture and another one's instruction.
+
+        Raises:
+            ValueError: for a latent batch that is no whole number of times the pictures.
+        """
+        source, rows = kwargs.get("concat_latent_image"), kwargs["noise"].shape[0]
+        if source is not None and source.shape[0] != rows:
+            if rows % source.shape[0]:
+                raise ValueError(
+                    f"FireEdit: the latent has {rows} rows, but the conditioning belongs to {source.shape[0]} pictures, and nothing says "
+                    "which row is which. Take the pictures out of the batch before FireEdit VLM Conditioning (Image From Batch), or "
+                    "repeat the latent a whole number of times."
+                )
+            kwargs["concat_latent_image"] = source.repeat(rows // source.shape[0], 1, 1, 1)
+        return super().concat_cond(**kwargs)
+
+
 def weight_dtype() -> torch.dtype:
     """Type in which the host wants the UNet's weights."""
     return management.unet_dtype(
@@ -72,7 +96,7 @@ def build(source: nn.Module, scheduler: Any, latents: LatentFormat, source_laten
     kinds = {"epsilon": ModelType.EPS, "v_prediction": ModelType.V_PREDICTION, "sample": ModelType.EPS}
     if prediction not in kinds:
         raise BundleError(f"its scheduler's prediction type {prediction!r} is unknown; {sorted(kinds)} are known.")
-    model = comfy.model_base.SD15_instructpix2pix(config, kinds[prediction])
+    model = EditModel(config, kinds[prediction])
     if prediction == "sample":
         model.model_sampling = compat.x0_sampling(config)
     if source_latent_scaled:

@@ -10,7 +10,7 @@ import pytest
 
 from authoring.make_workflows import ui_workflow
 from fireedit_core.data import SceneGenerator
-from tests.browser.conftest import RENDERERS, Canvas
+from tests.browser.conftest import FRONT_ENDS, Canvas, closed, opened
 from tests.host.small import install, load_workflow, node_of
 
 NAME = "fireedit_pick_regions"
@@ -278,11 +278,10 @@ def test_inside_a_subgraph(picker: Picker):
     canvas.shot("in-a-subgraph")
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
-def test_with_a_finger(chromium, server, scene, renderer: str):
-    canvas = Canvas(chromium, server, vue_nodes=renderer != "classic", touch=True)
-    canvas.name = renderer
-    canvas.open()
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_with_a_finger(request, scene, name: str):
+    canvas = opened(request, name, touch=True)
+    server = canvas.server
     graph = load_workflow(
         NAME, FireEditLoader={"bundle": install(server)}, LoadImage={"image": server.upload_image(scene.source, "pick.png")},
         FireEditVLMConditioning={"instruction": "remove the red apple"}, FireEditRegionDetect={"score_threshold": 0.4},
@@ -302,5 +301,4 @@ def test_with_a_finger(chromium, server, scene, renderer: str):
     canvas.shot("with-a-finger")
     (drawn,) = picker.state["boxes"]
     assert np.abs(np.array(drawn["box"]) - [2, 2, 24, 20]).max() <= 1.5 and picker.queued() == picker.text
-    canvas.page.close()
-    assert not canvas.errors, "\n".join(sorted(set(canvas.errors)))
+    closed(canvas)

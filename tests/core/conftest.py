@@ -20,7 +20,7 @@ def tiny_parts() -> dict[str, Any]:
     Fresh weights hide much: zero-initialised layers switch TATI's time and the visual attention off, and the identity
     start makes every edit the source. So these are stirred until each module really works.
     """
-    from fireedit_core.regions.detector import load_region_detector
+    from fireedit_core.regions.loading import load_region_detector
     from fireedit_core.regions.ultralytics_version import ultralytics_available
     from fireedit_core.training.autoencoder import make_autoencoder
     from fireedit_core.training.tiny import TinyConfig, tiny_components

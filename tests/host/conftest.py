@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-collect_ignore = ["inside"]  # run by test_inside.py in another process
+collect_ignore = ["inside", "devices"]  # run by test_inside.py in processes of their own
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,9 +17,10 @@ import requests
 from PIL import Image
 
 from fireedit_cli.__main__ import main
-from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, check_picture, jobs_of
+from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected
 from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.pictures import PictureError, check_picture
 from fireedit_cli.workflow import Workflow, WorkflowError
 from tests.host.small import INSTRUCTION, REPO, install, picture
 
@@ -260,12 +261,27 @@ def test_pictures_that_would_come_in_wrong_are_refused_by_name(pictures: Path, t
     frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:])
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
     for name, said in (("cut.png", "damaged"), ("text.png", "no picture"), ("moving.webp", "2 frames"), ("float.tif", "floating point")):
-        with pytest.raises(JobError, match=f"{name}.*{said}"):
+        with pytest.raises(PictureError, match=f"{name}.*{said}"):
             check_picture(tmp_path / name)
     Image.new("RGBA", (8, 8)).save(tmp_path / "glass.png")
     assert check_picture(tmp_path / "glass.png") == ["glass.png: its transparency is lost"]
     Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
     assert check_picture(tmp_path / "print.jpg") == check_picture(pictures / "p0.png") == []
+
+
+def test_16_bits_of_grey_come_in_as_the_same_picture_in_8(server: ComfyServer, tmp_path: Path):
+    """Load Image cuts them off at 255: a white picture was edited."""
+    grey = np.asarray(Image.fromarray(picture(40, 64)).convert("L"))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(grey).save(folder / "flat.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
+    out = tmp_path / "out"
+    assert run(server, folder, INSTRUCTION, "-o", out) == 0
+    flat, deep = (np.asarray(Image.open(out / name)) for name in ("flat.png", "deep.png"))
+    assert (flat == deep).all() and flat.std() > 1
+    said = {r["output"]: r.get("said", []) for r in journal(out)}
+    assert any("of its 16 bits" in line for line in said["deep.png"]) and not any("16 bits" in line for line in said["flat.png"])
 
 
 def test_dot_files_are_no_pictures(pictures: Path):

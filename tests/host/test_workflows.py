@@ -45,10 +45,12 @@ def test_workflow_runs(server: ComfyServer, name: str):
 @pytest.mark.skipif(not HAVE_REAL, reason="models/fireedit-tiny is not trained yet")
 @pytest.mark.parametrize("name", NAMES)
 def test_workflow_runs_with_the_embedded_bundle(server: ComfyServer, name: str):
-    image = server.upload_image(picture(128, 128), "real.png")
+    source = picture(128, 128)
+    image = server.upload_image(source, "real.png")
     graph = prepared(server, name, REAL, image, 2)
     saved = server.run(graph, timeout=200).images[node_of(graph, "SaveImage")][0]
-    assert saved.shape == (128, 128, 3) and np.isfinite(saved).all()
+    # what it edits is written down in test_golden.py; a picture unlike its world at least stays itself
+    assert saved.shape == (128, 128, 3) and 0 < np.abs(saved.astype(int) - source).mean() < 30
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..public_names import public_clip_name, public_dino_name
 from .fit import Found, Part, SourceError, fit, layer_count, under
 from .lazy_tensor import LazyTensor
 from .null_text import null_embedding
@@ -21,19 +21,7 @@ from .weight_files import open_weights
 if TYPE_CHECKING:
     from ..sd15 import Sd15Config
 
-# transformers 5 has other names in memory; on disk stand the published ones
-_DINO = {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "attention.value", "o_proj": "output.dense"}
 POSITIONS = "embeddings.position_embeddings"
-
-
-def public_dino_name(key: str) -> str:
-    """The published name of a `Dinov2Model` key of any release, also below a prefix."""
-    return re.sub(r"(\.attention)\.([qkvo]_proj)\.", lambda m: f"{m[1]}.{_DINO[m[2]]}.", key)
-
-
-def public_clip_name(key: str) -> str:
-    """The published name of a `CLIPVisionModel` key of any release."""
-    return key if key.startswith("vision_model.") else "vision_model." + key
 
 
 def read_dinov2(path: Path, config: Sd15Config) -> Found:

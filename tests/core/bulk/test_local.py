@@ -66,15 +66,28 @@ def test_a_scheduler_that_draws_noise_in_every_step(run, make_rows, edits, tiny_
     assert all(np.abs(pixels(alone[key]) - pixels(together[key])).max() <= 1 for key in alone)
 
 
-def test_options_reach_the_pipeline(run, make_rows, edits, tiny_pipe, tmp_path):
-    row = make_rows(1)[0]
+def test_options_reach_the_pipeline(run, make_rows, edits, tiny_pipe, tmp_path, monkeypatch):
+    """keep_outside too: random weights mean everything or nothing, so here they mean the left half."""
+    row, condition = make_rows(1)[0], tiny_pipe.editor.condition
+
+    def left_half(tokens, instructions):
+        made = condition(tokens, instructions)
+        made.mask = torch.zeros(len(instructions), 64, 64)
+        made.mask[:, :, :32] = 1
+        return made
+
+    monkeypatch.setattr(tiny_pipe.editor, "condition", left_half)
     options = EditOptions(steps=1, text_guidance=2.0, image_guidance=1.0, working_size=32, keep_outside="exact")
     run([row], "out", options)
     expected = tiny_pipe(
         Image.open(row.image), row.instruction, num_inference_steps=1, text_guidance=2.0, image_guidance=1.0, working_size=32,
         keep_outside="exact", generator=torch.Generator().manual_seed(row.seed),
     ).images[0]  # fmt: skip
-    assert np.array_equal(pixels(edits(tmp_path / "out")[row.key]), np.asarray(expected))
+    made, source = pixels(edits(tmp_path / "out")[row.key]), np.asarray(Image.open(row.image))
+    assert np.array_equal(made, np.asarray(expected))
+    assert np.array_equal(made[:, 40:], source[:, 40:]) and not np.array_equal(made[:, :24], source[:, :24])
+    run([row], "off", replace(options, keep_outside="off"))
+    assert not np.array_equal(pixels(edits(tmp_path / "off")[row.key])[:, 40:], source[:, 40:])
 
 
 def test_pictures_of_one_size_go_together(run, make_rows, monkeypatch):

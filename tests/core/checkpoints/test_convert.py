@@ -83,8 +83,7 @@ def test_it_loads_and_edits(bundle, picture):
     source = picture(48, 64)
     run = lambda text: pipe(source, text, num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]  # noqa: E731
     edited, other = run("remove the red apple"), run("make it blue")
-    assert edited.size == source.size and np.isfinite(np.asarray(edited, dtype=float)).all()
-    assert np.asarray(edited).std() > 0 and (np.asarray(edited) != np.asarray(source)).any()
+    assert edited.size == source.size and np.asarray(edited).std() > 1 and (np.asarray(edited) != np.asarray(source)).any()
     assert (np.asarray(edited) != np.asarray(other)).any()
 
 

@@ -308,7 +308,8 @@ def test_half_precision_runs(tiny_bundle, picture):
     pipe = FireEditPipeline.from_pretrained(tiny_bundle, torch_dtype=torch.bfloat16)
     pipe.set_progress_bar_config(disable=True)
     out = edit(pipe, picture(64, 64), generator=seeded())
-    assert out.dtype == torch.float32 and torch.isfinite(out).all() and out.std() > 0
+    exact = edit(FireEditPipeline.from_pretrained(tiny_bundle), picture(64, 64), generator=seeded())
+    assert out.dtype == torch.float32 and 0 < (out - exact).abs().mean() < 0.02
 
 
 def test_diffusers_sees_a_normal_pipeline(tiny_pipe):

@@ -42,7 +42,7 @@ def test_requests_that_cannot_work_say_what_is_missing(tmp_path):
         (str(tmp_path / "good.png"), "  ", "Add INSTRUCTION"),
         (None, "remove the cat", "needs a picture"),
     ):
-        with pytest.raises(demo.DemoError, match=message):
+        with pytest.raises((demo.DemoError, demo.PictureError), match=message):
             demo.jobs_of(image, instruction)
     with pytest.raises(demo.DemoError, match="bundled pictures are missing"):
         demo.jobs_of(None, None, tmp_path / "examples.json")

@@ -2,7 +2,8 @@
 import pytest
 import torch
 
-from fireedit_core.regions.deformable_attention import sample_and_sum
+from fireedit_core.regions import deformable_attention
+from fireedit_core.regions.deformable_attention import DeformableAttention, sample_and_sum
 from fireedit_core.regions.deformable_detr import (
     DeformableDetrRegionDetector,
     final_boxes,
@@ -10,7 +11,7 @@ from fireedit_core.regions.deformable_detr import (
     sine_boxes,
     sine_positions,
 )
-from fireedit_core.regions.detector import load_region_detector
+from fireedit_core.regions.loading import load_region_detector
 
 BACKBONE = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 56, "patch_size": 14}
 
@@ -164,3 +165,74 @@ def test_sizes_that_do_not_fit_are_explained():
     ]:
         with pytest.raises(ValueError, match=message):
             DeformableDetrRegionDetector(BACKBONE, **changes)
+
+
+# --- numbers, written out ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_where_every_level_is_sampled(monkeypatch, width):
+    """Points: reference + offset / (width, height) of the level. Boxes: centre + offset / points x half the box."""
+    torch.manual_seed(0)
+    layer, shapes = DeformableAttention(8, 2, 3, levels=2), [(3, 5), (2, 7)]
+    seen = {}
+    monkeypatch.setattr(deformable_attention, "sample_and_sum", lambda v, s, places, w: seen.update(places=places, weights=w) or w.sum() * 0)
+    query, references = torch.randn(1, 4, 8), torch.rand(1, 4, 2, width)
+    monkeypatch.setattr(layer, "output_proj", torch.nn.Identity())
+    layer(query, references, torch.randn(1, 29, 8), shapes)
+    offsets = layer.sampling_offsets(query).view(1, 4, 2, 2, 3, 2)
+    for head, level, point in ((0, 0, 0), (1, 0, 2), (0, 1, 1), (1, 1, 2)):
+        offset, reference = offsets[:, :, head, level, point], references[:, :, level]
+        height, across = shapes[level]
+        if width == 2:
+            wanted = reference + offset / torch.tensor([across, height])
+        else:
+            wanted = reference[..., :2] + offset / 3 * reference[..., 2:] / 2
+        assert torch.allclose(seen["places"][:, :, head, level, point], wanted, atol=1e-6)
+    weights = layer.attention_weights(query).view(1, 4, 2, 6).softmax(-1).view(1, 4, 2, 2, 3)  # over levels and points together
+    assert torch.allclose(seen["weights"], weights)
+
+
+@torch.no_grad()
+def test_what_reaches_the_transformer():
+    """The mean of the last four states before the final norm, patches row by row, of a picture normalised as DINOv2's are."""
+    from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    detector, seen = tiny(), []
+    detector.input_proj[0].register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    pictures = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    detector(pictures)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    states = detector.vis_encoder((pictures - mean) / std, output_hidden_states=True).hidden_states
+    assert len(states) == 5
+    wanted = sum(states[i] for i in (1, 2, 3, 4))[:, 1:] / 4
+    for row, column in ((0, 0), (0, 5), (3, 1), (7, 7)):
+        assert torch.allclose(seen[0][0, :, row, column], wanted[0, 8 * row + column], atol=1e-5)
+
+
+@torch.no_grad()
+def test_anchors_and_the_decoder_s_queries():
+    detector = tiny()
+    transformer, seen = detector.ddetr_transformer, []
+    for weight in transformer.bbox_embed[-1].parameters():
+        weight.zero_()
+    transformer.decoder.layers[0].register_forward_pre_hook(lambda module, given: seen.append(given))
+    features = torch.randn(1, 32, 4, 6, generator=torch.Generator().manual_seed(0))
+    out = transformer(features)
+    boxes = out["proposal_boxes"][0].view(4, 6, 4)
+    for row in range(4):
+        for column in range(6):
+            wanted = torch.tensor([(column + 0.5) / 6, (row + 0.5) / 4, 0.05, 0.05])
+            assert torch.allclose(boxes[row, column], wanted, atol=1e-5)
+    hidden, position = seen[0][:2]
+    embedded = transformer.pos_trans_norm(transformer.pos_trans(sine_boxes(out["references"], 32)))
+    assert torch.allclose(position, embedded[..., :32], atol=1e-5)
+    assert torch.equal(hidden[0], transformer.query_position_embeddings.weight)
+
+
+def test_boxes_of_a_picture_that_is_no_square(monkeypatch):
+    detector = tiny()
+    given = {"boxes": torch.tensor([[[0.5, 0.25, 0.2, 0.1]]]), "scores": torch.tensor([[0.7]])}
+    monkeypatch.setattr(detector, "forward", lambda images: given)
+    boxes, scores = detector.predict_boxes(torch.rand(1, 3, 40, 100))
+    assert torch.allclose(boxes, torch.tensor([[[40.0, 8, 60, 12]]])) and torch.equal(scores, given["scores"])

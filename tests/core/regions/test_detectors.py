@@ -12,7 +12,7 @@ import torch
 
 from fireedit_core.regions import detector as base
 from fireedit_core.regions import suppression, ultralytics_version, yolo
-from fireedit_core.regions.detector import load_region_detector
+from fireedit_core.regions.loading import load_region_detector
 from fireedit_core.regions.record import Regions
 
 EMBEDDED = Path(__file__).parents[3] / "models" / "fireedit-tiny" / "detector"

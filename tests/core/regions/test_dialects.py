@@ -53,6 +53,20 @@ def test_segs_of_other_packs():
         dialects.from_segs([1, 2, 3])
 
 
+def test_segs_with_a_mask_for_each_picture_of_a_batch():
+    """What detectors of moving pictures make; every picture used to get the first one's."""
+    masks = torch.zeros(3, 20, 20)
+    masks[0, :, :5], masks[1, :, 5:15], masks[2] = 1, 1, 1
+    segs = ((40, 60), [dialects.SEG(None, masks.numpy(), 0.7, [10, 5, 30, 25], [10, 5, 30, 25], "x")])
+    found = [dialects.from_segs(segs, None, i, 3).masks[0] for i in range(3)]
+    assert [int(m.sum()) for m in found] == [100, 200, 400]
+    assert found[1][5:25, 15:25].all() and not found[1][:, :15].any()
+    with pytest.raises(ValueError, match="entry 0 has masks of 3 pictures, but there are 2"):
+        dialects.from_segs(segs, None, 0, 2)
+    with pytest.raises(ValueError, match="entry 0 has masks of 3 pictures, but there is 1"):
+        dialects.from_segs(segs)
+
+
 @pytest.mark.parametrize("layout", ["xywh", "xyxy"])
 def test_bbox_round_trip(layout):
     boxes = dialects.to_bboxes(make(), layout)

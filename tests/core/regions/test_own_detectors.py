@@ -14,7 +14,7 @@ import transformers
 from PIL import Image
 
 from fireedit_core.regions import ultralytics_version, yolo
-from fireedit_core.regions.detector import load_detector
+from fireedit_core.regions.loading import load_detector
 from fireedit_core.regions.transformers_detector import phrases
 from fireedit_core.regions.ultralytics_detector import Refused, resolve
 

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
+from safetensors.torch import load_file
 
 from fireedit_core.data import WORLD, vocabulary
 from fireedit_core.training.autoencoder import make_autoencoder
-from fireedit_core.training.diffusion import TRAINED, DiffusionModel, conditioning_dropout, train_diffusion
+from fireedit_core.training.diffusion import LANGUAGE, TRAINED, DiffusionModel, conditioning_dropout, train_diffusion
 from fireedit_core.training.edit_cache import FROZEN, EditCache, fingerprint
 from fireedit_core.training.loop import StageConfig
 from fireedit_core.training.tiny import tiny_components
@@ -55,6 +56,11 @@ def test_a_stage_trains_only_its_own_modules(parts, cache, tmp_path):
     frozen, unet = fingerprint(parts), parts["unet"].conv_out.weight.clone()
     stage = train_diffusion(parts, cache, tmp_path, StageConfig(5, batch=4, lr=1e-3, warmup=1, ema_decay=0.5, max_steps=3))
     assert stage.progress.step == 3 and fingerprint(parts, FROZEN) == frozen
+    # the averages are left in the model, and they are not what the last step made
+    assert all(torch.equal(p.cpu(), average.cpu()) for p, average in zip(stage.trainable, stage.ema.shadow_params, strict=True))
+    kept = load_file(next((tmp_path / "diffusion" / "state").glob("model*.safetensors")))
+    last = {name: p for name, p in stage.raw.named_parameters() if p.requires_grad and name in kept}
+    assert last and any(not torch.equal(kept[name], p.cpu()) for name, p in last.items())
     assert not torch.equal(unet, parts["unet"].conv_out.weight)
     for name in ("tati", "hvca", "visual_attention", "qformer"):
         assert any(p.requires_grad for p in parts[name].parameters())
@@ -95,10 +101,27 @@ def test_the_second_look_lies_on_the_models_own_answer(parts, cache, prediction)
     assert torch.allclose(second, (1 - b).sqrt() * noise, atol=1e-4)  # its own answer, 0, under the same noise
 
 
-def test_loss_weighs_the_edited_cells(parts, cache):
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_error_counts_four_times_inside_the_edit_and_once_outside(parts, cache, inside):
+    """A UNet that is off by one in the edited cells alone, or in the others alone."""
     batch = cache.get(torch.arange(6), torch.device("cpu"))
-    losses = []
-    for weight in (0.0, 3.0):
-        torch.manual_seed(1)
-        losses.append(float(DiffusionModel(parts, edit_weight=weight)(batch)[0]))
-    assert losses[1] > losses[0]
+    edited = (batch.mask > 0.05).float()
+    wrong = batch.target + (edited if inside else 1 - edited)
+    scheduler = EulerDiscreteScheduler.from_config(parts["scheduler"].config, prediction_type="sample")
+    model = DiffusionModel(parts | {"scheduler": scheduler})
+    model._unet = [lambda *_, **__: SimpleNamespace(sample=wrong)]
+    share = float(edited.mean())
+    assert 0.01 < share < 0.9
+    assert float(model(batch)[0]) == pytest.approx(4 * share if inside else 1 - share, rel=1e-5)
+
+
+@pytest.mark.parametrize("number, learns", [(0, True), (1, False), (2, False), (3, True)])
+def test_the_language_side_learns_in_part_of_the_steps(parts, cache, number, learns):
+    """And what comes behind it, and the read-outs of e, in all of them."""
+    batch = cache.get(torch.arange(6), torch.device("cpu"))
+    model = DiffusionModel(parts, WORLD, language_every=3).requires_grad_(True)
+    model.zero_grad(set_to_none=True)
+    model(batch, number)[0].backward()
+    touched = {name for name, part in model.parts.items() if any(p.grad is not None for p in part.parameters())}
+    assert touched == {*TRAINED, *(LANGUAGE if learns else ())}
+    assert all(p.grad is not None for p in model.heads.parameters())

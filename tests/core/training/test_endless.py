@@ -137,6 +137,9 @@ def test_killed_stopped_and_started_again_it_is_the_run_that_nobody_disturbed(re
     assert begun["step"] == 0 and begun["looks"] == record["looks"]
     first, best_score = (endless.read_records(f / "validation.jsonl") for f in (tmp_path / "other", broken))
     assert first[0]["score"] == pytest.approx(min(row["score"] for row in best_score), rel=0.02)  # float16 on the way
+    # the run that they were kept from goes on from its own state, and counts its looks once
+    finish(launch(repo, broken, start, last=13, pieces=tmp_path / "pieces"))
+    assert endless.read_records(broken / "history.jsonl")[-1]["looks"] == 1000 + 13 * 4 * 2
 
 
 @pytest.mark.slow

@@ -51,3 +51,35 @@ def test_features_move_together(tiny_parts):
     features = encode_vision(tiny_parts["dinov2"], tiny_parts["clip_vision"], torch.rand(1, 3, 64, 64))
     half = features.to(dtype=torch.bfloat16)
     assert {x.dtype for x in half.dino + half.clip} == {torch.bfloat16} and half.dino_grid == features.dino_grid
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(64, 64), (150, 90), (40, 200)])
+def test_the_pixels_that_reach_each_tower_are_those_of_the_public_processors(tiny_parts, size):
+    """transformers' own processors, told to squash instead of to crop. They round to 8 bits, and PIL's bicubic differs a little."""
+    import numpy as np
+    from transformers import BitImageProcessor, CLIPImageProcessor
+    from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    rough = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(2))
+    picture = (torch.nn.functional.interpolate(rough, size, mode="bilinear") * 255).byte()
+    seen = {}
+    hooks = [
+        tiny_parts[name].register_forward_pre_hook(lambda m, a, given, name=name: seen.update({name: given["pixel_values"]}), with_kwargs=True)
+        for name in ("dinov2", "clip_vision")
+    ]
+    try:
+        encode_vision(tiny_parts["dinov2"], tiny_parts["clip_vision"], picture.float() / 255)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, kind, options in (
+        ("dinov2", BitImageProcessor, {"image_mean": IMAGENET_DEFAULT_MEAN, "image_std": IMAGENET_DEFAULT_STD}),
+        ("clip_vision", CLIPImageProcessor, {}),  # its own numbers are CLIP's
+    ):
+        side = tiny_parts[name].config.image_size
+        processor = kind(size={"height": side, "width": side}, do_center_crop=False, resample=3, **options)
+        wanted = processor(np.asarray(picture[0].permute(1, 2, 0)), return_tensors="pt")["pixel_values"]
+        assert seen[name].shape == wanted.shape == (1, 3, side, side)
+        off = (seen[name] - wanted).abs()
+        assert off.mean() < 0.01 and off.max() < 0.06, (name, float(off.mean()), float(off.max()))

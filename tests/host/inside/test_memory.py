@@ -54,7 +54,7 @@ def test_a_group_is_loaded_whole_or_not_at_all(monkeypatch):
     handle, _, vae = models.load(shared_bundle(), "small")
     management.unload_all_models()
     device = management.get_torch_device()
-    for group in (handle.vision, handle.language, handle.detector, handle.injection, vae.patcher):
+    for group in (handle.vision, handle.detector, handle.injection, vae.patcher):
         moved = []
         monkeypatch.setattr(group.model, "to", lambda *args, moved=moved, **_: moved.append(args) or None)
         for room in (1, 64, 10**4):
@@ -71,13 +71,14 @@ def test_a_group_is_loaded_whole_or_not_at_all(monkeypatch):
 
 
 def test_a_host_that_is_short_of_memory_gets_the_same_result(loaded, conds):
-    """What --lowvram does: load with next to no memory to spend. Our modules have no layers that stream, so they load whole."""
+    """What --lowvram does: load with next to no memory to spend. Only the language model has layers that may stay behind."""
     handle, model, _ = loaded
     patched = patching.apply(model, handle, 1, 1, 0, 1)
     wanted = run(patched, conds, steps=1)
     management.unload_all_models()
     for group in (handle.vision, handle.language, handle.detector, handle.injection):
         group.load(management.get_torch_device(), lowvram_model_memory=64)
+        assert group.model.model_lowvram == (group is handle.language)
     assert torch.equal(run(patched, conds, steps=1), wanted)
     management.unload_all_models()
     assert not management.current_loaded_models

@@ -62,6 +62,11 @@ def test_segs_there_and_back(images):
     back = nodes.FireEditRegionsFromSEGS.execute(segs, [images])[0]
     assert boxes(back) == boxes(two()) and back[0].labels == ("cat", "dog") and back[0].masks is not None
     assert boxes(nodes.FireEditRegionsFromSEGS.execute(segs[:1], [images])[0]) == [boxes(two())[0]] * 2
+    # one SEGS for both, with a mask for each
+    (size, (first, *_)) = segs[0]
+    both = torch.stack([torch.zeros(first.cropped_mask.shape), torch.ones(first.cropped_mask.shape)])
+    made = nodes.FireEditRegionsFromSEGS.execute([(size, [first._replace(cropped_mask=both)])], [images])[0]
+    assert not made[0].masks.any() and made[1].masks.any()
     with pytest.raises(FireEditNodeError, match="2 pictures came, but 3 SEGS"):
         nodes.FireEditRegionsFromSEGS.execute([*segs, segs[0]], [images])
 

@@ -110,6 +110,11 @@ def test_a_line_with_two_edits_is_two_turns(loaded, model, tokens):
     two = turns(loaded, model, tokens[0], "remove the cat\nmake the apple red")
     assert one[3] == two[3] and len(one[3].splitlines()) == 2
     assert all(torch.equal(a, b) for a, b in zip(one[:3], two[:3], strict=True))
+    count = len(tokens[0])
+    first, second = one[1][:count], one[1][count:]
+    assert (first - tokens[0]).abs().max() > 1e-3 < (second - first).abs().max()  # each turn has edited
+    only = turns(loaded, model, tokens[0], "remove the cat")
+    assert torch.equal(first, only[0]) and not torch.equal(second, turns(loaded, model, tokens[0], "remove the cat\nremove the dog")[0])
 
 
 def test_turns_say_which_line_is_wrong(loaded, model, tokens):

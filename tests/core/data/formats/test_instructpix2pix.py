@@ -57,10 +57,21 @@ def test_folder(tmp_path, scenes):
     assert len(reader) == int(0.9 * len(scenes)) and len(InstructPix2PixFolder(tmp_path, "test")) == 1
     found = reader[2]
     assert found.instruction == scenes[2].instruction and found.target_caption == scenes[2].target_caption
-    assert np.abs(found.source.astype(int) - scenes[2].source).mean() < 4  # JPEG
+    for got, wanted, other in ((found.source, scenes[2].source, scenes[2].target), (found.target, scenes[2].target, scenes[2].source)):
+        near, far = (np.abs(got.astype(int) - x).mean() for x in (wanted, other))
+        assert near < 4 < far or near < far / 3  # JPEG
     first = reader[0].id
     reader.choose(1)
     assert reader[0].id != first and reader[0].id.startswith("0000000/")
+    # each seed has its own pair
+    seed = reader[0].id.split("/")[1]
+    for number, picture in enumerate((scenes[5].source, scenes[5].target)):
+        files.save_picture(picture, tmp_path / "0000000" / f"{seed}_{number}.jpg")
+    for got, wanted in ((reader[0].source, scenes[5].source), (reader[0].target, scenes[5].target)):
+        assert np.abs(got.astype(int) - wanted).mean() < 4
+    reader.choose(0)
+    assert np.abs(reader[0].target.astype(int) - scenes[0].target).mean() < 4
+    reader.choose(1)
     reader.choose(2)
     assert reader[0].id == first
     prompt = json.loads((tmp_path / "0000001" / "prompt.json").read_text())

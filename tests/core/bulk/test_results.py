@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Journals: the latest line wins, and only those of a run count as its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+
+import pytest
+
+from fireedit_core.bulk import EditOptions, EditRow
+from fireedit_core.bulk.results import HIDDEN, begun_in, read_journals
+from fireedit_core.bulk.rows import stamp
+
+
+@pytest.fixture
+def write(tmp_path):
+    """`write(worker, records)`: a journal."""
+    (tmp_path / HIDDEN).mkdir()
+    return lambda name, records: (tmp_path / HIDDEN / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_latest_line_wins_whoever_wrote_it(tmp_path, write, order):
+    lines = [{"key": "a", "stamp": f"s{i}", "time": 100.0 + i} for i in range(3)]
+    write("one", [lines[order[0]], {"key": "b", "stamp": "b", "time": 1.0}, lines[order[1]]])
+    write("two", [lines[order[2]]])
+    assert read_journals(tmp_path) == {"a": "s2", "b": "b"}
+
+
+def test_of_two_lines_of_one_time_the_later_written_wins(tmp_path, write):
+    write("one", [{"key": "a", "stamp": "old", "time": 5.0}, {"key": "a", "stamp": "new", "time": 5.0}])
+    assert read_journals(tmp_path) == {"a": "new"}
+
+
+def test_what_other_runs_began_does_not_count(tmp_path, write):
+    write("one", [{"run": "now", "begin": ["a", "b"]}, {"run": "before", "begin": ["a"]}, {"key": "a", "stamp": "x", "time": 1.0}])
+    write("two", [{"run": "now", "begin": ["a"]}])
+    assert begun_in(tmp_path, "now") == {"a": 2, "b": 1} and begun_in(tmp_path, "none") == {}
+
+
+def test_a_stamp_changes_with_all_that_it_depends_on(tmp_path):
+    row, options = EditRow("a", tmp_path / "x.png", "remove it", 3), EditOptions(steps=4)
+    first = stamp(row, tmp_path / "bundle", options)
+    changed = [
+        stamp(replace(row, image=tmp_path / "y.png"), tmp_path / "bundle", options),
+        stamp(replace(row, instruction="make it red"), tmp_path / "bundle", options),
+        stamp(replace(row, seed=4), tmp_path / "bundle", options), stamp(row, tmp_path / "other", options),
+    ]  # fmt: skip
+    for name, value in {"steps": 5, "text_guidance": 2.0, "image_guidance": 2.0, "working_size": 64, "keep_outside": "exact"}.items():
+        changed.append(stamp(row, tmp_path / "bundle", replace(options, **{name: value})))
+    assert len({first, *changed}) == 1 + len(changed)
+    # the same list on another machine, and a key that is named in another way, are the same edit
+    assert stamp(replace(row, key="b", image=tmp_path / "elsewhere" / "x.png"), tmp_path / "mount" / "bundle", options) == first

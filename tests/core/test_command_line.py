@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the command line sends for each row, writes down and does not do again; the server is one that remembers what it was sent."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fireedit_cli import __main__ as command
+from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, Places, check_picture, jobs_of
+from fireedit_cli.comfy_client import ComfyClient, PromptRejected, RunResult
+from fireedit_cli.workflow import Workflow
+
+COLOURS = {"one": (200, 20, 60), "two": (10, 180, 90), "three": (40, 70, 220)}
+
+
+class Recorder(ComfyClient):
+    """Remembers graphs; the edit is a picture of the seed's colour, and a second one that nobody asked for."""
+
+    sent: list[dict] = []
+    uploads: dict[str, bytes] = {}
+
+    def upload_image(self, picture, name=None):
+        self.uploads[name] = Path(picture).read_bytes()
+        return name
+
+    def run(self, workflow, timeout=600.0):
+        self.sent.append(copy.deepcopy(workflow))
+        flow = Workflow(workflow)
+        (shown,) = flow.fed_by("PreviewImage", "FireEditSample")
+        made = np.full((6, 8, 4), flow.get("FireEditSample", "seed") % 251, np.uint8)
+        made[..., 0] = 77
+        said = {flow.only("FireEditVLMConditioning"): {"text": ["understood:\n" + flow.get("FireEditVLMConditioning", "instruction")]}}
+        return RunResult("id", said, {shown: [made, made // 2]}, [], 1.0)
+
+
+@pytest.fixture(autouse=True)
+def recorder(monkeypatch):
+    monkeypatch.setattr(Recorder, "sent", [])
+    monkeypatch.setattr(Recorder, "uploads", {})
+    monkeypatch.setattr(command, "Fleet", lambda urls, flow, journal, **more: Fleet(urls, flow, journal, Recorder, **more))
+    return Recorder
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (8, 6), colour).save(folder / f"{name}.png")
+    return folder
+
+
+def edit(*arguments: object) -> int:
+    return command.main(["edit", *map(str, arguments), "--server", "http://one", "--quiet"])
+
+
+def journal(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
+
+
+def test_each_row_is_sent_with_its_own(pictures, tmp_path, recorder):
+    table = pictures / "rows.csv"
+    table.write_text("image,instruction,output,seed\none.png,remove it,a.png,3\ntwo.png,,b.png,\nthree.png,make it red,c.png,250\n")
+    assert edit(table, "for all", "-o", tmp_path / "out", "--seed", 9) == 0
+    flows = [Workflow(graph) for graph in recorder.sent]
+    sent = [(f.get("FireEditVLMConditioning", "instruction"), f.get("FireEditSample", "seed")) for f in flows]
+    assert sent == [("remove it", 3), ("for all", 9), ("make it red", 250)]
+    uploaded = [recorder.uploads[f.get("LoadImage", "image")] for f in flows]
+    assert uploaded == [(pictures / f"{name}.png").read_bytes() for name in COLOURS] and len(recorder.uploads) == 3
+    for name, seed in (("a", 3), ("b", 9), ("c", 250)):
+        assert np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))[0, 0].tolist() == [77, seed, seed]
+    lines = {line["output"]: line for line in journal(tmp_path / "out")}
+    assert [(lines[f"{n}.png"]["instruction"], lines[f"{n}.png"]["seed"]) for n in "abc"] == sent
+    assert lines["b.png"]["said"] == ["understood:", "for all"] and lines["b.png"]["source"].endswith("two.png")
+
+
+def test_options_of_all_rows_reach_their_inputs(pictures, tmp_path, recorder):
+    options = {
+        "steps": 7, "sampler": "heun", "scheduler": "karras", "text-guidance": 2.25, "image-guidance": 1.75, "keep-outside": "soft",
+        "bundle": "mine",
+    }  # fmt: skip
+    flat = [str(x) for name, value in options.items() for x in (f"--{name}", value)]
+    assert edit(pictures / "one.png", "remove it", "-o", tmp_path / "o.png", "--seed", 4, *flat) == 0
+    flow = Workflow(recorder.sent[0])
+    inputs = flow.nodes[flow.only("FireEditSample")]["inputs"]
+    wanted = {
+        "steps": 7, "sampler_name": "heun", "scheduler": "karras", "text_guidance": 2.25, "image_guidance": 1.75, "keep_outside": "soft",
+        "seed": 4,
+    }  # fmt: skip
+    assert {name: inputs[name] for name in wanted} == wanted and flow.get("FireEditLoader", "bundle") == "mine"
+
+
+def test_what_was_done_is_known_by_all_that_it_depends_on(pictures, tmp_path, recorder):
+    source, out = pictures / "one.png", tmp_path / "o.png"
+
+    def sent(*changes: object) -> int:
+        before = len(recorder.sent)
+        assert edit(source, *(changes or ("remove it",)), "-o", out) == 0
+        return len(recorder.sent) - before
+
+    assert sent() == 1 and sent() == 0
+    for change in (("make it red",), ("remove it", "--seed", 5), ("remove it", "--steps", 9), ("remove it", "--bundle", "other")):
+        assert sent(*change) == 1 and sent(*change) == 0, change
+    assert sent() == 1  # the latest line is what lies there
+    Image.new("RGB", (8, 6), "white").save(source)
+    assert sent() == 1 and sent() == 0
+    out.unlink()
+    assert sent() == 1
+
+
+def test_changed_weights_are_another_edit(pictures, tmp_path):
+    bundle = tmp_path / "bundle"
+    (bundle / "unet").mkdir(parents=True)
+    (bundle / "model_index.json").write_text("{}")
+    weights = bundle / "unet" / "w.safetensors"
+    weights.write_bytes(b"one")
+    options = command.parser().parse_args(["edit", "x.png", "x", "--bundle", str(bundle)])
+    stamp = lambda: json.dumps(command.weights_stamp(options, Workflow.load()))  # noqa: E731
+    seen = [stamp()]
+    weights.write_bytes(b"two!")
+    seen.append(stamp())
+    weights.write_bytes(b"tree")
+    os.utime(weights, ns=(1, 1))
+    seen.append(stamp())
+    assert len(set(seen)) == 3 and stamp() == seen[-1]
+
+
+def test_the_stamp_of_an_own_server_has_the_weights_in_it(pictures, tmp_path, recorder, monkeypatch):
+    class Own:
+        url, models_dir = "http://own", tmp_path / "models"
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+
+    monkeypatch.setattr(command, "ComfyServer", Own)
+    found = ["old"]
+    monkeypatch.setattr(command, "weights_stamp", lambda options, flow: found)
+    arguments = ["edit", str(pictures / "one.png"), "remove it", "-o", str(tmp_path / "o.png"), "--quiet"]
+    assert command.main(arguments) == 0 and command.main(arguments) == 0 and len(recorder.sent) == 1
+    found[:] = ["new"]
+    assert command.main(arguments) == 0 and len(recorder.sent) == 2
+
+
+def test_a_line_of_this_run_is_the_latest(pictures, tmp_path):
+    """A journal that has been read knows what it has written since."""
+    first, second = (jobs_of(pictures / "one.png", text, tmp_path / "o.png")[0] for text in ("remove it", "make it red"))
+    book = Journal("settings")
+    (tmp_path / "o.png").write_bytes(b"picture")
+    for job, other in ((first, second), (second, first), (first, second)):
+        book.write(job, "http://one", 1.0)
+        assert book.done(job) and not book.done(other)
+        assert Journal("settings").done(job) and not Journal("settings").done(other) and not Journal("others").done(job)
+
+
+def test_a_job_leaves_the_workflow_as_it_was(pictures, tmp_path):
+    flow = Workflow.load()
+    before = copy.deepcopy(flow.nodes)
+    Fleet(["http://one"], flow, Journal(""), Recorder).run(jobs_of(pictures, "remove it", tmp_path / "out", 3))
+    assert flow.nodes == before
+
+
+def test_a_picture_that_brings_the_mask_is_not_replaced(pictures, tmp_path, recorder):
+    flow = Workflow.load()
+    mask = flow.add("LoadImage", image="mask.png")
+    flow.nodes[flow.only("FireEditVLMConditioning")]["inputs"]["mask"] = [mask, 1]
+    assert Places.of(flow).picture != mask
+    Fleet(["http://one"], flow, Journal(""), Recorder).run(jobs_of(pictures / "one.png", "remove it", tmp_path / "o.png"))
+    assert recorder.sent[0][mask]["inputs"]["image"] == "mask.png"
+
+
+def test_only_pictures_lead_back_to_the_picture(pictures):
+    flow = Workflow.load()
+    mask = flow.add("LoadImage", image="mask.png")
+    flow.nodes[flow.only("FireEditRegionDetect")]["inputs"]["image"] = [mask, 1]
+    assert flow.sources("LoadImage", "image") == [Places.of(flow).picture] != [mask]
+
+
+def test_pictures_of_one_name_are_two_pictures(pictures, tmp_path, recorder):
+    """Also on a server that still has the one of yesterday."""
+    (pictures / "more").mkdir()
+    Image.new("RGB", (8, 6), "black").save(pictures / "more" / "one.png")
+    (pictures / "rows.csv").write_text("image,instruction,output\none.png,x,a.png\nmore/one.png,x,b.png\n")
+    assert edit(pictures / "rows.csv", "-o", tmp_path / "out") == 0
+    names = [Workflow(graph).get("LoadImage", "image") for graph in recorder.sent]
+    assert [recorder.uploads[name] for name in names] == [(pictures / p).read_bytes() for p in ("one.png", "more/one.png")]
+
+
+def test_a_job_is_not_given_to_a_server_that_refused_it(pictures, tmp_path):
+    asked = []
+
+    class Refusing(Recorder):
+        def run(self, workflow, timeout=600.0):
+            asked.append(self.url)
+            raise PromptRejected({"error": {"message": "no"}})
+
+    jobs = jobs_of(pictures, "remove it", tmp_path / "out")
+    failed = Fleet(["http://one", "http://two"], Workflow.load(), Journal(""), Refusing).run(jobs)
+    assert len(failed) == 3 and sorted(asked) == ["http://one"] * 3 + ["http://two"] * 3
+
+
+def test_how_results_are_saved(pictures, tmp_path):
+    """PNG as it is; JPEG at 95 without halved colours, a third of the error of 75; WEBP at 95, which always halves colours."""
+    colours = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    grey = colours[..., :1].repeat(3, axis=-1)
+
+    def saved(end: str, made: np.ndarray) -> np.ndarray:
+        class Back(Recorder):
+            def run(self, workflow, timeout=600.0):
+                result = super().run(workflow, timeout)
+                return RunResult("id", {}, {key: [made] for key in result.images}, [], 1.0)
+
+        Fleet(["http://one"], Workflow.load(), Journal(""), Back).run(jobs_of(pictures / "one.png", "x", tmp_path / f"o.{end}"))
+        return np.abs(np.asarray(Image.open(tmp_path / f"o.{end}").convert("RGB")).astype(int) - made)
+
+    assert saved("png", colours).max() == 0 and saved("jpg", colours).mean() < 4 and saved("webp", grey).mean() < 8
+
+
+def test_two_frames_are_moving(tmp_path):
+    frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
+    frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(JobError, match="2 frames"):
+        check_picture(tmp_path / "two.gif")

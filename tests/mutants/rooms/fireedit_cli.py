@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line."""
+
+from __future__ import annotations
+
+from ..mutant import of
+
+FAST = "tests/core/test_command_line.py"
+
+MUTANTS = [
+    *of(
+        "fireedit_cli/batch.py", FAST,
+        ("digest = hashlib.sha256(job.source.read_bytes())", "digest = hashlib.sha256(job.source.name.encode())", "stale key"),
+        ("json.dumps([job.instruction, job.seed, self.settings])", "json.dumps([job.seed, self.settings])", "stale key"),
+        ("json.dumps([job.instruction, job.seed, self.settings])", "json.dumps([job.instruction, job.seed])", "stale key"),
+        ("found[record[\"output\"]] = record[\"stamp\"]", "found.setdefault(record[\"output\"], record[\"stamp\"])", "latest line"),
+        ("flow.set(\"FireEditVLMConditioning\", \"instruction\", job.instruction)", "base.set(\"FireEditVLMConditioning\", \"instruction\", job.instruction)",
+         "wrong row"),
+        ("flow.nodes[key][\"inputs\"][field_name] = job.seed", "flow.nodes[key][\"inputs\"].setdefault(field_name, job.seed)", "dropped option"),
+        ("flow.nodes[places.picture][\"inputs\"][\"image\"] = name", "flow.set(\"LoadImage\", \"image\", name)", "wrong node"),
+        ("f\"fireedit_{content}{job.source.suffix.lower()}\"", "f\"fireedit_{job.source.name}\"", "stale key"),
+        ("value[\"instruction\"] or instruction or \"\"", "instruction or value[\"instruction\"] or \"\"", "precedence"),
+        ("int(own) if own else seed))", "seed))", "dropped option"),
+        ("{\"quality\": 95, \"subsampling\": 0}, \".jpeg\"", "{\"quality\": 75}, \".jpeg\"", "constant"),
+        ("Image.fromarray(pictures[0][..., :3])", "Image.fromarray(pictures[-1][..., :3])", "wrong row"),
+        ("known[job.output.name] = record[\"stamp\"]", "pass", "stale state"),
+        ("if url not in job.refused:", "if True:", "bookkeeping"),
+        ("\"seed\": job.seed, \"server\": server", "\"seed\": 0, \"server\": server", "journal"),
+        ("if frames > 1:", "if frames > 2:", "bound"),
+    ),
+    *of(
+        "fireedit_cli/workflow.py", FAST,
+        ("return [origin] if link[1] == 0 else []", "return [origin]", "wrong output"),
+        ("return Workflow(copy.deepcopy(self.nodes), self.origin)", "return Workflow(dict(self.nodes), self.origin)", "shared state"),
+    ),
+    *of(
+        "fireedit_cli/__main__.py", FAST,
+        ("json.dumps([flow.nodes, options.bundle, weights_stamp(options, flow)]", "json.dumps([flow.nodes, options.bundle]", "stale key"),
+        ("\"image_guidance\": (\"FireEditSample\", \"image_guidance\")", "\"image_guidance\": (\"FireEditSample\", \"text_guidance\")", "wrong option"),
+        ("options.output, options.seed)", "options.output)", "dropped option"),
+        ("p.stat().st_size, p.stat().st_mtime_ns]", "p.stat().st_size]", "stale key"),
+    ),
+]  # fmt: skip
