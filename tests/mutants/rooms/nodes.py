@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..mutant import of
 
 GOLDEN = "tests/host/inside/test_golden.py"
-SAMPLING = f"{GOLDEN} tests/host/inside/test_sampling.py"
+SAMPLING = f"{GOLDEN} tests/host/inside/test_sampling.py tests/host/inside/test_guider.py"
 CONDITIONING = f"{GOLDEN} tests/host/inside/test_conditioning.py"
 
 MUTANTS = [
