@@ -14,7 +14,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test golden lint bench train-tiny trainer trainer-status trainer-stop clean
+.PHONY: help setup demo serve test test-fast mutants golden lint bench train-tiny trainer trainer-status trainer-stop clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ serve: setup ## run ComfyUI with the pack on 127.0.0.1, PORT=8188 (on the CPU wh
 test: setup ## all tests (core, a real ComfyUI server, the browser) in WORKERS=2 processes; ARGS="-k name" narrows
 	@# a thread per process: two processes with two threads each on two cores wait for each other
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile $(wildcard tests/core tests/host tests/browser) $(ARGS)
+
+test-fast: setup ## what to run while working: the core without what is slow, two minutes on two cores
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow" tests/core $(ARGS)
+
+mutants: setup ## put realistic faults into a copy of the tree and see which ones the tests see; ARGS="--room nodes --sample 0"
+	@OMP_NUM_THREADS=1 FIREEDIT_HOST="$(HOST)" $(PY) -m tests.mutants $(ARGS)
 
 lint: setup ## ruff over everything
 	@$(PY) -m ruff check . $(ARGS)

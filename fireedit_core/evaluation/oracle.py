@@ -79,12 +79,13 @@ def optimised(
 
 
 def study(
-    bundle: Path | str, count: int = 48, steps: int = 60, world: World = WORLD, folder: Path | None = None, batch: int = 48
-) -> dict[str, Any]:
+    bundle: Path | str, count: int = 48, steps: int = 60, world: World = WORLD, folder: Path | None = None, batch: int = 48,
+    timesteps: Sequence[int] = TIMESTEPS,
+) -> dict[str, Any]:  # fmt: skip
     """The table of modules (`module_table`) and of oracles on validation scenes.
 
     Args:
-        folder: for the features of the scenes; None makes them for this call.
+        folder: for the features of the scenes; None makes them for this call. timesteps: that are looked at.
     """
     components = load_components(bundle)
     for part in components.values():
@@ -94,13 +95,13 @@ def study(
     model = DiffusionModel(components).eval()
     with tempfile.TemporaryDirectory() as room:
         cache = EditCache(components, world, folder or room, count, seed=1, split="validation")
-        modules = module_table(model, cache)
+        modules = module_table(model, cache, timesteps)
         found: dict[str, dict[int, float]] = {}
         for name, (place, own_time) in ORACLES.items():
-            parts: dict[int, list[Tensor]] = {t: [] for t in TIMESTEPS}
+            parts: dict[int, list[Tensor]] = {t: [] for t in timesteps}
             for first in range(0, count, batch):
                 rows = cache.get(torch.arange(first, min(first + batch, count)), torch.device("cpu"))
-                for t, inside in optimised(model, rows, place, own_time, steps=steps).items():
+                for t, inside in optimised(model, rows, place, own_time, timesteps, steps).items():
                     parts[t].append(inside)
             joined = {t: torch.cat(rows).sum(0) for t, rows in parts.items()}
             found[name] = {t: float(x[0] / x[1]) for t, x in joined.items()}

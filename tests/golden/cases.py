@@ -84,7 +84,7 @@ TURNS = {
 }
 CASES = {
     "free": Case("ball", "set the background to wall", seed=3, steps=4, text_guidance=1.0, image_guidance=1.0, keep_outside="off"),
-    "strengths": Case("tall", "remove the yellow cat", 8, keep_outside="off", strengths=(0.5, 0.7), window=(0.1, 0.8)),
+    "strengths": Case("tall", "remove the yellow cat", 8, keep_outside="off", strengths=(0.5, 0.7), window=(0.1, 0.65)),
     "own size": Case("tall", "make the orange cat green", 9, steps=2, working_size=96),
     "own mask": Case("ball", "remove the donut", seed=6, box=(16, 60, 70, 96)),
     "stock": Case("cats", "make the teapot purple", seed=2, keep_outside="off"),

@@ -85,3 +85,19 @@ def test_half_precision_and_round_trip(tmp_path):
     loaded = HVCA.from_pretrained(tmp_path)
     assert torch.equal(loaded(text(), features()), hvca(text(), features()))
     assert hvca.to(torch.bfloat16)(text(), features()).dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def test_the_visual_memory_level_by_level():
+    """Each level by its own norm and projection, with its own embedding; DINOv2's levels first."""
+    torch.manual_seed(0)
+    hvca = HVCA(12, 3, 1, 2, dino_size=6, clip_size=4, dino_levels=(1, 3), clip_levels=(2,))
+    features = VisionFeatures(tuple(torch.randn(1, 4, 6) for _ in range(4)), tuple(torch.randn(1, 2, 4) for _ in range(3)), (2, 2))
+    memory, start = hvca.visual_memory(features), 0
+    for number, level in enumerate((features.dino[1], features.dino[3], features.clip[2])):
+        norm, linear = hvca.level_projections[number]
+        mean, std = level.mean(-1, keepdim=True), level.var(-1, unbiased=False, keepdim=True).add(1e-5).sqrt()
+        wanted = ((level - mean) / std) @ linear.weight.T + linear.bias + hvca.level_embedding[number]
+        assert torch.allclose(memory[:, start : start + level.shape[1]], wanted, atol=1e-5) and norm.eps == 1e-5
+        start += level.shape[1]
+    assert start == memory.shape[1] == 10

@@ -61,3 +61,16 @@ def test_masks_stay_with_their_regions():
 def test_what_is_wrong_is_said(value, said):
     with pytest.raises(ValueError, match=said):
         apply(value)
+
+
+def test_masks_of_picked_moved_and_drawn_regions():
+    """A picked one keeps its own; a moved and a drawn one have their box, columns across and rows down."""
+    masks = torch.zeros(2, 20, 50)
+    masks[0, 3:5, 6:9] = masks[1, 10:12, 40:44] = 1
+    record = Regions(torch.tensor([[5.0, 2, 10, 6], [39, 9, 45, 13]]), torch.ones(2), ("a", "b"), (20, 50), masks)
+    choice = RegionChoice("restrict", (0, 1), (((30.0, 1, 48, 6), "c"),), {1: (1.0, 12, 21, 15)})
+    made, _ = choice.apply(record)
+    wanted = torch.zeros(3, 20, 50)
+    wanted[0] = masks[0]
+    wanted[1, 12:15, 1:21] = wanted[2, 1:6, 30:48] = 1
+    assert torch.equal(made.masks, wanted)

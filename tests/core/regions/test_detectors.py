@@ -12,6 +12,7 @@ import torch
 
 from fireedit_core.regions import detector as base
 from fireedit_core.regions import suppression, ultralytics_version, yolo
+from fireedit_core.regions.detector import select_regions
 from fireedit_core.regions.loading import load_region_detector
 from fireedit_core.regions.record import Regions
 
@@ -227,3 +228,13 @@ def test_detection_quality_by_hand():
     assert quality["recall"] == 0.5 and quality["precision"] == 0.5 and quality["wrong_per_picture"] == 1.0
     assert quality["ap50"] == pytest.approx(0.5 + 0.5 * 2 / 3)
     assert training.detection_quality([Regions.empty((5, 5))], [torch.zeros(0, 4)])["ap50"] == 0
+
+
+def test_labels_and_masks_stay_with_their_boxes():
+    """Also where some are left out and the best comes last."""
+    boxes = torch.tensor([[0.0, 0, 5, 5], [20, 0, 30, 5], [0, 8, 9, 9], [40, 0, 49, 8]])
+    scores, names = torch.tensor([0.4, 0.05, 0.6, 0.9]), ["ant", "bee", "cat", "dog"]
+    masks = torch.arange(4.0).view(4, 1, 1).expand(4, 10, 50)
+    found = select_regions(boxes, scores, (10, 50), 0.1, 0.5, 2, names, masks)
+    assert found.labels == ("dog", "cat") and found.masks[:, 0, 0].tolist() == [3, 2] and found.boxes[:, 0].tolist() == [40, 0]
+    assert select_regions(boxes, scores, (10, 50), 0.1, 0.5, 9, names).labels == ("dog", "cat", "ant")

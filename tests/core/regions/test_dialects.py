@@ -213,3 +213,30 @@ def test_a_noisy_mask_keeps_its_largest_parts(monkeypatch):
     monkeypatch.setattr(dialects, "MOST_MASK_PIXELS", 5 * 60 * 60)
     assert len(dialects.from_mask(mask, min_area=1)[0]) == 5
     assert len(dialects.from_mask(mask, min_area=2, on_cut=lambda *_: pytest.fail("nothing was cut"))[0]) <= 3
+
+
+# --- numbers, written out ------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_that_sticks_out_keeps_its_place():
+    """What lies outside on the left and at the top is cut off there, and not at the other end."""
+    mask = np.arange(1, 13, dtype=np.float32).reshape(3, 4) / 12
+    found = dialects.from_segs(((20, 30), [dialects.SEG(None, mask, 0.5, (-2, -1, 2, 2), (0, 0, 2, 2), "cat")]))
+    assert torch.allclose(found.masks[0, :2, :2], torch.from_numpy(mask[1:, 2:])) and float(found.masks[0].sum()) == pytest.approx(
+        float(mask[1:, 2:].sum())
+    )
+
+
+def test_crops_are_enlarged_by_their_factor():
+    (height, width), (seg,) = dialects.to_segs(Regions(torch.tensor([[20.0, 30, 40, 40]]), torch.ones(1), ("cat",), (100, 200)), crop_factor=2.0)
+    assert (height, width) == (100, 200) and seg.crop_region == (10, 25, 50, 45) and seg.bbox == (20, 30, 40, 40)
+    wanted = np.zeros((20, 40), np.float32)
+    wanted[5:15, 10:30] = 1
+    assert np.array_equal(seg.cropped_mask, wanted)
+
+
+def test_boxes_of_one_picture_serve_all():
+    boxes = [(1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12)]
+    assert dialects.split_by_picture(boxes, 2) == [boxes, boxes] and dialects.split_by_picture(boxes, 3) == [boxes] * 3
+    frames = [[(1, 2, 3, 4)], [(5, 6, 7, 8), (9, 10, 11, 12)]]
+    assert dialects.split_by_picture(frames, 2) == frames

@@ -65,3 +65,12 @@ def test_merging_keeps_all_or_the_better_of_two():
         merge_regions([four(), Regions.empty((40, 41))])
     with pytest.raises(ValueError, match="no regions to merge"):
         merge_regions([])
+
+
+def test_shares_and_masks_of_a_picture_that_is_no_square():
+    one = Regions(torch.tensor([[10.0, 2, 30, 7], [-5, -5, 5, 4]]), torch.ones(2), ("a", "b"), (10, 40))
+    assert area_share(one).tolist() == pytest.approx([20 * 5 / 400, 5 * 4 / 400])
+    masks = box_masks(one)
+    wanted = torch.zeros(2, 10, 40)
+    wanted[0, 2:7, 10:30] = wanted[1, :4, :5] = 1
+    assert torch.equal(masks, wanted)

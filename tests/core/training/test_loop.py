@@ -348,3 +348,43 @@ def test_parameters_learn_at_a_rate_of_their_own(tmp_path):
     stage.run()
     moved = {k: (v - before[k]).abs().max().item() for k, v in model.state_dict().items()}
     assert moved["3.bias"] == pytest.approx(0.0025, rel=0.05) and moved["0.bias"] == pytest.approx(0.01, rel=0.05)
+
+
+def test_the_rate_falls_as_half_a_cosine(tmp_path):
+    stage = make(tmp_path, max_steps=20, minutes=math.inf, cooldown=0.5, shape="cosine", warmup=2)
+    seen, loss_fn = [], stage.loss_fn
+    stage.loss_fn = lambda step, device: seen.append(stage.optimizer.param_groups[0]["lr"]) or loss_fn(step, device)
+    stage.run()
+    assert seen[:10] == pytest.approx([0.005] + [0.01] * 9)
+    assert seen[10:] == pytest.approx([0.01 * (1 + math.cos(math.pi * i / 10)) / 2 for i in range(10)])
+    assert all(group["betas"] == (0.9, 0.99) for group in stage.optimizer.param_groups)
+
+
+def test_a_step_of_several_batches_has_their_mean_gradient(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    data, weights = torch.randn(8, 5, 4), {}
+    seen = []
+    model = nn.Linear(4, 1)
+    stage = TrainingStage(
+        "stage", tmp_path, model, StageConfig(1000, max_steps=2, accumulate=4, lr=0.1, warmup=1, ema_decay=0),
+        lambda number, _: (model(data[number]).square().mean(), {}), mixed_precision="no",
+    )  # fmt: skip
+    clip = stage._clip
+    monkeypatch.setattr(stage, "_clip", lambda norm: (weights.update(w=model.weight.detach().clone()), seen.append(model.weight.grad.clone()),
+                                                      clip(norm))[-1])  # fmt: skip
+    before = model.weight.detach().clone(), model.bias.detach().clone()
+    stage.run()
+    w, b = before[0].requires_grad_(), before[1]
+    torch.stack([(x @ w.T + b).square().mean() for x in data[:4]]).mean().backward()
+    assert torch.allclose(seen[0], w.grad, atol=1e-6) and len(seen) == 2
+
+
+def test_processes_and_batches_share_no_row():
+    class Part:
+        config = SimpleNamespace(batch=3)
+
+        def __init__(self, rank):
+            self.accelerator = SimpleNamespace(num_processes=4, process_index=rank)
+
+    rows = [i for number in range(5) for rank in range(4) for i in TrainingStage.indices(Part(rank), number)]
+    assert sorted(rows) == list(range(60)) and rows == sorted(rows)

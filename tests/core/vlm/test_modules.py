@@ -174,3 +174,30 @@ def test_round_trip_on_disk(make, tmp_path):
     before, after = module.state_dict(), loaded.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
+
+
+# --- numbers, written out ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_pointing_is_a_scaled_product():
+    """Mean [IMG] state against each region, over the square root of the pointing space's width; the last is "no single region"."""
+    torch.manual_seed(0)
+    head = GroundingHead(16, 4)
+    head.no_region.normal_()
+    img, regions, mask = torch.randn(1, 3, 16), torch.randn(1, 2, 16), torch.ones(1, 2, dtype=torch.bool)
+    out = head(img, regions, mask, torch.rand(1, 2, 4), torch.randn(1, 12, 16), (3, 4))
+    query = head.query(img.mean(1))[0]
+    wanted = [float(query @ key) / 4**0.5 for key in (*head.region(regions)[0], head.no_region)]
+    assert out.region_logits[0].tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_mask_of_a_picture_that_is_no_square():
+    """Cells are enlarged with their edges on the picture's edges: the logits of the middle of a cell are its own."""
+    from fireedit_core.vlm import Grounding
+
+    logits = torch.tensor([[[-3.0, 0.0, 2.0, 5.0], [1.0, 4.0, -2.0, 0.5]]])
+    found = Grounding(torch.zeros(1, 1), logits).mask((6, 20))
+    assert found.shape == (1, 6, 20)
+    assert torch.allclose(found[0, [0, 5]][:, [0, 19]], logits[0][:, [0, 3]].sigmoid())  # corners are their cell's
+    assert torch.allclose(found[0, 1, 2::5], logits[0, 0].sigmoid()) and torch.allclose(found[0, 4, 2::5], logits[0, 1].sigmoid())

@@ -83,3 +83,5 @@ def test_the_pixels_that_reach_each_tower_are_those_of_the_public_processors(tin
         assert seen[name].shape == wanted.shape == (1, 3, side, side)
         off = (seen[name] - wanted).abs()
         assert off.mean() < 0.01 and off.max() < 0.06, (name, float(off.mean()), float(off.max()))
+        # what rounding leaves has no direction: ImageNet's mean in place of CLIP's would be 0.013 off in red
+        assert (seen[name] - wanted).mean((0, 2, 3)).abs().max() < 0.004

@@ -31,7 +31,15 @@ def test_patches_after_the_guidance_are_called(loaded, conds):
     seen = []
     patched.set_model_sampler_post_cfg_function(lambda a: (seen.append(a), a["denoised"] * 0)[1])
     assert run(patched, conds, steps=2).abs().max() < 1e-5
-    assert len(seen) == 2 and seen[0]["cond_denoised"].abs().max() > 0 and seen[0]["uncond_denoised"].abs().max() > 0
+    assert len(seen) == 2
+    # what the host calls uncond is the branch that has the picture and not the text: at image guidance 1 it is all there is beside cond
+    seen.clear()
+    run(patched, conds, text=2.5, image=1.0, steps=1)
+    (given,) = seen
+    cond, uncond = given["cond_denoised"], given["uncond_denoised"]
+    assert (cond - uncond).abs().max() > 1e-3 and given["cond_scale"] == 2.5
+    assert torch.allclose(given["denoised"], uncond + 2.5 * (cond - uncond), atol=1e-4)
+    assert given["cond"] is not given["uncond"]
 
 
 def test_patches_before_the_guidance_are_called(loaded, conds):

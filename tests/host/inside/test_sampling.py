@@ -13,7 +13,7 @@ from tests.host.small import INSTRUCTION, SIZE
 
 from fireedit_core.diffusion.compositing import edit_mask  # isort: skip
 from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
-from fireedit_pack.nodes.host import patching  # isort: skip
+from fireedit_pack.nodes.host import guider, patching  # isort: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,37 @@ def test_soft_and_exact_need_a_mask(loaded, model, conds, tokens):
     for keep in ("soft", "exact"):
         with pytest.raises(FireEditNodeError, match=f"keep_outside '{keep}' needs a mask"):
             sample(loaded, model, conds, tokens[0], keep)
+
+
+@pytest.mark.parametrize("denoise", [0.4, 1.0])
+def test_what_the_first_step_sees(loaded, model, conds, tokens, denoise, monkeypatch):
+    """Less than 1: the source's latent and noise of the step's sigma on it. All: noise alone, with the variance that there is in all."""
+    import comfy.sample
+
+    seen, predict = [], guider.FireEditDualGuider.predict_noise
+    monkeypatch.setattr(
+        guider.FireEditDualGuider, "predict_noise", lambda self, x, sigma, *a, **k: seen.append((x, sigma)) or predict(self, x, sigma, *a, **k)
+    )
+    sample(loaded, model, conds, tokens[0], steps=3, denoise=denoise)
+    source = conds.args[0][0][1]["concat_latent_image"]
+    noise = comfy.sample.prepare_noise(source, 7)
+    x, sigma = seen[0][0], float(seen[0][1][0])
+    table = loaded[1].get_model_object("model_sampling").sigmas
+    assert len(seen) == 3 and (sigma < 0.3 * float(table[-1]) if denoise < 1 else sigma == float(table[-1]))
+    wanted = source + sigma * noise if denoise < 1 else (1 + sigma**2) ** 0.5 * noise
+    assert torch.allclose(x, wanted, atol=1e-4)
+
+
+def test_the_report_is_of_what_changed_where(loaded, model, conds, tokens):
+    """By hand, from the pictures that go in and come out."""
+    images, mask = tokens[0], left_half()
+    _, made, said = sample(loaded, model, conds, images, "off", mask)
+    change, region = (made - images).abs().mean(-1), edit_mask(mask)[0] > 0
+    inside, outside = float(change[:, region].mean()), float(change[:, ~region].mean())
+    assert abs(inside - outside) > 1e-3
+    assert f"mean change {inside:.4f} inside the mask ({float(region.float().mean()):.1%} of the picture), {outside:.4f} outside" in said
+    whole = sample(loaded, model, conds, images)[2]
+    assert re.match(rf"mean change {float((sample(loaded, model, conds, images)[1] - images).abs().mean()):.4f} over the whole", whole)
 
 
 def turns(loaded, model, images, text, keep="exact", seed=5, steps=2):
@@ -128,6 +159,17 @@ def test_turns_say_which_line_is_wrong(loaded, model, tokens):
             loaded[0], other, stranger, tokens[0], "remove the cat", 0, 1, "euler", "simple", 1.0, 1.0, "off", 0.15
         )
     assert "FireEdit Multi Turn: sampler_name" in nodes.FireEditMultiTurn.validate_inputs(sampler_name="eular")
+
+
+def test_every_turn_detects_with_the_threshold_that_is_set(loaded, model, tokens, monkeypatch):
+    asked, execute = [], nodes.FireEditRegionDetect.execute.__func__
+    monkeypatch.setattr(
+        nodes.FireEditRegionDetect, "execute", classmethod(lambda cls, *given: asked.append(given[2:]) or execute(cls, *given))
+    )
+    nodes.FireEditMultiTurn.execute(
+        loaded[0], model, loaded[2], tokens[0], "remove the cat\nremove the dog", 7, 1, "euler", "simple", 1.0, 1.0, "off", 0.37
+    )
+    assert asked == [(0.37, 0.6, 100)] * 2
 
 
 def test_a_turn_is_what_is_wanted_and_not_what_is_forbidden(loaded, model, tokens, monkeypatch):

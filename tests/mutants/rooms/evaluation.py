@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..mutant import of
+from ..mutant import of  # the texts stand as they are in their files: ruff: noqa: E501
 
 MEASURES = "tests/core/evaluation/benchmarks/test_masked.py tests/core/evaluation/benchmarks/test_similarity.py"
 
@@ -31,7 +31,7 @@ MUTANTS = [
         "fireedit_core/evaluation/similarity.py", MEASURES,
         ("DINO_SHORT_SIDE, DINO_CROP = 256, 224", "DINO_SHORT_SIDE, DINO_CROP = 224, 224", "constant"),
         ("self.side, self.side, CLIP_MEAN, CLIP_STD)", "self.side, self.side, IMAGENET_MEAN, IMAGENET_STD)", "constant"),
-        ("np.asarray(image.convert(\"RGB\"), np.float32)).permute(2, 0, 1)\n        height", 
+        ("np.asarray(image.convert(\"RGB\"), np.float32)).permute(2, 0, 1)\n        height",
          "np.asarray(image.convert(\"RGB\"), np.float32) / 255).permute(2, 0, 1)\n        height", "range"),
         (".to(self.device) * 2 - 1 for x in", ".to(self.device) for x in", "range"),
     ),

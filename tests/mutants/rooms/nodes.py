@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from ..mutant import of
+from ..mutant import of  # the texts stand as they are in their files: ruff: noqa: E501
 
 GOLDEN = "tests/host/inside/test_golden.py"
-SAMPLING = f"{GOLDEN} tests/host/inside/test_sampling.py"
+SAMPLING = f"{GOLDEN} tests/host/inside/test_sampling.py tests/host/inside/test_guider.py"
 CONDITIONING = f"{GOLDEN} tests/host/inside/test_conditioning.py"
 
 MUTANTS = [

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..mutant import of
+from ..mutant import of  # the texts stand as they are in their files: ruff: noqa: E501
 
 RECORD = "tests/core/regions/test_record.py"
 DIALECTS = "tests/core/regions/test_dialects.py tests/core/regions/test_selection.py"
@@ -28,7 +28,7 @@ MUTANTS = [
         ("ANCHOR_SIDE = 0.05", "ANCHOR_SIDE = 0.5", "constant"),
         ("torch.cat([_sine(centres[:, 1], d_model // 2), _sine(centres[:, 0], d_model // 2)]",
          "torch.cat([_sine(centres[:, 0], d_model // 2), _sine(centres[:, 1], d_model // 2)]", "axis"),
-        ("return corners * corners.new_tensor([width, height, width, height]), output", 
+        ("return corners * corners.new_tensor([width, height, width, height]), output",
          "return corners * corners.new_tensor([height, width, height, width]), output", "axis"),
         ("IMAGENET_STD = (0.229, 0.224, 0.225)", "IMAGENET_STD = (0.5, 0.5, 0.5)", "constant"),
         ("report = (deltas[-2] + torch.logit(references, eps=1e-5)).sigmoid()", "report = references", "formula"),
@@ -49,7 +49,7 @@ MUTANTS = [
         ("return height, width, (side - width) // 2, (side - height) // 2", "return height, width, (side - height) // 2, (side - width) // 2", "axis"),
         ("keep = (scores > score_threshold)", "keep = (scores > 0.15)", "dropped option"),
         ("iou_threshold)[:max_regions]]", "iou_threshold)]", "dropped option"),
-        ("else tuple(labels[i] for i in indices.tolist())", "else tuple(labels[: len(indices)])", "wrong row", 
+        ("else tuple(labels[i] for i in indices.tolist())", "else tuple(labels[: len(indices)])", "wrong row",
          "tests/core/regions/test_detectors.py tests/core/regions/test_own_detectors.py"),
     ),
     *of(
@@ -88,7 +88,7 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/regions/yolo.py", DETECTORS,
-        ("torch.cat([centre - extent / 2, centre + extent / 2], dim=1).transpose(1, 2)\n", 
+        ("torch.cat([centre - extent / 2, centre + extent / 2], dim=1).transpose(1, 2)\n",
          "torch.cat([centre - extent, centre + extent], dim=1).transpose(1, 2)\n", "constant"),
     ),
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..mutant import of
+from ..mutant import of  # the texts stand as they are in their files: ruff: noqa: E501
 
 GOLDEN = "tests/core/diffusion/test_golden.py::test_an_edit"
 
@@ -60,7 +60,8 @@ MUTANTS = [
          "found.append(regions.with_scores(scores[0][: len(regions)].detach().float().cpu()).sorted_by_score())", "wrong row"),
         ("half = (grid[0] // 2, grid[1] // 2)", "half = (grid[1] // 2, grid[0] // 2)", "axis",
          "tests/core/vlm/test_editor.py", "the grid is square: DINOv2 sees squares"),
-        ("if len(ids) <= config.max_text_tokens:", "if len(ids) < config.max_text_tokens:", "off by one"),
+        ("if len(ids) <= config.max_text_tokens:", "if len(ids) < config.max_text_tokens:", "off by one", "tests/core/vlm/test_editor.py",
+         "behind the last token stands nothing either way"),
     ),
     *of(
         "fireedit_core/thumbnail.py", "tests/core/vlm/test_editor.py tests/core/test_thumbnail.py tests/host/inside/test_bad_values.py",

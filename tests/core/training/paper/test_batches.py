@@ -100,3 +100,18 @@ def test_the_conversation_s_loss_is_that_of_its_answers(bundle):
         padded = (torch.nn.functional.pad(x, (0, 3), value=v) for x, v in ((ids, 0), (mask, False), (labels, -100)))
         longer = vlm.conversation_loss(*padded, image, regions, here)
     assert torch.allclose(loss, by_hand, atol=1e-5) and torch.allclose(loss, longer, atol=1e-5)
+
+
+def test_every_conversation_counts_alike_however_long(bundle):
+    c = load_components(bundle)
+    vlm = RegionAwareVLM(c["language_model"], c["tokenizer"], c["adapter"], c["region_encoder"], c["img_tokens"]).eval()
+    width = c["img_tokens"].config.hidden_size
+    image, regions, here = torch.randn(2, 4, width), torch.randn(2, 1, width), torch.ones(2, 1, dtype=torch.bool)
+    turns = [(("human", "add"), ("gpt", "apple")), (("human", "add"), ("gpt", "the red cat the left apple the star"))]
+    with torch.no_grad():
+        both = vlm.conversation_loss(*conversation_ids(vlm, turns, 64), image, regions, here)
+        alone = [
+            vlm.conversation_loss(*conversation_ids(vlm, turns[i : i + 1], 64), image[i : i + 1], regions[i : i + 1], here[i : i + 1])
+            for i in range(2)
+        ]
+    assert abs(float(alone[0] - alone[1])) > 1e-3 and torch.allclose(both, (alone[0] + alone[1]) / 2, atol=1e-5)

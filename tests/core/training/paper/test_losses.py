@@ -73,3 +73,12 @@ def test_grounding_learns_from_what_is_known_only():
     assert logits.grad[0].abs().sum() > 0 and logits.grad[1].abs().sum() == 0
     assert painted.grad[0].abs().sum() > 0 and painted.grad[1].abs().sum() == 0
     assert (painted.grad[0, :2] < 0).all() and (painted.grad[0, 2:] > 0).all()
+
+
+def test_the_box_around_a_mask_ends_behind_its_last_pixel():
+    """A mask of one pixel, and a region that is that pixel."""
+    mask = torch.zeros(1, 10, 20, dtype=torch.bool)
+    mask[0, 4, 7] = True
+    box = torch.tensor([[[7.5 / 20, 4.5 / 10, 1 / 20, 1 / 10]]])
+    one = torch.ones(1, 1, dtype=torch.bool)
+    assert meant_regions(box, one, mask, torch.tensor([True]), torch.tensor([False])).tolist() == [0]
