@@ -45,10 +45,18 @@ class BundleUNet(comfy.supported_models.SD15_instructpix2pix):
 
 
 def weight_dtype() -> torch.dtype:
-    """Type in which the host wants the UNet's weights."""
-    return management.unet_dtype(
-        device=management.get_torch_device(), supported_dtypes=BundleUNet.supported_inference_dtypes
-    )
+    """Type in which the host wants the UNet's weights.
+
+    Raises:
+        BundleError: for one that cannot hold them.
+    """
+    dtype = management.unet_dtype(device=management.get_torch_device(), supported_dtypes=BundleUNet.supported_inference_dtypes)
+    if dtype == torch.float8_e8m0fnu:
+        raise BundleError(
+            "ComfyUI was started with --fp8_e8m0fnu-unet, a type of powers of two without a sign, which cannot hold a UNet's weights. "
+            "Start it without that flag, or with --fp8_e4m3fn-unet to save memory."
+        )
+    return dtype
 
 
 def build(source: nn.Module, scheduler: Any, latents: LatentFormat, source_latent_scaled: bool) -> ModelPatcher:
