@@ -75,7 +75,8 @@ def build(source: nn.Module, scheduler: Any, latents: LatentFormat, source_laten
         dtype,
         management.unet_manual_cast(dtype, management.get_torch_device(), config.supported_inference_dtypes),
     )
-    weights = host_weights(source.state_dict(), config.unet_config)
+    # cast here: layers of a host with dynamic VRAM (2026-04) take a state dict's tensors as they are
+    weights = {name: value.to(dtype) for name, value in host_weights(source.state_dict(), config.unet_config).items()}
     prediction = scheduler.config.prediction_type
     kinds = {"epsilon": ModelType.EPS, "v_prediction": ModelType.V_PREDICTION, "sample": ModelType.EPS}
     if prediction not in kinds:
