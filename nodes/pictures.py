@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Between the host's IMAGE (B, H, W, C) and MASK (B, H, W) and the core's pictures (B, 3, H, W), all in 0..1."""
+"""Between the host's IMAGE (B, H, W, C) and MASK (B, H, W) and the core's pictures (B, 3, H, W), all in 0..1.
+
+Values between nodes lie on the host's intermediate device; those of a pack that leaves its own on the card are brought there first.
+"""
 
 from __future__ import annotations
 
 import logging
 
+import comfy.model_management as management
 import torch
 from torch import Tensor
 
@@ -27,7 +31,7 @@ def to_core(image: Tensor, node: str) -> Tensor:
     if image.shape[-1] == 4:
         logger.info("%s: the picture has 4 channels; its alpha is dropped", node)
     _check_values(image[..., :3], "picture", node)
-    pixels = image[..., :3].movedim(-1, 1).float()
+    pixels = image[..., :3].movedim(-1, 1).to(management.intermediate_device(), torch.float32)
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
@@ -56,7 +60,7 @@ def check_mask(mask: Tensor, pictures: Tensor, node: str) -> Tensor:
             "Connect grounding of FireEdit VLM Conditioning for this very picture, or a mask of the same size.",
         )
     _check_values(mask, "mask", node)
-    return mask.expand(count, -1, -1).float()
+    return mask.expand(count, -1, -1).to(management.intermediate_device(), torch.float32)
 
 
 def is_blank(mask: Tensor | None, node: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -33,3 +34,12 @@ def check_weights(folder: Path | str) -> None:
                 handle.keys()
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{file} is truncated or no safetensors file ({error}); copy it again.") from error
+
+
+def stored_dtype(folder: Path | str) -> torch.dtype:
+    """The type that holds the weights of a folder as they are on disk: float16 or bfloat16 where all are that, else float32."""
+    kinds = set()
+    for file in Path(folder).glob("*.safetensors"):
+        with safe_open(str(file), "pt") as handle:
+            kinds |= {handle.get_slice(key).get_dtype() for key in handle.keys()}
+    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(next(iter(kinds), ""), torch.float32) if len(kinds) == 1 else torch.float32

@@ -59,6 +59,7 @@ def load(folder: Path, name: str) -> tuple[FireEditModels, ModelPatcher, vae.Bun
         BundleError: from the core, naming the file that is missing or broken.
     """
     from fireedit_core.checkpoints.bundle import load_component
+    from fireedit_core.checkpoints.weights import stored_dtype
     from fireedit_core.diffusion.pipeline import make_editor
 
     index = read_index(folder)
@@ -67,7 +68,8 @@ def load(folder: Path, name: str) -> tuple[FireEditModels, ModelPatcher, vae.Bun
     parts = {c: load_component(folder, c, dtype, index) for c in COMPONENTS if c not in ("unet", "vae")}
     autoencoder = load_component(folder, "vae", torch.float32, index)
     host_vae = vae.BundleVAE(autoencoder)
-    source = load_component(folder, "unet", unet.weight_dtype(), index)
+    # as it is on disk: the host casts it to the type that it wants, which may be one that diffusers cannot load in (float8)
+    source = load_component(folder, "unet", stored_dtype(folder / "unet"), index)
     model = unet.build(source, parts["scheduler"], host_vae.latent_format, bool(options["source_latent_scaled"]))
     logger.info("loaded the bundle %s from %s (%s)", name, folder, str(dtype).removeprefix("torch."))
     return FireEditModels(name, make_editor(parts), parts["visual_attention"], options), model, host_vae

@@ -69,10 +69,18 @@ class EditModel(comfy.model_base.SD15_instructpix2pix):
 
 
 def weight_dtype() -> torch.dtype:
-    """Type in which the host wants the UNet's weights."""
-    return management.unet_dtype(
-        device=management.get_torch_device(), supported_dtypes=BundleUNet.supported_inference_dtypes
-    )
+    """Type in which the host wants the UNet's weights.
+
+    Raises:
+        BundleError: for one that cannot hold them.
+    """
+    dtype = management.unet_dtype(device=management.get_torch_device(), supported_dtypes=BundleUNet.supported_inference_dtypes)
+    if dtype == torch.float8_e8m0fnu:
+        raise BundleError(
+            "ComfyUI was started with --fp8_e8m0fnu-unet, a type of powers of two without a sign, which cannot hold a UNet's weights. "
+            "Start it without that flag, or with --fp8_e4m3fn-unet to save memory."
+        )
+    return dtype
 
 
 def build(source: nn.Module, scheduler: Any, latents: LatentFormat, source_latent_scaled: bool) -> ModelPatcher:
@@ -91,7 +99,8 @@ def build(source: nn.Module, scheduler: Any, latents: LatentFormat, source_laten
         dtype,
         management.unet_manual_cast(dtype, management.get_torch_device(), config.supported_inference_dtypes),
     )
-    weights = host_weights(source.state_dict(), config.unet_config)
+    # cast here: layers of a host with dynamic VRAM (2026-04) take a state dict's tensors as they are
+    weights = {name: value.to(dtype) for name, value in host_weights(source.state_dict(), config.unet_config).items()}
     prediction = scheduler.config.prediction_type
     kinds = {"epsilon": ModelType.EPS, "v_prediction": ModelType.V_PREDICTION, "sample": ModelType.EPS}
     if prediction not in kinds:

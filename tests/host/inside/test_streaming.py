@@ -50,6 +50,21 @@ def test_all_linear_layers_are_the_hosts_and_their_weights_the_same(language_mod
     assert kinds == {comfy.ops.disable_weight_init.Linear}
 
 
+def test_layers_that_a_host_builds_without_weights(language_model, monkeypatch):
+    """With dynamic VRAM (2026-04) the host's linear layer has no parameters until a state dict comes."""
+
+    def lazy(self, in_features, out_features, bias=True, device=None, dtype=None):
+        nn.Module.__init__(self)
+        self.in_features, self.out_features, self.weight, self.bias = in_features, out_features, None, None
+
+    monkeypatch.setattr(comfy.ops.disable_weight_init.Linear, "__init__", lazy)
+    model = copy.deepcopy(language_model)
+    stream_linear_layers(model)
+    assert {n: x.shape for n, x in model.state_dict().items()} == {n: x.shape for n, x in language_model.state_dict().items()}
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.equal(model(ids).logits, language_model(ids).logits)
+
+
 def test_a_head_that_is_tied_to_the_embedding_stays(language_model):
     """Left behind it would take the embedding's weight with it."""
     model = copy.deepcopy(language_model)

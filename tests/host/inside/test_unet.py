@@ -67,6 +67,35 @@ def test_noise_schedule_is_the_schedulers(schedule):
     assert torch.allclose(model.model_sampling.sigmas, wanted, rtol=1e-4)
 
 
+@pytest.mark.parametrize("assigns", (False, True))
+@pytest.mark.parametrize("flag", ("fp32_unet", "fp16_unet", "bf16_unet", "fp8_e4m3fn_unet", "fp8_e5m2_unet"))
+def test_weights_have_the_type_that_the_host_asks_for(monkeypatch, flag, assigns):
+    """Whatever they are on disk, and whether the host's layers copy a state dict or, as with dynamic VRAM, take its tensors."""
+    import comfy.cli_args
+    import comfy.model_base
+
+    if assigns:
+        take = lambda self, weights, *_, **__: self.diffusion_model.load_state_dict(weights, assign=True)  # noqa: E731
+        monkeypatch.setattr(comfy.model_base.BaseModel, "load_model_weights", take)
+    monkeypatch.setattr(comfy.cli_args.args, flag, True)
+    wanted = unet.weight_dtype()
+    scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear")
+    model = unet.build(diffusers_unet().half(), scheduler, latents(), False).model
+    assert {x.dtype for x in model.diffusion_model.parameters()} == {wanted} == {model.get_dtype()}
+    x, context = torch.randn(1, 8, 16, 16), torch.randn(1, 77, 48)
+    dtype = model.manual_cast_dtype or wanted
+    out = model.diffusion_model(x.to(dtype), torch.tensor([250.0]), context=context.to(dtype))
+    assert out.isfinite().all()
+
+
+def test_a_type_that_cannot_hold_weights_is_refused(monkeypatch):
+    import comfy.cli_args
+
+    monkeypatch.setattr(comfy.cli_args.args, "fp8_e8m0fnu_unet", True)
+    with pytest.raises(BundleError, match="--fp8_e8m0fnu-unet.*Start it without"):
+        unet.weight_dtype()
+
+
 def test_unsupported_unets_are_refused():
     scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear")
     for changes in ({"norm_num_groups": 16}, {"attention_head_dim": (4, 4, 8), **_three()}, {"act_fn": "gelu"}):
