@@ -5,7 +5,7 @@ from .apply import FireEditApply
 from .compare import FireEditCompare
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
-from .host import bundles, detectors, schedule
+from .host import bundles, detectors, fingerprints, schedule
 from .host.compat import ComfyExtension
 from .loading import FireEditDetectorLoader, FireEditLoader
 from .multi_turn import FireEditMultiTurn
@@ -49,6 +49,7 @@ NODES = [
 bundles.register_folder()
 detectors.register_folders()
 schedule.register_route()
+fingerprints.register_route()
 
 
 class FireEditExtension(ComfyExtension):

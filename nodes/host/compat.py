@@ -14,7 +14,7 @@ from typing import Any
 import comfy.model_sampling
 from comfy_api.v0_0_2 import ComfyExtension, io, ui
 
-__all__ = ["CATEGORY", "ComfyExtension", "io", "middle_block", "running_server", "schema", "ui", "x0_sampling"]
+__all__ = ["CATEGORY", "ComfyExtension", "add_route", "io", "middle_block", "running_server", "schema", "ui", "x0_sampling"]
 
 CATEGORY = "FireEdit"
 
@@ -29,6 +29,13 @@ def schema(**fields: Any) -> io.Schema:
 def running_server() -> Any | None:
     """The host's PromptServer; None in a tool that has imported the nodes without starting one. Never imports it: that starts things."""
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+
+
+def add_route(path: str, answer: Any) -> None:
+    """GET `path`, where there is a server; once, because aiohttp refuses to start with a route that is there twice."""
+    server = running_server()
+    if server is not None and not any(getattr(route, "path", "") == path for route in server.routes):
+        server.routes.get(path)(answer)
 
 
 def middle_block(block: tuple[str, int]) -> tuple[str, int]:

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from authoring.workflow_notes import NEEDS
-from tests.browser.conftest import Canvas
+from tests.browser.conftest import TWO, Canvas
 from tests.host.small import REPO
 
 READY = sorted({path.stem for path in (REPO / "workflows").glob("*.json")} - set(NEEDS))
 
 
-def test_all_workflows_are_offered(canvas: Canvas):
-    offered = canvas.server.get("/api/workflow_templates")
+def test_all_workflows_are_offered(server):
+    offered = server.get("/api/workflow_templates")
     (ours,) = [names for names in offered.values() if "fireedit_edit" in names]
     assert set(ours) == {path.stem for path in (REPO / "workflows").glob("*.json")}
 
@@ -30,6 +30,7 @@ def test_every_workflow_has_a_thumbnail(server, name: str):
     assert answer.status_code == 200 and picture.format == "JPEG" and min(picture.size) >= 240 and len(answer.content) < 80_000
 
 
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
 @pytest.mark.parametrize("name", READY)
 def test_a_template_opens_runs_and_shows(canvas: Canvas, name: str):
     """As it comes: with the bundled weights and the bundled pictures, which the server does not have before."""
@@ -50,6 +51,7 @@ def test_a_template_opens_runs_and_shows(canvas: Canvas, name: str):
     canvas.shot(name)
 
 
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
 @pytest.mark.parametrize("name", sorted(NEEDS))
 def test_a_template_that_needs_a_file_says_so(canvas: Canvas, name: str):
     canvas.load(json.loads((REPO / "workflows" / f"{name}.json").read_text(encoding="utf-8")), name)
