@@ -39,7 +39,8 @@ class FireEditRegionSelect(io.ComfyNode):
                 io.String.Input(
                     "selection", default="",
                     tooltip='What the picker holds, as JSON: {"mode": "auto | restrict | force", "picked": [0], "boxes": [{"box": [x1, y1, '
-                    'x2, y2], "name": "cat"}], "moved": {}, "names": {}}. It can be typed as well. "picture" says which picture it was made on; without it, it stands for any.',
+                    'x2, y2], "name": "cat"}], "moved": {}, "names": {}, "picture": "..."}. It can be typed as well; without picture it '
+                    "stands for any.",
                 ),
                 RegionsType.Input("regions", optional=True, tooltip="Detected regions to pick from. Without them only drawn boxes count."),
             ],

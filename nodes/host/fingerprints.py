@@ -8,9 +8,9 @@ import asyncio
 from pathlib import Path
 
 import folder_paths
-import nodes
 from aiohttp import web
 
+import nodes
 from fireedit_core.thumbnail import fingerprint
 
 from . import compat
