@@ -19,7 +19,8 @@ from host_setup.host_lookup import REPO
 
 NAME = "FireEdit - edit by instruction"
 PATH = REPO / "subgraphs" / f"{NAME}.json"
-# shown and searched by front ends of 2026 on; older ones say "User generated subgraph blueprint"
+# Front ends of 2026 on show the description; older ones say "User generated subgraph blueprint". The aliases are the user's own once the
+# blueprint is saved as one: of a pack's blueprints 1.58.1 reads none.
 DESCRIPTION = (
     "Edits a picture by an instruction such as 'remove the left cat': FireEdit finds the region that is meant, changes it and leaves the "
     "rest as it is. Runs on the small bundled model as it comes; for photographs choose a bundle of that size."

@@ -60,7 +60,7 @@ def test_a_template_that_needs_a_file_says_so(canvas: Canvas, name: str):
 
 
 NEWER_NODE = """() => { if (LiteGraph.registered_node_types.BatchImagesNode) return;
-class Batch extends LGraphNode { constructor() { super('Batch Images');
+class Batch extends LGraphNode { comfyClass = 'BatchImagesNode'; constructor() { super('Batch Images');
   this.addInput('images.image0', 'IMAGE'); this.addInput('images.image1', 'IMAGE'); this.addOutput('IMAGE', 'IMAGE'); } }
 LiteGraph.registerNodeType('BatchImagesNode', Batch); }"""
 
@@ -73,8 +73,8 @@ def test_the_batch_template_takes_the_node_that_the_host_likes_best(canvas: Canv
     canvas.load(flow, "fireedit_batch")
     kinds = "() => app.graph.nodes.map((n) => n.type)"
     assert "BatchImagesNode" in canvas.run(kinds) and "ImageBatch" not in canvas.run(kinds)
-    fed = "() => { const n = app.graph.nodes.find((n) => n.type === 'BatchImagesNode'); return [0, 1].map((i) => n.getInputNode(i)?.type); }"
-    assert canvas.run(fed) == ["LoadImage", "LoadImage"]
+    node = "app.graph.nodes.find((n) => n.type === 'BatchImagesNode')"
+    assert canvas.run(f"() => [0, 1].map((i) => {node}.getInputNode(i)?.type)") == ["LoadImage", "LoadImage"]
     prompt = canvas.run("async () => (await app.graphToPrompt()).output")
     (inputs,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "BatchImagesNode"]
     assert set(inputs) == {"images.image0", "images.image1"}
