@@ -27,7 +27,8 @@ const STYLE = `
 .fireedit-picker g[role]:is(:hover, :focus, [aria-checked=true]) circle { opacity: 1; }
 .fireedit-picker g[role]:focus-visible .edge { stroke-dasharray: 6 3; }
 .fireedit-picker input.name { position: absolute; width: 9em; font: inherit; z-index: 1; }
-.fireedit-picker .hint { position: absolute; inset: 0; display: grid; place-content: center; text-align: center; pointer-events: none; opacity: .7; }
+.fireedit-picker .hint { position: absolute; inset: 0; display: grid; place-content: center; text-align: center; pointer-events: none;
+  opacity: .9; text-shadow: 0 0 3px #000, 0 0 3px #000, 0 0 3px #000; color: #fff; white-space: pre-line; }
 `;
 
 /** The state of an empty text; every key is there. */

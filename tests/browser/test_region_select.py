@@ -320,6 +320,8 @@ def test_inside_a_subgraph(picker: Picker):
     prompt = canvas.run("async () => (await app.graphToPrompt()).output")
     (queued,) = [n["inputs"]["selection"] for n in prompt.values() if n["class_type"] == "FireEditRegionSelect"]
     assert queued == text
+    said = "() => app.canvas.graph.nodes.find((n) => n.type === 'FireEditRegionTokenize').widgets.find((w) => w.name === 'words').element"
+    assert "region tokens," in canvas.run(f"{said}.textContent")  # the outcome of a node in a subgraph
     canvas.shot("in-a-subgraph")
 
 
