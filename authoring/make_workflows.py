@@ -39,6 +39,16 @@ LAYOUTS = {
 }  # fmt: skip
 
 
+# App mode of newer front ends (2026): (node, widget) that its panel shows, and the node whose pictures it shows. The template still opens
+# as a graph, where notes and regions are seen.
+APPS = {
+    "fireedit_edit": (
+        [("LoadImage", "image"), ("FireEditVLMConditioning", "instruction"), ("FireEditSample", "keep_outside"),
+         ("FireEditSample", "text_guidance"), ("FireEditSample", "steps"), ("FireEditSample", "seed")],
+        ["SaveImage"],
+    ),
+}  # fmt: skip
+
 SCREEN = (1920, 990)  # px that a workflow may cover at full size
 _TITLE, _GAP, _LEFT, _TOP = 30, 30, 20, 40
 # what nodes show after a run, and the height that it takes
@@ -165,9 +175,22 @@ def ui_workflow(
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"fireedit/{name}")), "revision": 0,
         "last_node_id": max(node["id"] for node in nodes.values()), "last_link_id": len(links),
-        "nodes": list(nodes.values()), "links": links, "groups": [], "config": {}, "extra": {"ds": {"scale": 1, "offset": [0, 0]}},
+        "nodes": list(nodes.values()), "links": links, "groups": [], "config": {},
+        "extra": {"ds": {"scale": 1, "offset": [0, 0]}, "fireedit": name} | app_mode(name, graph),
         "version": 0.4,
     }  # fmt: skip
+
+
+def app_mode(name: str, graph: dict[str, Any]) -> dict[str, Any]:
+    """What App mode reads of a workflow's `extra`; nothing for one that is no app."""
+    if name not in APPS:
+        return {}
+    number = {entry["class_type"]: int(key) for key, entry in graph.items()}
+    inputs, outputs = APPS[name]
+    return {
+        "linearMode": False,
+        "linearData": {"inputs": [[number[kind], widget] for kind, widget in inputs], "outputs": [number[kind] for kind in outputs]},
+    }
 
 
 def _type(spec: list[Any]) -> str:

@@ -5,8 +5,8 @@ from .apply import FireEditApply
 from .compare import FireEditCompare
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
-from .host import bundles, detectors, schedule
-from .host.compat import ComfyExtension
+from .host import bundles, detectors, fingerprints, schedule
+from .host.compat import ComfyExtension, replace_nodes
 from .loading import FireEditDetectorLoader, FireEditLoader
 from .multi_turn import FireEditMultiTurn
 from .preview import FireEditGroundingPreview, FireEditRegionsPreview
@@ -46,13 +46,21 @@ NODES = [
     FireEditCompare,
 ]
 
+# Nodes that were renamed: arguments of the host's NodeReplace, by which a workflow with the old name opens and runs where the host can.
+RENAMED: list[dict] = []
+
 bundles.register_folder()
 detectors.register_folders()
 schedule.register_route()
+fingerprints.register_route()
 
 
 class FireEditExtension(ComfyExtension):
     """What `comfy_entrypoint` hands to the host."""
+
+    async def on_load(self):
+        """Once, before the nodes are asked for."""
+        await replace_nodes(RENAMED)
 
     async def get_node_list(self):
         """The node classes, in the order of the way through a graph."""

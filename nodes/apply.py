@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .errors import FireEditNodeError
 from .host import patching
-from .host.compat import CATEGORY, io, schema
+from .host.compat import CATEGORY, RARE, io, schema
 from .types import FIREEDIT_TOOLTIP, FireEditType
 
 NAME = "FireEdit Apply"
@@ -22,6 +22,7 @@ class FireEditApply(io.ComfyNode):
             category=f"{CATEGORY}/model",
             description="Adds FireEdit's two injections to the UNet: the time-aware instruction (TATI) and the visual cross "
             "attention (HVCA). Composes with LoRA, IP-Adapter and other patches; applying it again replaces it.",
+            search_aliases=["tati", "hvca", "patch model", "instruction strength"],
             inputs=[
                 io.Model.Input("model", tooltip="The MODEL of FireEdit Loader, or the same with LoRAs or other patches."),
                 FireEditType.Input("fireedit", tooltip=FIREEDIT_TOOLTIP),
@@ -34,11 +35,11 @@ class FireEditApply(io.ComfyNode):
                     tooltip="How much visual detail of the source, and of the place to edit, reaches the UNet. 1 is as trained, 0 is off.",
                 ),
                 io.Float.Input(
-                    "start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
+                    "start_percent", default=0.0, min=0.0, max=1.0, step=0.01, **RARE,
                     tooltip="Where in the noise schedule both begin to act. 0 is the first step.",
                 ),
                 io.Float.Input(
-                    "end_percent", default=1.0, min=0.0, max=1.0, step=0.01,
+                    "end_percent", default=1.0, min=0.0, max=1.0, step=0.01, **RARE,
                     tooltip="Where in the noise schedule both stop acting. 1 is the last step.",
                 ),
             ],

@@ -17,7 +17,7 @@ from fireedit_core.thumbnail import same_picture, thumbnail
 
 from .errors import FireEditNodeError, named
 from .host import models, progress
-from .host.compat import CATEGORY, io, schema
+from .host.compat import CATEGORY, RARE, io, schema
 from .host.patching import GATE, VISUAL, WHERE, SpatialCond
 from .pictures import batch_text, check_mask, is_blank, size_of, to_core, to_host
 from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
@@ -55,7 +55,7 @@ class FireEditVLMConditioning(io.ComfyNode):
                     "lines as pictures.",
                 ),
                 io.Int.Input(
-                    "working_size", default=0, min=0, max=4096, step=8,
+                    "working_size", default=0, min=0, max=4096, step=8, **RARE,
                     tooltip="Long side in pixels at which the model works; the result always comes back at the picture's own "
                     "size. 0 is the size that the bundle was trained for.",
                 ),

@@ -11,7 +11,7 @@ from fireedit_core.regions.record import Regions
 
 from .errors import FireEditNodeError, named
 from .host import models, progress
-from .host.compat import CATEGORY, io, schema
+from .host.compat import CATEGORY, RARE, io, schema
 from .pictures import batch_text, counted, size_of, to_core
 from .types import FIREEDIT_TOOLTIP, DetectorType, FireEditType, RegionsType, RegionTokensType
 
@@ -40,11 +40,11 @@ class FireEditRegionDetect(io.ComfyNode):
                     tooltip="Regions that the detector is less sure of are dropped. Lower finds more, also wrong ones.",
                 ),
                 io.Float.Input(
-                    "iou_threshold", default=0.6, min=0.0, max=1.0, step=0.01,
+                    "iou_threshold", default=0.6, min=0.0, max=1.0, step=0.01, **RARE,
                     tooltip="Of two regions that overlap by more than this share, only the better stays.",
                 ),
                 io.Int.Input(
-                    "max_regions", default=100, min=1, max=300,
+                    "max_regions", default=100, min=1, max=300, **RARE,
                     tooltip="At most this many regions per picture, best first.",
                 ),
                 DetectorType.Input(
@@ -108,6 +108,7 @@ class FireEditRegionTokenize(io.ComfyNode):
             category=f"{CATEGORY}/regions",
             description="Turns the picture and its regions into tokens that the language model reads. Does not depend on the "
             "instruction, so it need not run again when only the text changes.",
+            search_aliases=["region tokens", "encode regions", "image tokens"],
             inputs=[
                 FireEditType.Input("fireedit", tooltip=FIREEDIT_TOOLTIP),
                 io.Image.Input("image", tooltip="The same picture that the regions were detected on."),

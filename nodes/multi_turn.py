@@ -12,7 +12,7 @@ from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
 from .errors import FireEditNodeError
 from .host import models, progress
-from .host.compat import CATEGORY, io, schema
+from .host.compat import CATEGORY, RARE, io, schema
 from .pictures import to_core, to_host
 from .sampling import KEEP_OUTSIDE, FireEditSample, guidance_inputs, sampling_inputs
 from .types import FIREEDIT_TOOLTIP, FireEditType
@@ -56,7 +56,7 @@ class FireEditMultiTurn(io.ComfyNode):
                     "held while sampling. off: what the model makes of it; only the next turn starts clean again.",
                 ),
                 io.Float.Input(
-                    "score_threshold", default=0.15, min=0.0, max=1.0, step=0.01,
+                    "score_threshold", default=0.15, min=0.0, max=1.0, step=0.01, **RARE,
                     tooltip="As on FireEdit Region Detect; regions are detected anew in every turn.",
                 ),
             ],

@@ -10,7 +10,7 @@ from fireedit_core.regions.drawing import draw_heat_map, draw_regions
 
 from .detection import check_regions
 from .errors import named
-from .host.compat import CATEGORY, io, schema, ui
+from .host.compat import CATEGORY, RARE, io, schema, ui
 from .pictures import check_mask, size_of, to_core
 from .types import RegionsType
 
@@ -19,7 +19,7 @@ REGIONS, GROUNDING = "FireEdit Regions Preview", "FireEdit Grounding Preview"
 
 def _zoom():
     return io.Int.Input(
-        "zoom", default=512, min=0, max=2048, step=64,
+        "zoom", default=512, min=0, max=2048, step=64, **RARE,
         tooltip="Pictures whose long side is shorter than this many pixels are enlarged by a whole factor, so that the writing can be "
         "read. 0 keeps their size.",
     )  # fmt: skip
@@ -35,6 +35,7 @@ class FireEditRegionsPreview(io.ComfyNode):
             display_name=REGIONS,
             category=f"{CATEGORY}/regions",
             description="Draws regions with numbers and scores on the picture, and tints where the edit will land.",
+            search_aliases=["show boxes", "draw regions", "show regions"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("image", tooltip="The picture that the regions belong to."),
@@ -82,7 +83,7 @@ class FireEditGroundingPreview(io.ComfyNode):
                 io.Image.Input("image", tooltip="The picture that the mask belongs to."),
                 io.Mask.Input("mask", tooltip="grounding of FireEdit VLM Conditioning, or any other soft mask of this picture."),
                 io.Float.Input(
-                    "opacity", default=0.7, min=0.0, max=1.0, step=0.05,
+                    "opacity", default=0.7, min=0.0, max=1.0, step=0.05, **RARE,
                     tooltip="How strongly the colours cover the picture, which is grey underneath.",
                 ),
                 _zoom(),

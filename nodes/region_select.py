@@ -9,10 +9,11 @@ import torch
 
 from fireedit_core.regions.choice import RegionChoice
 from fireedit_core.regions.record import Regions
+from fireedit_core.thumbnail import fingerprint
 
 from .detection import check_regions
 from .errors import named
-from .host import models
+from .host import models, progress
 from .host.compat import CATEGORY, io, schema, ui
 from .pictures import size_of, to_core, to_host
 from .types import RegionsType
@@ -38,7 +39,8 @@ class FireEditRegionSelect(io.ComfyNode):
                 io.String.Input(
                     "selection", default="",
                     tooltip='What the picker holds, as JSON: {"mode": "auto | restrict | force", "picked": [0], "boxes": [{"box": [x1, y1, '
-                    'x2, y2], "name": "cat"}], "moved": {}, "names": {}}. It can be typed as well.',
+                    'x2, y2], "name": "cat"}], "moved": {}, "names": {}, "picture": "..."}. It can be typed as well; without picture it '
+                    "stands for any.",
                 ),
                 RegionsType.Input("regions", optional=True, tooltip="Detected regions to pick from. Without them only drawn boxes count."),
             ],
@@ -63,19 +65,23 @@ class FireEditRegionSelect(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, selection, regions=None) -> io.NodeOutput:
-        """The same choice for every picture of a batch; the picker shows the first."""
+        """The same choice for every picture of a batch; the picker shows the first, and that is the one that it was made on."""
         pictures = to_core(image, NAME)
         if regions is None:
             regions = [Regions.empty(size_of(pictures))] * pictures.shape[0]
         check_regions(regions, pictures, NAME)
+        shown_on = fingerprint(pictures[0])
         with named(NAME):
-            choice = RegionChoice.from_json(selection)
+            written = RegionChoice.from_json(selection)
+            choice = written.on(shown_on)
             made = [choice.apply(one) for one in regions]
         masks = [torch.zeros(size_of(pictures)) if mask is None else mask for _, mask in made]
         shown = ui.PreviewImage(to_host(pictures[:1]), cls=cls).as_dict()["images"]
-        state = json.dumps({"size": size_of(pictures), **_for_the_picker(regions[0])})
+        state = json.dumps({"size": size_of(pictures), "picture": shown_on, **_for_the_picker(regions[0])})
         # under names of our own: "images" would be drawn a second time by the front end
         output = {"fireedit_picture": shown, "fireedit_regions": [state]}
+        if choice is not written:
+            output |= progress.report("another picture came: what was picked, drawn and named on the one before does not count")
         return io.NodeOutput([one for one, _ in made], models.intermediate(torch.stack(masks)), ui=output)
 
 

@@ -9,7 +9,7 @@ from fireedit_core.regions.selection import RegionFilter, merge_regions, parse_i
 
 from .errors import FireEditNodeError, named
 from .host import progress
-from .host.compat import CATEGORY, io, schema
+from .host.compat import CATEGORY, RARE, io, schema
 from .pictures import batch_text
 from .region_dialects import describe
 from .types import RegionsType
@@ -33,11 +33,11 @@ class FireEditRegionsFilter(io.ComfyNode):
                 io.String.Input("labels", default="", tooltip="Only regions of these names, separated by commas. Empty: any name."),
                 io.Float.Input("min_score", default=0.0, min=0.0, max=1.0, step=0.01, tooltip="Only regions at least this sure."),
                 io.Float.Input(
-                    "min_area", default=0.0, min=0.0, max=1.0, step=0.001, round=0.0001,
+                    "min_area", default=0.0, min=0.0, max=1.0, step=0.001, round=0.0001, **RARE,
                     tooltip="Only regions that cover at least this share of the picture. 0.01 is a hundredth.",
                 ),
                 io.Float.Input(
-                    "max_area", default=1.0, min=0.0, max=1.0, step=0.001, round=0.0001,
+                    "max_area", default=1.0, min=0.0, max=1.0, step=0.001, round=0.0001, **RARE,
                     tooltip="Only regions that cover at most this share of the picture.",
                 ),
                 io.String.Input(
@@ -89,7 +89,7 @@ class FireEditRegionsMerge(io.ComfyNode):
                 RegionsType.Input("regions_a", tooltip="Regions of one picture or of a batch."),
                 RegionsType.Input("regions_b", tooltip="More regions of the same pictures."),
                 io.Float.Input(
-                    "iou_threshold", default=0.6, min=0.0, max=1.0, step=0.01,
+                    "iou_threshold", default=0.6, min=0.0, max=1.0, step=0.01, **RARE,
                     tooltip="Of two regions that overlap by more than this share, only the better stays. 1 keeps all.",
                 ),
             ],

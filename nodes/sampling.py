@@ -17,7 +17,7 @@ from .conditioning import PICTURE, WORKING_SIZE
 from .errors import FireEditNodeError
 from .host import guider as host_guider
 from .host import progress
-from .host.compat import CATEGORY, io, schema
+from .host.compat import CATEGORY, RARE, io, schema
 from .host.patching import VISUAL, is_applied
 from .pictures import batch_text, check_mask, counted, size_of, to_core, to_host
 from .types import (
@@ -121,7 +121,7 @@ class FireEditSample(io.ComfyNode):
                 *sampling_inputs(),
                 *guidance_inputs(),
                 io.Float.Input(
-                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
+                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01, **RARE,
                     tooltip="1 edits from pure noise. Less starts from the source picture with some noise, for a weaker edit.",
                 ),
                 io.Combo.Input(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The pictures of our workflows. A workflow names its picture on Load Image like any other; where the server does not have it yet,
-// it is uploaded from the pack when the workflow is opened, so that every template runs without a change.
+// it is uploaded from the pack when the workflow is opened, so that every template runs without a change. The same for nodes of the host.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -32,8 +32,21 @@ async function provide(node) {
   node.graph?.setDirtyCanvas(true, true);
 }
 
+const BATCH = "BatchImagesNode";
+
+/** Newer hosts call ImageBatch deprecated, older ones have nothing else: our template has the one that the host likes best. */
+function renewBatch(workflow) {
+  if (!workflow.extra?.fireedit || !LiteGraph.registered_node_types[BATCH]) return;
+  for (const node of workflow.nodes.filter((n) => n.type === "ImageBatch")) {
+    node.type = node.properties["Node name for S&R"] = BATCH;
+    node.inputs = node.inputs.map((input, i) => ({ ...input, name: `images.image${i}`, label: `image${i}` }));
+  }
+}
+
 app.registerExtension({
   name: "fireedit.examples",
+
+  beforeConfigureGraph: renewBatch,
 
   async afterConfigureGraph() {
     const nodes = app.graph.nodes.filter((node) => node.comfyClass === "LoadImage" || node.type === "LoadImage");

@@ -27,12 +27,13 @@ const STYLE = `
 .fireedit-picker g[role]:is(:hover, :focus, [aria-checked=true]) circle { opacity: 1; }
 .fireedit-picker g[role]:focus-visible .edge { stroke-dasharray: 6 3; }
 .fireedit-picker input.name { position: absolute; width: 9em; font: inherit; z-index: 1; }
-.fireedit-picker .hint { position: absolute; inset: 0; display: grid; place-content: center; text-align: center; pointer-events: none; opacity: .7; }
+.fireedit-picker .hint { position: absolute; inset: 0; display: grid; place-content: center; text-align: center; pointer-events: none;
+  opacity: .9; text-shadow: 0 0 3px #000, 0 0 3px #000, 0 0 3px #000; color: #fff; white-space: pre-line; }
 `;
 
 /** The state of an empty text; every key is there. */
 export function parse(text) {
-  const state = { mode: "auto", picked: [], boxes: [], moved: {}, names: {} };
+  const state = { mode: "auto", picked: [], boxes: [], moved: {}, names: {}, picture: "" };
   try {
     const value = JSON.parse(text || "{}");
     for (const key of Object.keys(state)) if (value[key] !== undefined) state[key] = value[key];
@@ -50,7 +51,21 @@ export function write(state) {
   if (state.picked.length) out.picked = [...state.picked].sort((a, b) => a - b);
   if (state.boxes.length) out.boxes = state.boxes;
   for (const key of ["moved", "names"]) if (Object.keys(state[key]).length) out[key] = state[key];
+  if (state.picture && ["picked", "boxes", "moved", "names"].some((key) => key in out)) out.picture = state.picture;
   return Object.keys(out).length ? JSON.stringify(out) : "";
+}
+
+/** Whether two fingerprints (fireedit_core/thumbnail.py) are of one picture; what has none is taken to be. */
+export function samePicture(one, two) {
+  if (!one || !two) return true;
+  const [[size, cells], [otherSize, otherCells]] = [one, two].map((text) => String(text).split(":"));
+  let a, b;
+  try {
+    [a, b] = [cells, otherCells].map(atob);
+  } catch {
+    return true; // being typed
+  }
+  return size === otherSize && [...a].every((c, i) => Math.abs(c.charCodeAt(0) - b.charCodeAt(i)) <= 0.03 * 255);
 }
 
 /** From blue over orange to yellow, as FireEdit Regions Preview draws scores. */
@@ -75,6 +90,7 @@ class Picker {
     this.found = { size: null, boxes: [], scores: [], labels: [] };
     this.meant = null; // scores by the language model, in the order of found.boxes
     this.url = null;
+    this.picture = ""; // the fingerprint of what is shown, once it is known
     this.drag = null;
     // "widget-expands" is the Nodes 2.0 renderer's own word for a widget that fills the node
     this.root = element("div", { class: "fireedit-picker widget-expands" }, null, null);
@@ -96,13 +112,22 @@ class Picker {
     this.render();
   }
 
-  get state() { return parse(this.text.value) ?? parse(""); }
+  /** What counts on the picture that is shown: on another than it was made on only the mode does. The text keeps the rest, for its picture. */
+  get state() {
+    const written = parse(this.text.value) ?? parse("");
+    return this.elsewhere(written) ? { ...parse(""), mode: written.mode } : written;
+  }
+
+  elsewhere(written) { return !samePicture(written.picture, this.picture); }
+
+  /** The text of a state, which belongs to the picture that is shown. */
+  put(state) { this.text.value = write({ ...state, picture: this.picture || state.picture }); }
 
   /** Change the state; the text is what is saved, queued and undone. */
   change(edit) {
     const state = this.state;
     edit(state);
-    this.text.value = write(state);
+    this.put(state);
     this.text.callback?.(this.text.value);
     this.render();
     this.node.graph?.setDirtyCanvas(true, true);
@@ -117,6 +142,7 @@ class Picker {
     // a reloaded workflow shows them at once, as long as it is about the same picture
     Object.assign(this.node.properties, { fireedit_regions: output.fireedit_regions[0], fireedit_source: upstreamPicture(this.node) });
     this.show(output.fireedit_picture?.[0]);
+    this.picture = this.found.picture ?? "";
     this.render();
   }
 
@@ -137,7 +163,7 @@ class Picker {
     if (source && source !== now) {
       this.found = { size: null, boxes: [], scores: [], labels: [] };
       this.natural = this.meant = null;
-    }
+    } else if (source && this.node.properties.fireedit_regions) this.found = JSON.parse(this.node.properties.fireedit_regions); // back again
     this.show();
     this.render();
   }
@@ -145,6 +171,18 @@ class Picker {
   show(reference) {
     if (reference) this.url = api.apiURL(`/view?${new URLSearchParams(reference)}&rand=${Math.random()}`);
     else this.url = upstreamPicture(this.node) ?? this.url;
+    if (!reference) this.recognise();
+  }
+
+  /** Find out which picture is shown: by the last run if it was this one, else the server looks at the file. */
+  async recognise() {
+    const { fireedit_source: source } = this.node.properties ?? {}, file = upstreamFile(this.node), shown = this.url;
+    if (this.found.picture && (!source || source === shown)) { this.picture = this.found.picture; return; }
+    this.picture = "";
+    const answer = file && await api.fetchApi(`/fireedit/fingerprint?${file}`).catch(() => null);
+    if (!answer?.ok || shown !== this.url || this.picture) return; // not there yet, or a run was faster
+    this.picture = (await answer.json()).picture;
+    this.render();
   }
 
   size() {
@@ -184,7 +222,8 @@ class Picker {
       const [x, y, x2, y2] = this.drag.box;
       element("rect", { x, y, width: x2 - x, height: y2 - y, fill: "#fff3", stroke: "#fff", "stroke-width": line }, this.svg);
     }
-    this.hint.textContent = this.url || entries.length ? "" : "Queue once to see the picture and its regions.\nBoxes can be drawn before.";
+    if (this.elsewhere(parse(this.text.value) ?? state)) this.hint.textContent = "Picked on another picture:\nit does not count here.";
+    else this.hint.textContent = this.url || entries.length ? "" : "Queue once to see the picture and its regions.\nBoxes can be drawn before.";
     if (focused !== undefined) this.svg.querySelector(`[data-entry="${focused}"]`)?.focus({ preventScroll: true });
   }
 
@@ -289,7 +328,7 @@ class Picker {
     if (final) return this.change(put);
     const state = this.state;
     put(state);
-    this.text.value = write(state);
+    this.put(state);
     this.render();
   }
 
@@ -354,17 +393,23 @@ class Picker {
 const sorted = ([a, b, c, d]) => [Math.min(a, c), Math.min(b, d), Math.max(a, c), Math.max(b, d)];
 const big = ([x, y, x2, y2]) => x2 - x >= LEAST && y2 - y >= LEAST;
 
-/** The picture that a Load Image in front of the node shows, before anything has run. */
-function upstreamPicture(node) {
+function origin(node) {
   if (!node.graph) return null; // on its way into a subgraph
-  const slot = node.inputs?.findIndex((input) => input.name === "image");
-  const origin = slot >= 0 ? node.getInputNode?.(slot) : null;
-  const value = origin?.widgets?.find((widget) => widget.name === "image")?.value;
-  if (typeof value === "string" && value) {
-    const match = value.match(/^(?:(.*)\/)?([^/]+?)(?: \[(\w+)\])?$/);
-    if (match) return api.apiURL(`/view?${new URLSearchParams({ filename: match[2], subfolder: match[1] ?? "", type: match[3] ?? "input" })}`);
-  }
-  return origin?.imgs?.[0]?.src ?? null;
+  const slot = node.inputs?.findIndex((input) => input.name === "image") ?? -1;
+  return slot >= 0 ? node.getInputNode?.(slot) : null;
+}
+
+/** The file of a Load Image in front of the node, as the server is asked for it. */
+function upstreamFile(node) {
+  const value = origin(node)?.widgets?.find((widget) => widget.name === "image")?.value;
+  const match = typeof value === "string" && value.match(/^(?:(.*)\/)?([^/]+?)(?: \[(\w+)\])?$/);
+  return match ? new URLSearchParams({ filename: match[2], subfolder: match[1] ?? "", type: match[3] ?? "input" }) : null;
+}
+
+/** The picture that it shows, before anything has run. */
+function upstreamPicture(node) {
+  const file = upstreamFile(node);
+  return file ? api.apiURL(`/view?${file}`) : origin(node)?.imgs?.[0]?.src ?? null;
 }
 
 /** Every node of a graph and of its subgraphs. */

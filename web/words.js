@@ -21,9 +21,11 @@ class Words {
     this.root = document.createElement("div");
     this.root.className = "fireedit-words";
     this.root.addEventListener("pointerdown", (event) => event.stopPropagation()); // to mark and copy them
-    const height = () => (this.root.textContent ? HEIGHT : 0);
-    const options = { hideInPanel: true, getMinHeight: height, getMaxHeight: height };
-    addElement(node, "words", "FIREEDIT_WORDS", this.root, options).serialize = false; // no value of the workflow
+    const widget = addElement(node, "words", "FIREEDIT_WORDS", this.root, { hideInPanel: true });
+    widget.serialize = false; // no value of the workflow
+    // a height of its own, and no share in what room a node has left
+    widget.computeSize = (width) => [width, this.root.textContent ? HEIGHT : 0];
+    widget.computeLayoutSize = undefined;
   }
 
   show(text) {
@@ -34,7 +36,7 @@ class Words {
   }
 }
 
-const textOf = (output) => output?.text?.join("\n");
+const textOf = (output) => output?.text?.join("\n") ?? "";
 
 app.registerExtension({
   name: "fireedit.words",
@@ -56,7 +58,7 @@ app.registerExtension({
     const executed = node.onExecuted;
     node.onExecuted = function (output) {
       executed?.apply(this, arguments);
-      if (textOf(output)) words.show(textOf(output));
+      if (output) words.show(textOf(output));
     };
   },
 

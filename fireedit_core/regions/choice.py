@@ -2,26 +2,28 @@
 """What a user picked, drew, moved and named among regions: one JSON text that a mouse and a keyboard write alike.
 
     {"mode": "restrict", "picked": [0, 2], "boxes": [{"box": [10, 20, 60, 80], "name": "cat"}], "moved": {"2": [5, 5, 40, 40]},
-     "names": {"0": "left cat"}}
+     "names": {"0": "left cat"}, "picture": "128x128:..."}
 
-Numbers are those of the regions that come in, boxes are x1, y1, x2, y2 in pixels of the picture. Everything may be left out.
+Numbers are those of the regions that come in, boxes are x1, y1, x2, y2 in pixels of the picture. Everything may be left out. "picture" is
+the fingerprint of the picture that all this was picked on; without it the choice stands for any picture.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..thumbnail import same_fingerprint
 from .record import OBJECT_LABEL, Regions
 
 MODES = ("auto", "restrict", "force")
 OWN_SCORE = 1.0  # of a box that the user drew
-_KEYS = ("mode", "picked", "boxes", "moved", "names")
+_KEYS = ("mode", "picked", "boxes", "moved", "names", "picture")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class RegionChoice:
         mode: "auto": all regions and drawn boxes stand for choice. "restrict": only those that were picked or drawn. "force":
             the same, and the edit happens exactly there.
         picked: numbers of incoming regions. boxes: drawn ones with their names. moved: number -> new box. names: number -> name.
+        picture: `thumbnail.fingerprint` of the picture that it was picked on; "" for any.
     """
 
     mode: str = "auto"
@@ -39,6 +42,7 @@ class RegionChoice:
     boxes: tuple[tuple[tuple[float, float, float, float], str], ...] = ()
     moved: Mapping[int, tuple[float, float, float, float]] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
+    picture: str = ""
 
     @classmethod
     def from_json(cls, text: str) -> RegionChoice:
@@ -69,7 +73,29 @@ class RegionChoice:
             boxes.append((_box(entry["box"]), str(entry.get("name") or OBJECT_LABEL)))
         moved = {_number(k): _box(v) for k, v in _of_type(value.get("moved", {}), dict, "moved").items()}
         names = {_number(k): str(v) for k, v in _of_type(value.get("names", {}), dict, "names").items()}
-        return cls(mode, tuple(dict.fromkeys(picked)), tuple(boxes), moved, names)
+        picture = _of_type(value.get("picture", ""), str, "picture")
+        if picture:
+            try:
+                same_fingerprint(picture, picture)
+            except ValueError as error:
+                raise ValueError(f"the selection's picture: {error}; leave it out, and the selection stands for any picture") from error
+        return cls(mode, tuple(dict.fromkeys(picked)), tuple(boxes), moved, names, picture)
+
+    def on(self, picture: str) -> RegionChoice:
+        """What of the choice holds on a picture with this fingerprint: all of it on the one that it was made on, else no number and no box.
+
+        Raises:
+            ValueError: on another picture, if only what was picked is to count.
+        """
+        if not self.picture or same_fingerprint(self.picture, picture):
+            return self
+        if self.mode != "auto":
+            raise ValueError(
+                f"the selection was made on another picture (of size {self.picture.partition(':')[0]}; this one is "
+                f"{picture.partition(':')[0]}), so {self.mode} would edit another thing. Choose the mode auto and queue once to see what "
+                'is on this picture, then pick again. For a selection that stands for any picture take "picture" out of its text'
+            )
+        return replace(self, picked=(), boxes=(), moved={}, names={}, picture="")
 
     def apply(self, regions: Regions) -> tuple[Regions, Tensor | None]:
         """The regions that the language model is to see, and, for "force", the mask (H, W) of where the edit happens.
@@ -117,9 +143,12 @@ class RegionChoice:
         return masks
 
 
+_KINDS = {list: "list", dict: "JSON object", str: "text"}
+
+
 def _of_type(value: Any, kind: type, name: str) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"the selection's {name} must be a {'list' if kind is list else 'JSON object'}, got {value!r}")
+        raise ValueError(f"the selection's {name} must be a {_KINDS[kind]}, got {value!r}")
     return value
 
 

@@ -7,25 +7,50 @@ it exports lowercase `io` and `ui`, not `IO`.
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import comfy.model_management as management
 import comfy.model_sampling
 import torch
-from comfy_api.v0_0_2 import ComfyExtension, io, ui
+from comfy_api.v0_0_2 import ComfyAPI, ComfyExtension, io, ui
 
-__all__ = ["CATEGORY", "ComfyExtension", "intermediate_dtype", "io", "middle_block", "running_server", "schema", "ui", "x0_sampling"]
+__all__ = [
+    "CATEGORY", "RARE", "ComfyExtension", "add_route", "intermediate_dtype", "io", "known", "middle_block", "replace_nodes",
+    "running_server", "schema", "ui", "x0_sampling",
+]  # fmt: skip
 
 CATEGORY = "FireEdit"
 
-_SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
+
+def known(kind: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Those of the options that this host's `kind` takes."""
+    return {name: value for name, value in options.items() if name in inspect.signature(kind).parameters}
 
 
 def schema(**fields: Any) -> io.Schema:
     """`io.Schema` without the fields that this host does not know, e.g. `search_aliases` (host 0.11.0, 2026-01)."""
-    return io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
+    return io.Schema(**known(io.Schema, **fields))
+
+
+RARE = known(io.Float.Input, advanced=True)
+"""For the widgets that few need: a host that can (2026-01) shows them when one asks for it. `io.Int.Input("zoom", default=512, **RARE)`."""
+
+
+async def replace_nodes(replacements: Iterable[Mapping[str, Any]]) -> None:
+    """Tell a host that can replace nodes (2026-02) which of ours stand for older ones; others drop a workflow's unknown nodes as ever.
+
+    Args:
+        replacements: arguments of `io.NodeReplace`, e.g. {"old_node_id": "FireEditOld", "new_node_id": "FireEditNew", "input_mapping":
+            [{"old_id": "picture", "new_id": "image"}]}.
+    """
+    registry = getattr(ComfyAPI(), "node_replacement", None)
+    if registry is None:
+        return
+    for replacement in replacements:
+        await registry.register(io.NodeReplace(**replacement))
 
 
 def running_server() -> Any | None:
@@ -37,6 +62,13 @@ def intermediate_dtype() -> torch.dtype:
     """Type of values between nodes: float32, or float16 where the user asked for it (--fp16-intermediates, host 0.18.0, 2026-03)."""
     ask = getattr(management, "intermediate_dtype", None)
     return torch.float32 if ask is None else ask()
+
+
+def add_route(path: str, answer: Any) -> None:
+    """GET `path`, where there is a server; once, because aiohttp refuses to start with a route that is there twice."""
+    server = running_server()
+    if server is not None and not any(getattr(route, "path", "") == path for route in server.routes):
+        server.routes.get(path)(answer)
 
 
 def middle_block(block: tuple[str, int]) -> tuple[str, int]:

@@ -65,7 +65,5 @@ async def answer(request: web.Request) -> web.Response:
 
 
 def register_route() -> None:
-    """Add the route once, where there is a server: aiohttp refuses to start with one that is there twice."""
-    server = compat.running_server()
-    if server is not None and not any(getattr(route, "path", "") == ROUTE for route in server.routes):
-        server.routes.get(ROUTE)(answer)
+    """Add the route once, where there is a server."""
+    compat.add_route(ROUTE, answer)

@@ -10,7 +10,7 @@ import pytest
 
 from authoring.make_workflows import ui_workflow
 from fireedit_core.data import SceneGenerator
-from tests.browser.conftest import FRONT_ENDS, Canvas, closed, opened
+from tests.browser.conftest import FRONT_ENDS, TWO, Canvas, closed, opened
 from tests.host.small import install, load_workflow, node_of
 
 NAME = "fireedit_pick_regions"
@@ -56,7 +56,8 @@ class Picker:
 
     @property
     def state(self) -> dict:
-        return json.loads(self.text or "{}")
+        """Less the fingerprint of the picture."""
+        return {key: value for key, value in json.loads(self.text or "{}").items() if key != "picture"}
 
     def queued(self) -> str:
         """The text in the prompt that the button would send."""
@@ -95,6 +96,7 @@ def found(picker: Picker) -> list[list[float]]:
     return json.loads(picker.page.wait_for_function(read, arg=picker.node, timeout=20_000).json_value())["boxes"]
 
 
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
 def test_draw_before_the_first_run(picker: Picker):
     """The picture of Load Image is there at once, and a box drawn on it is what is queued."""
     assert picker.regions().count() == 0 and picker.page.locator(".fireedit-picker svg image").count() == 1
@@ -134,24 +136,64 @@ def test_pick_draw_resize_name_and_undo(picker: Picker, scene):
     picker.canvas.shot("after-a-run")
 
 
+def choose(canvas: Canvas, name: str) -> None:
+    """Another file on Load Image, as a user chooses it."""
+    canvas.run(
+        """(name) => { const w = app.graph.nodes.find((n) => n.type === 'LoadImage').widgets[0];
+        w.options.values = [...w.options.values, name]; w.value = name; w.callback?.(name);
+        app.extensionManager.workflow.activeWorkflow.changeTracker.checkState(); }""",
+        name,
+    )
+    canvas.page.wait_for_function(
+        "(name) => document.querySelector('.fireedit-picker svg image')?.getAttribute('href').includes(name)", arg=name
+    )
+    canvas.page.wait_for_timeout(500)
+
+
 def test_another_picture_is_shown_at_once_without_the_old_regions(picker: Picker):
     canvas = picker.canvas
     picker.click(5, 5)
     canvas.queue()
     assert found(picker) and picker.regions().count() >= 2
     other = canvas.server.upload_image(np.full((40, 80, 3), 90, np.uint8), "other.png")
-    canvas.run(
-        """(name) => { const w = app.graph.nodes.find((n) => n.type === 'LoadImage').widgets[0];
-        w.options.values = [...w.options.values, name]; w.value = name; w.callback?.(name);
-        app.extensionManager.workflow.activeWorkflow.changeTracker.checkState(); }""",
-        other,
-    )
+    choose(canvas, other)
     shown = picker.page.locator(".fireedit-picker svg image")
-    picker.page.wait_for_function("() => document.querySelector('.fireedit-picker svg image')?.getAttribute('href').includes('other.png')")
     assert picker.regions().count() == 0 and shown.count() == 1
     picker.page.wait_for_function("() => document.querySelector('.fireedit-picker svg').getAttribute('viewBox') === '0 0 80 40'")
 
 
+@pytest.mark.parametrize("drawn", [False, True], ids=["picked after a run", "drawn before one"])
+def test_a_pick_stays_with_its_picture(picker: Picker, scene, drawn: bool):
+    """Another picture shows none of it and is not edited by it; the first one, chosen again, has it back."""
+    canvas = picker.canvas
+    if drawn:
+        canvas.page.wait_for_timeout(500)
+        picker.drag((20, 30), (70, 90))
+    else:
+        canvas.queue()
+        picker.click(*middle(found(picker)[0]))
+    picker.page.locator(".fireedit-picker select").select_option("force")
+    mine = picker.text
+    assert json.loads(mine)["picture"].startswith("128x128:")
+    choose(canvas, canvas.server.upload_image(SceneGenerator(split="heldout", seed=0).sample(5).source, "another.png"))
+    assert picker.page.locator(".fireedit-picker [aria-checked=true]").count() == 0
+    assert "another picture" in picker.page.locator(".fireedit-picker .hint").text_content()
+    canvas.shot(f"pick-of-another-picture-{'drawn' if drawn else 'picked'}")
+    with pytest.raises(RuntimeError, match="the selection was made on another picture"):
+        canvas.queue()
+    canvas.run("() => { document.querySelectorAll('.p-dialog-close-button, .p-toast-close-button').forEach((b) => b.click()); }")
+    choose(canvas, "pick.png")
+    assert picker.text == mine and picker.page.locator(".fireedit-picker [aria-checked=true]").count() == 1
+    canvas.queue()
+    # a new pick on the other picture takes the place of the old one
+    choose(canvas, "another.png")
+    picker.drag((10, 10), (50, 50))
+    assert len(picker.state["boxes"]) == 1 and "picked" not in picker.state
+    assert json.loads(picker.text)["picture"] != json.loads(mine)["picture"]
+    canvas.queue()
+
+
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
 def test_keyboard(picker: Picker):
     picker.canvas.queue()
     box = found(picker)[0]
@@ -191,6 +233,7 @@ def test_reload_copy_and_undo_keep_the_state(picker: Picker):
     assert changed != after and again.text == after
 
 
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
 def test_a_typed_text_is_the_same_as_the_mouse(picker: Picker):
     """The picture from the drawn selection equals the one of the same JSON through /prompt."""
     picker.canvas.queue()
@@ -208,6 +251,7 @@ def test_a_typed_text_is_the_same_as_the_mouse(picker: Picker):
     assert not np.array_equal(server.run(typed, timeout=120).images[save][0], mouse)
 
 
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
 def test_a_copy_has_a_state_of_its_own(picker: Picker):
     picker.drag((20, 30), (70, 90))
     first = picker.text
@@ -225,6 +269,7 @@ def test_a_copy_has_a_state_of_its_own(picker: Picker):
     assert picker.text != first and picker.canvas.run(read, copy) == first
 
 
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
 @pytest.mark.parametrize("count", [1, 50])
 def test_few_and_many_regions(canvas: Canvas, count: int):
     """Regions of a painted mask: each of them can be hit, and the text says which."""
@@ -271,10 +316,12 @@ def test_inside_a_subgraph(picker: Picker):
     assert picker.regions().count() == len(boxes) >= 2
     picker.click(*middle(boxes[1]))
     text = canvas.run(f"() => {node}.widgets.find((w) => w.name === 'selection').value")
-    assert json.loads(text) == {"picked": [1]}
+    assert json.loads(text)["picked"] == [1]
     prompt = canvas.run("async () => (await app.graphToPrompt()).output")
     (queued,) = [n["inputs"]["selection"] for n in prompt.values() if n["class_type"] == "FireEditRegionSelect"]
     assert queued == text
+    said = "() => app.canvas.graph.nodes.find((n) => n.type === 'FireEditRegionTokenize').widgets.find((w) => w.name === 'words').element"
+    assert "region tokens," in canvas.run(f"{said}.textContent")  # the outcome of a node in a subgraph
     canvas.shot("in-a-subgraph")
 
 

@@ -187,6 +187,40 @@ def test_regions_picked_by_hand(server: ComfyServer, bundle: str):
         server.queue(graph)
 
 
+def test_a_pick_belongs_to_its_picture(server: ComfyServer, bundle: str):
+    """Picked on one picture, queued with another: refused by name with force, dropped and said with auto, done where it stands for any."""
+    graph = prepared(server, "fireedit_pick_regions", bundle, seed=6)
+    select, load, save = (node_of(graph, name) for name in ("FireEditRegionSelect", "LoadImage", "SaveImage"))
+    picker = json.loads(server.run(graph, timeout=200).outputs[select]["fireedit_regions"][0])
+    mine = graph[load]["inputs"]["image"]
+    asked = server.get(f"/fireedit/fingerprint?filename={mine}")["picture"]
+    assert asked == picker["picture"]  # what the browser is told before the first run is what the node finds in it
+    other = server.upload_image(picture(60, 52, seed=66), "another-picture.png")
+    pick = {"mode": "force", "boxes": [[5, 5, 25, 25]], "picture": asked}
+
+    def run(value: dict, image: str):
+        graph[select]["inputs"]["selection"], graph[load]["inputs"]["image"] = json.dumps(value), image
+        return server.run(graph, timeout=200)
+
+    assert not np.array_equal(run(pick, mine).images[save][0][5:25, 5:25], picture(60, 52, seed=6)[5:25, 5:25])
+    with pytest.raises(ExecutionFailed, match="FireEdit Region Select: the selection was made on another picture .*force would"):
+        run(pick, other)
+    said = run(pick | {"mode": "auto"}, other)
+    assert "another picture came" in said.outputs[select]["text"][0]
+    source = picture(60, 52, seed=66)
+    anywhere = run({k: v for k, v in pick.items() if k != "picture"}, other).images[save][0]
+    assert np.array_equal(anywhere[34:], source[34:]) and not np.array_equal(anywhere[5:25, 5:25], source[5:25, 5:25])
+
+
+@pytest.mark.parametrize("query", [
+    "filename=none.png", "filename=../../server.log", "filename=server.log&subfolder=..", "filename=x.png&type=models", "", "filename=",
+    "filename=/etc/hostname",
+])  # fmt: skip
+def test_only_pictures_of_the_servers_folders_have_a_fingerprint(server: ComfyServer, query: str):
+    answer = server.http.get(f"{server.url}/fireedit/fingerprint?{query}", timeout=20)
+    assert answer.status_code == 400 and answer.json()["error"]
+
+
 def test_what_other_packs_bring_and_take(server: ComfyServer, bundle: str):
     pytest.importorskip("ultralytics")
     from tests.core.regions.test_own_detectors import write_yolo

@@ -92,6 +92,35 @@ def test_ui_form_fits_one_screen_without_overlap(name: str):
             assert apart, f"{a} and {b} overlap"
 
 
+# What newer hosts call deprecated or replace (0.33.0, /node_replacements), so that the test says it on older ones too.
+REPLACED = {
+    "ImageBatch", "ImageScaleBy", "ImageCrop", "ResizeImagesByLongerEdge", "T2IAdapterLoader", "ControlNetApply", "CheckpointLoader",
+    "DiffusersLoader", "ConditioningAverage ",
+}  # fmt: skip
+# Hosts before BatchImagesNode make a batch of two pictures with nothing else; web/examples.js puts the newer one in where there is one.
+ONLY_CHOICE = {"ImageBatch"}
+
+
+def test_no_node_of_the_host_is_an_outdated_one(server: ComfyServer):
+    info = server.object_info()
+    route = server.http.get(f"{server.url}/node_replacements", timeout=30)
+    outdated = REPLACED | {name for name, node in info.items() if node.get("deprecated")} | set(route.json() if route.ok else ())
+    used = {name: {node["class_type"] for node in load_workflow(name).values()} & outdated for name in ALL}
+    assert {name: kinds for name, kinds in used.items() if kinds} == {"fireedit_batch": ONLY_CHOICE}
+
+
+def test_the_main_template_is_an_app_too():
+    """What App mode of newer front ends shows: every widget and output that it names is there, and the template opens as a graph."""
+    ui = json.loads((REPO / "workflows" / "fireedit_edit.json").read_text(encoding="utf-8"))
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    assert ui["extra"]["linearMode"] is False
+    data = ui["extra"]["linearData"]
+    for number, widget in data["inputs"]:
+        assert widget in {socket["name"] for socket in nodes[number]["inputs"] if "widget" in socket}, (number, widget)
+    assert ["FireEditVLMConditioning", "instruction"] in [[nodes[number]["type"], widget] for number, widget in data["inputs"]]
+    assert [nodes[number]["type"] for number in data["outputs"]] == ["SaveImage"]
+
+
 def test_api_form_names_only_known_values(server: ComfyServer):
     info = server.object_info()
     for name in ALL:

@@ -11,6 +11,7 @@ import torch
 from fireedit_core.regions import Regions
 from fireedit_core.regions.choice import RegionChoice
 from fireedit_core.regions.selection import box_masks
+from fireedit_core.thumbnail import fingerprint
 
 
 def three(masks: bool = False) -> Regions:
@@ -54,7 +55,7 @@ def test_masks_stay_with_their_regions():
     ({"picked": [True]}, "list of region numbers"),
     ({"boxes": [[1, 2, 3]]}, "x1, y1, x2, y2"), ({"boxes": [[5, 5, 4, 9]]}, "x2 > x1"), ({"boxes": {"a": 1}}, "must be a list"),
     ({"boxes": [{"name": "cat"}]}, "must look like"), ({"moved": {"a": [0, 0, 1, 1]}}, "regions have numbers"),
-    ({"names": []}, "JSON object"),
+    ({"names": []}, "JSON object"), ({"picture": 3}, "must be a text"), ({"picture": "40x50:abc"}, "no fingerprint"),
     ({"picked": [3]}, "region 3, but this picture has 3"), ({"moved": {"7": [0, 0, 1, 1]}}, "region 7"),
     ({"mode": "restrict"}, "nothing is picked"), ({"mode": "force", "boxes": [[60, 0, 70, 5]]}, "outside the picture"),
 ])  # fmt: skip
@@ -74,3 +75,20 @@ def test_masks_of_picked_moved_and_drawn_regions():
     wanted[0] = masks[0]
     wanted[1, 12:15, 1:21] = wanted[2, 1:6, 30:48] = 1
     assert torch.equal(made.masks, wanted)
+
+
+def test_a_choice_belongs_to_its_picture():
+    """On another one it is refused where only it would count, and dropped where the model chooses; without a fingerprint it is for any."""
+    torch.manual_seed(0)
+    mine, other = fingerprint(torch.rand(3, 40, 50)), fingerprint(torch.rand(3, 40, 50))
+    value = {"picked": [0], "boxes": [[0, 0, 9, 9]], "names": {"1": "left dog"}, "moved": {"2": [0, 0, 5, 5]}, "picture": mine}
+    for mode in ("auto", "restrict", "force"):
+        choice = RegionChoice.from_json(json.dumps(value | {"mode": mode}))
+        assert choice.on(mine) == choice
+        anywhere = RegionChoice.from_json(json.dumps({k: v for k, v in value.items() if k != "picture"} | {"mode": mode}))
+        assert anywhere.on(other) == anywhere
+    for mode in ("restrict", "force"):
+        with pytest.raises(ValueError, match=rf"made on another picture \(of size 50x40.*{mode} would edit another thing"):
+            RegionChoice.from_json(json.dumps(value | {"mode": mode})).on(other)
+    made, mask = RegionChoice.from_json(json.dumps(value)).on(other).apply(three())
+    assert mask is None and made.labels == three().labels and torch.equal(made.boxes, three().boxes)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fingerprint tells a picture from another one, and knows it again after what a file does to it."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fireedit_core.data import SceneGenerator
+from fireedit_core.thumbnail import fingerprint, same_fingerprint
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return SceneGenerator(split="heldout", seed=0).sample(0)
+
+
+def to_tensor(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+def test_the_text_is_written_out():
+    left_red = torch.zeros(3, 16, 24)
+    left_red[0, :, :12] = 1.0
+    assert fingerprint(left_red) == "24x16:" + ("/wAA" * 4 + "AAAA" * 4) * 8
+
+
+def test_a_picture_is_known_again(scene):
+    mine = fingerprint(to_tensor(scene.source))
+    assert same_fingerprint(mine, mine)
+    for kind, options in (("PNG", {}), ("JPEG", {"quality": 75}), ("WEBP", {"quality": 80})):
+        file = io.BytesIO()
+        Image.fromarray(scene.source).save(file, kind, **options)
+        assert same_fingerprint(mine, fingerprint(to_tensor(np.asarray(Image.open(file).convert("RGB"))))), kind
+
+
+def test_another_picture_is_told_from_it(scene):
+    mine = fingerprint(to_tensor(scene.source))
+    others = {
+        "one thing is gone": scene.target, "mirrored": scene.source[:, ::-1], "larger": np.kron(scene.source, np.ones((2, 2, 1), np.uint8)),
+        "cut": scene.source[:-8],
+    }  # fmt: skip
+    for what, other in others.items():
+        assert not same_fingerprint(mine, fingerprint(to_tensor(other))), what
+
+
+@pytest.mark.parametrize("text", ["", "24x16:", "24x16:abcd", "24x16:!!", "something else"])
+def test_what_is_no_fingerprint_is_refused(scene, text: str):
+    with pytest.raises(ValueError, match="no fingerprint"):
+        same_fingerprint(fingerprint(to_tensor(scene.source)), text)
