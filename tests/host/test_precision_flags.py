@@ -10,13 +10,13 @@ from fireedit_cli.comfy_host import ComfyServer, ExecutionFailed
 from tests.host.small import install, load_workflow, node_of, picture
 
 # Flags of one server -> mean difference of its picture from float32's on 0..255. UNet's and VAE's do not touch each other, so that one
-# server tries two.
+# server tries two. Measured with random weights: 0.02, 0.33, 2.9, 5.7, 0.02.
 FLAGS = {
-    ("--fp16-unet", "--fp32-vae"): 1.0,
-    ("--bf16-unet", "--bf16-vae"): 4.0,
-    ("--fp8_e4m3fn-unet", "--cpu-vae"): 12.0,
+    ("--fp16-unet", "--fp32-vae"): 0.5,
+    ("--bf16-unet", "--bf16-vae"): 1.5,
+    ("--fp8_e4m3fn-unet", "--cpu-vae"): 6.0,
     ("--fp8_e5m2-unet", "--fp16-vae"): 12.0,
-    ("--force-fp16",): 1.0,
+    ("--force-fp16",): 0.5,
 }
 
 
@@ -40,7 +40,6 @@ def wanted() -> np.ndarray:
 def test_an_edit_with_the_flag_is_near_the_one_without(wanted, flags):
     picture = edit(*flags)
     difference = float(np.abs(picture - wanted).mean())
-    print(flags, difference)
     assert picture.shape == wanted.shape and picture.std() > 5
     assert difference <= FLAGS[flags]
 
