@@ -14,6 +14,7 @@ from fireedit_core.evaluation.metrics import (
     dilate,
     grounding_hit,
     outside_change,
+    relative_error,
     score_edit,
     unit,
 )
@@ -142,3 +143,13 @@ def test_grounding_groups():
 def test_an_edit_of_another_size_is_refused(pair):
     with pytest.raises(ValueError, match=r"must have shape \(32, 32, 3\)"):
         score_edit(pair, np.zeros((16, 16, 3), np.uint8))
+
+
+def test_the_relative_error_by_hand():
+    """Of the pixels inside the mask alone, whatever the target does outside."""
+    random = np.random.default_rng(0)
+    source, target, edit = (random.random((6, 8, 3)) for _ in range(3))
+    mask = random.random((6, 8)) > 0.6
+    wanted = sum(float(((target - source)[y, x] ** 2).sum()) for y, x in np.argwhere(mask))
+    error = sum(float(((edit - target)[y, x] ** 2).sum()) for y, x in np.argwhere(mask))
+    assert relative_error(source, target, edit, mask) == pytest.approx(error / wanted)
