@@ -153,3 +153,12 @@ def test_the_relative_error_by_hand():
     wanted = sum(float(((target - source)[y, x] ** 2).sum()) for y, x in np.argwhere(mask))
     error = sum(float(((edit - target)[y, x] ** 2).sum()) for y, x in np.argwhere(mask))
     assert relative_error(source, target, edit, mask) == pytest.approx(error / wanted)
+
+
+def test_distances_to_the_target_by_hand(pair):
+    edit = np.clip(unit(pair.target) + 0.1 * np.random.default_rng(1).standard_normal(pair.target.shape), 0, 1)
+    score, off = score_edit(pair, edit), edit - unit(pair.target)
+    assert score.l1 == pytest.approx(np.abs(off).mean()) and score.l2 == pytest.approx((off**2).mean())
+    outside = ~dilate(pair.mask, 2)
+    for found, where in ((score.psnr, pair.mask), (score.psnr_outside, outside)):
+        assert found == pytest.approx(-10 * np.log10((off[where] ** 2).mean()))
