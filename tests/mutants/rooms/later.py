@@ -12,7 +12,7 @@ LOSSES = "tests/core/training/test_formulas.py"
 
 MUTANTS = [
     *of(
-        "fireedit_core/blur.py", "tests/core/diffusion/test_compositing.py",
+        "fireedit_core/blur.py", "tests/core/diffusion/test_blur.py",
         ("radius = max(1, round(3 * sigma))", "radius = max(1, round(sigma))", "constant"),
         ("/ (2 * sigma**2))", "/ sigma**2)", "constant"),
     ),
