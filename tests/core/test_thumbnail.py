@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fingerprint tells a picture from another one, and knows it again after what a file does to it."""
+"""Thumbnails, and fingerprints made of them: a picture is told from another one and known again after what a file does to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fireedit_core.data import SceneGenerator
-from fireedit_core.thumbnail import fingerprint, same_fingerprint
+from fireedit_core.thumbnail import fingerprint, same_fingerprint, same_picture, thumbnail
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +52,19 @@ def test_another_picture_is_told_from_it(scene):
 def test_what_is_no_fingerprint_is_refused(scene, text: str):
     with pytest.raises(ValueError, match="no fingerprint"):
         same_fingerprint(fingerprint(to_tensor(scene.source)), text)
+
+
+def test_a_thumbnail_is_the_mean_of_sixteen_by_sixteen_cells():
+    picture = torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    found = thumbnail(picture)
+    assert found.shape == (2, 3, 16, 16)
+    assert torch.allclose(found[1, 2, 3, 5], picture[1, 2, 6:8, 20:24].mean())
+
+
+@pytest.mark.parametrize(("shift", "same"), [(0.03, True), (0.05, False)])
+def test_slight_corrections_are_the_same_picture_and_other_pictures_are_not(shift, same):
+    picture = torch.full((2, 3, 16, 16), 0.5)
+    other = picture.clone()
+    other[1] += shift  # one row of two is enough
+    assert same_picture(picture, other) is same and same_picture(picture, picture)
+    assert same_picture(None, other) and same_picture(picture, other[:1])

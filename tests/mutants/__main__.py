@@ -27,7 +27,7 @@ from . import rooms
 from .mutant import INSIDE, Mutant
 
 REPO = Path(__file__).resolve().parents[2]
-PATIENCE = 240.0  # seconds of one run; a mutant that hangs is seen
+PATIENCE = 600.0  # seconds of one run; what takes longer is said to hang and counts as not seen
 LINKED = ("models", "docs", ".cache")  # large, and not mutated
 
 
@@ -66,36 +66,33 @@ class Runner:
             )
         return self.workers[inside]
 
-    def passes(self, tests: list[str]) -> bool:
-        """Whether tests pass, those of the host's process apart from the others."""
+    def outcome(self, tests: list[str], patience: float = PATIENCE) -> str:
+        """What becomes of tests, those of the host's process apart from the others: "pass", "fail", or "hang" after `patience` seconds."""
         inside = [t for t in tests if t.startswith(INSIDE)]
-        return all(self._run(some, some is inside) for some in (inside, [t for t in tests if t not in inside]) if some)
+        for some in (inside, [t for t in tests if t not in inside]):
+            found = self._run(some, some is inside, patience) if some else "pass"
+            if found != "pass":
+                return found
+        return "pass"
 
-    def _run(self, tests: list[str], inside: bool) -> bool:
+    def _run(self, tests: list[str], inside: bool, patience: float) -> str:
         arguments = ["-q", "-x", "-p", "no:cacheprovider", *tests, *([f"--confcutdir={INSIDE}"] if inside else [])]
         worker = self.worker(inside)
         worker.stdin.write(json.dumps({"arguments": arguments, "log": str(self.log)}) + "\n")
         child = int(worker.stdout.readline())
-        clock = threading.Timer(PATIENCE, os.killpg, (child, signal.SIGKILL))
+        clock = threading.Timer(patience, os.killpg, (child, signal.SIGKILL))
         clock.start()
         code = int(worker.stdout.readline())
         clock.cancel()
-        if code > 1 or code < 0 and code != -signal.SIGKILL:
+        if code > 3:  # 2 and 3: a mutant may break an import, which ends the collection; else the named tests are not there
             tail = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            # a mutant may break an import, which ends the collection; else the tests that are named for it are not there
-            if code not in (2, 3):
-                raise SystemExit(f"pytest {' '.join(arguments)} ended with {code}:\n{tail}")
-        return code == 0
+            raise SystemExit(f"pytest {' '.join(arguments)} ended with {code}:\n{tail}")
+        return {0: "pass", -signal.SIGKILL: "hang"}.get(code, "fail")
 
     def close(self) -> None:
         for worker in self.workers.values():
             worker.stdin.close()
             worker.wait()
-
-
-def split(tests: str) -> list[str]:
-    """pytest's arguments of a mutant."""
-    return [t for t in tests.split() if (REPO / t.split("::")[0]).exists()]
 
 
 def say(text: str) -> None:
@@ -133,16 +130,17 @@ def main() -> int:
             start = time.monotonic()
             before = mutant.apply(tree)
             try:
-                killed = not runner.passes(split(mutant.tests))
+                found = runner.outcome(mutant.tests.split())
             finally:
                 (tree / mutant.file).write_text(before, encoding="utf-8")
-            seen[room][0] += killed
+            seen[room][0] += found == "fail"
             seen[room][1] += 1
-            say(f"{number}/{len(chosen)} {'killed  ' if killed else 'SURVIVED'} {time.monotonic() - start:5.1f} s  [{room}] {mutant}")
+            said = {"fail": "killed  ", "pass": "SURVIVED", "hang": "HANGS   "}[found]
+            say(f"{number}/{len(chosen)} {said} {time.monotonic() - start:5.1f} s  [{room}] {mutant}")
         # what fails without a fault kills every mutant
-        tests = list(dict.fromkeys(test for _, mutant in chosen for test in split(mutant.tests)))
-        if not runner.passes(tests):
-            raise SystemExit(f"the tests fail without any mutant:\n{runner.log.read_text(errors='replace')[-3000:]}")
+        tests = list(dict.fromkeys(test for _, mutant in chosen for test in mutant.tests.split()))
+        if (found := runner.outcome(tests, PATIENCE * len(tests))) != "pass":
+            raise SystemExit(f"the tests {found} without any mutant:\n{runner.log.read_text(errors='replace')[-3000:]}")
         runner.close()
     for room, (killed, tried) in sorted(seen.items()):
         say(f"{room:14} {killed:3} of {tried:3} killed")

@@ -20,6 +20,8 @@ import pytest
 from fireedit_core.bulk import EditOptions, EditRow, edit_rows
 from fireedit_core.bulk.results import HIDDEN
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray", reason="needs ray[data]")
 STEPS = EditOptions(steps=1)
 

@@ -21,6 +21,8 @@ from fireedit_core.training.tiny import word_tokenizer
 from tests.core.checkpoints import public_layouts as layouts
 from tests.core.checkpoints.public_layouts import sparse_file
 
+pytestmark = pytest.mark.slow
+
 # architecture notes 1.1, 1.3, 2.3, 4, 8 and 9.3
 PARAMETERS = {
     "unet": 859.5, "vae": 83.7, "dinov2": 304.0, "clip_vision": 303.2, "region_encoder": 288.7, "adapter": 33.6, "qformer": 65.0,

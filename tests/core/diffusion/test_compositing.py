@@ -150,3 +150,13 @@ def test_measure_change_with_an_empty_or_full_mask():
     nothing, everything = measure_change(source, edited, torch.zeros(1, 4, 4)), measure_change(source, edited, torch.ones(1, 4, 4))
     assert (nothing.inside, nothing.outside, nothing.area) == (0, 0.25, 0)
     assert (everything.inside, everything.outside, everything.area) == (0.25, 0, 1)
+
+
+def test_a_later_edit_keeps_what_an_earlier_one_touched():
+    """By hand: inside of everything touched so far the edit as it came, everywhere else the original."""
+    original, edited = torch.full((1, 3, 32, 32), 0.2), torch.full((1, 3, 32, 32), 0.8)
+    first, second = torch.zeros(1, 32, 32), torch.zeros(1, 32, 32)
+    first[:, 2:8, 2:8] = second[:, 20:28, 20:28] = 1
+    made, touched = next_source(original, edited, second, first)
+    wanted = (first + second)[:, None] * 0.8 + (1 - first - second)[:, None] * 0.2
+    assert torch.equal(touched, first + second) and torch.allclose(made, wanted.expand(1, 3, 32, 32))

@@ -101,3 +101,16 @@ def test_the_visual_memory_level_by_level():
         assert torch.allclose(memory[:, start : start + level.shape[1]], wanted, atol=1e-5) and norm.eps == 1e-5
         start += level.shape[1]
     assert start == memory.shape[1] == 10
+
+
+@torch.no_grad()
+def test_what_all_tokens_share_is_taken_off():
+    """Centred: before they ask the visual features, and before the last projection; else nothing is taken off."""
+    for centred in (True, False):
+        torch.manual_seed(0)
+        sizes = {"num_queries": 5, "num_heads": 2, "dino_size": 12, "clip_size": 10, "dino_levels": (1,), "clip_levels": (2,)}
+        hvca, seen = HVCA(16, **sizes, centred=centred), []
+        hvca.project.register_forward_pre_hook(lambda module, given, seen=seen: seen.append(given[0]))
+        hvca.units[0].norm_visual.register_forward_pre_hook(lambda module, given, seen=seen: seen.append(given[0]))
+        hvca(text(), features())
+        assert all((float(x.mean(1).abs().max()) < 1e-5) == centred and x.shape == (2, 5, 16) for x in seen) and len(seen) == 2

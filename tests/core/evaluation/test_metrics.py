@@ -14,6 +14,7 @@ from fireedit_core.evaluation.metrics import (
     dilate,
     grounding_hit,
     outside_change,
+    relative_error,
     score_edit,
     unit,
 )
@@ -142,3 +143,22 @@ def test_grounding_groups():
 def test_an_edit_of_another_size_is_refused(pair):
     with pytest.raises(ValueError, match=r"must have shape \(32, 32, 3\)"):
         score_edit(pair, np.zeros((16, 16, 3), np.uint8))
+
+
+def test_the_relative_error_by_hand():
+    """Of the pixels inside the mask alone, whatever the target does outside."""
+    random = np.random.default_rng(0)
+    source, target, edit = (random.random((6, 8, 3)) for _ in range(3))
+    mask = random.random((6, 8)) > 0.6
+    wanted = sum(float(((target - source)[y, x] ** 2).sum()) for y, x in np.argwhere(mask))
+    error = sum(float(((edit - target)[y, x] ** 2).sum()) for y, x in np.argwhere(mask))
+    assert relative_error(source, target, edit, mask) == pytest.approx(error / wanted)
+
+
+def test_distances_to_the_target_by_hand(pair):
+    edit = np.clip(unit(pair.target) + 0.1 * np.random.default_rng(1).standard_normal(pair.target.shape), 0, 1)
+    score, off = score_edit(pair, edit), edit - unit(pair.target)
+    assert score.l1 == pytest.approx(np.abs(off).mean()) and score.l2 == pytest.approx((off**2).mean())
+    outside = ~dilate(pair.mask, 2)
+    for found, where in ((score.psnr, pair.mask), (score.psnr_outside, outside)):
+        assert found == pytest.approx(-10 * np.log10((off[where] ** 2).mean()))

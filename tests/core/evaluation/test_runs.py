@@ -73,7 +73,7 @@ def test_evaluate_an_editor_that_does_nothing(tmp_path):
 def test_turns_keep_what_no_turn_touches_and_a_chain_does_not():
     """An editor that darkens the picture a little each time, as an autoencoder loses a little each time."""
     pipe = Painter()
-    call = pipe.__call__
+    call, calls = pipe.__call__, pipe.calls
 
     def darken(image, instructions, **options):
         out = call(0.9 * image, instructions, **options)
@@ -82,6 +82,10 @@ def test_turns_keep_what_no_turn_touches_and_a_chain_does_not():
 
     pipe = type("Darkener", (), {**vars(pipe), "__call__": lambda self, *a, **k: darken(*a, **k)})()
     found = turns.evaluate_turns(pipe, Scenes(count=3), 3, batch=2)
+    # every turn has noise of its own, the same in both ways
+    noises = [call["latents"] for call in calls]
+    assert len(noises) == 12 and len({float(noise[0, 0, 0, 0]) for noise in noises[:3]}) == 3
+    assert all(torch.equal(a, b) for a, b in zip(noises[:3], noises[3:6], strict=True))
     drift = {way: [np.mean(turn["outside"]) for turn in rows] for way, rows in found["ways"].items()}
     assert len(drift["kept"]) == 3 and drift["kept"][2] == pytest.approx(drift["kept"][0])
     assert drift["chained"][2] > 2 * drift["chained"][0]

@@ -10,6 +10,8 @@ from fireedit_core.data import WORLD
 from fireedit_core.evaluation import tati
 from fireedit_core.evaluation.scenes import Scenes, load_pipeline
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pipe():

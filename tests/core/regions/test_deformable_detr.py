@@ -176,7 +176,8 @@ def test_where_every_level_is_sampled(monkeypatch, width):
     torch.manual_seed(0)
     layer, shapes = DeformableAttention(8, 2, 3, levels=2), [(3, 5), (2, 7)]
     seen = {}
-    monkeypatch.setattr(deformable_attention, "sample_and_sum", lambda v, s, places, w: seen.update(places=places, weights=w) or w.sum() * 0)
+    watch = lambda value, shapes, places, weights: seen.update(places=places, weights=weights) or weights.sum() * 0  # noqa: E731
+    monkeypatch.setattr(deformable_attention, "sample_and_sum", watch)
     query, references = torch.randn(1, 4, 8), torch.rand(1, 4, 2, width)
     monkeypatch.setattr(layer, "output_proj", torch.nn.Identity())
     layer(query, references, torch.randn(1, 29, 8), shapes)

@@ -228,7 +228,8 @@ def test_a_mask_that_sticks_out_keeps_its_place():
 
 
 def test_crops_are_enlarged_by_their_factor():
-    (height, width), (seg,) = dialects.to_segs(Regions(torch.tensor([[20.0, 30, 40, 40]]), torch.ones(1), ("cat",), (100, 200)), crop_factor=2.0)
+    one = Regions(torch.tensor([[20.0, 30, 40, 40]]), torch.ones(1), ("cat",), (100, 200))
+    (height, width), (seg,) = dialects.to_segs(one, crop_factor=2.0)
     assert (height, width) == (100, 200) and seg.crop_region == (10, 25, 50, 45) and seg.bbox == (20, 30, 40, 40)
     wanted = np.zeros((20, 40), np.float32)
     wanted[5:15, 10:30] = 1

@@ -21,6 +21,8 @@ from fireedit_core.vlm import VisionFeatures
 
 from .small import SIZES
 
+pytestmark = pytest.mark.slow
+
 BUDGET = Budget(align_steps=1, first_steps=1, edit_steps=2, pairs=24)
 
 

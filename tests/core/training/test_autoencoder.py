@@ -11,6 +11,8 @@ from fireedit_core.training.autoencoder import make_autoencoder, train_autoencod
 from fireedit_core.training.edit_cache import fingerprint
 from fireedit_core.training.loop import StageConfig
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_decoder_alone_learns_and_latents_stay(tmp_path):
     torch.manual_seed(0)

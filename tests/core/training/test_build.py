@@ -13,6 +13,8 @@ from fireedit_core.vlm.adapter import VisionAdapter
 
 from .small import SIZES
 
+pytestmark = pytest.mark.slow
+
 
 def adapters():
     return {"adapter": VisionAdapter(4, 8)}

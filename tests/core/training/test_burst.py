@@ -19,6 +19,8 @@ from fireedit_core.training.tiny import renewed
 
 from .small import SIZES, write_small_bundle
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def start(repo, tmp_path_factory):

@@ -40,6 +40,8 @@ run(EndlessConfig(
     compiled=False, cooldown=int(cooldown), last_step=int(last), world=WORLD, sizes=SIZES,
     head_steps=2,
 ))
+
+pytestmark = pytest.mark.slow
 """
 
 

@@ -8,6 +8,8 @@ from fireedit_core.data import WORLD, SceneGenerator
 from fireedit_core.evaluation.judge import NOTHING, SMUDGE
 from fireedit_core.training.judge import JudgeCrops, free_boxes, judge_world, new_judge, train_judge
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_judge_knows_every_object_that_a_scene_can_show():
     world = judge_world()

@@ -95,6 +95,9 @@ def test_repeated_tokens_are_the_picture_many_times(editor):
 
 def test_instructions_are_checked():
     assert check_instructions(["a"], 3) == ["a"] * 3 and check_instructions(["a", "b"], 2) == ["a", "b"]
+    # what is forbidden is left out, and everything that is asked for stays
+    text = "don't touch the dog, remove the cat and make the apple red"
+    assert check_instructions([text], 1) == ["remove the cat and make the apple red"]
     with pytest.raises(ValueError, match="empty"):
         check_instructions(["a", " \n"], 2)
     with pytest.raises(ValueError, match="3 pictures need one instruction or 3, got 2"):

@@ -169,3 +169,11 @@ def test_full_scale_size_and_gromas_key_names():
 def test_unknown_roi_mode_is_refused():
     with pytest.raises(ValueError, match="roi_mode"):
         small(roi_mode="sloppy")
+
+
+def test_levels_are_enlarged_corner_to_corner():
+    """As Groma's public weights were trained: the outermost samples stay where they are."""
+    from fireedit_core.vlm.region_encoder import _resize
+
+    found = _resize(torch.tensor([[[[0.0, 3.0], [6.0, 9.0]]]]), (4, 4))[0, 0]
+    assert torch.allclose(found, torch.tensor([[0.0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [6, 7, 8, 9]]))

@@ -64,10 +64,8 @@ def test_the_pixels_that_reach_each_tower_are_those_of_the_public_processors(tin
     rough = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(2))
     picture = (torch.nn.functional.interpolate(rough, size, mode="bilinear") * 255).byte()
     seen = {}
-    hooks = [
-        tiny_parts[name].register_forward_pre_hook(lambda m, a, given, name=name: seen.update({name: given["pixel_values"]}), with_kwargs=True)
-        for name in ("dinov2", "clip_vision")
-    ]
+    keep = lambda name: lambda module, _, given: seen.update({name: given["pixel_values"]})  # noqa: E731
+    hooks = [tiny_parts[name].register_forward_pre_hook(keep(name), with_kwargs=True) for name in ("dinov2", "clip_vision")]
     try:
         encode_vision(tiny_parts["dinov2"], tiny_parts["clip_vision"], picture.float() / 255)
     finally:

@@ -68,9 +68,8 @@ def test_what_the_first_step_sees(loaded, model, conds, tokens, denoise, monkeyp
     import comfy.sample
 
     seen, predict = [], guider.FireEditDualGuider.predict_noise
-    monkeypatch.setattr(
-        guider.FireEditDualGuider, "predict_noise", lambda self, x, sigma, *a, **k: seen.append((x, sigma)) or predict(self, x, sigma, *a, **k)
-    )
+    watch = lambda self, x, sigma, *more, **named: seen.append((x, sigma)) or predict(self, x, sigma, *more, **named)  # noqa: E731
+    monkeypatch.setattr(guider.FireEditDualGuider, "predict_noise", watch)
     sample(loaded, model, conds, tokens[0], steps=3, denoise=denoise)
     source = conds.args[0][0][1]["concat_latent_image"]
     noise = comfy.sample.prepare_noise(source, 7)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..mutant import of  # the texts stand as they are in their files: ruff: noqa: E501
+from ..mutant import of
 
 LOCAL = "tests/core/bulk/test_editing.py tests/core/bulk/test_results.py tests/core/bulk/test_golden.py tests/core/bulk/test_local.py"
 

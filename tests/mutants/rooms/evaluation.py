@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..mutant import of  # the texts stand as they are in their files: ruff: noqa: E501
+from ..mutant import of
 
 MEASURES = "tests/core/evaluation/benchmarks/test_masked.py tests/core/evaluation/benchmarks/test_similarity.py"
 
@@ -55,7 +55,7 @@ MUTANTS = [
         ("np.array([0.299, 0.587, 0.114])", "np.array([0.114, 0.587, 0.299])", "channels"),
     ),
     *of(
-        "fireedit_core/evaluation/turns.py", "tests/core/evaluation/test_runs.py tests/core/evaluation/test_turns.py",
+        "fireedit_core/evaluation/turns.py", "tests/core/evaluation/test_runs.py",
         ("scenes.seed + k, indices)", "scenes.seed, indices)", "seeds"),
         ("np.abs(edit - start.source / 255.0)[free]", "np.abs(edit - sample.source / 255.0)[free]", "wrong picture"),
         ("current, touched = next_source(original, out.images, edit_mask(out.mask), touched)", "current = out.images", "dropped part"),

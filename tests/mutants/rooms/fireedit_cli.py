@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..mutant import of  # the texts stand as they are in their files: ruff: noqa: E501
+from ..mutant import of
 
 FAST = "tests/core/test_command_line.py"
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..mutant import of  # the texts stand as they are in their files: ruff: noqa: E501
+from ..mutant import of
 
 RECORD = "tests/core/regions/test_record.py"
 DIALECTS = "tests/core/regions/test_dialects.py tests/core/regions/test_selection.py"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..mutant import of  # the texts stand as they are in their files: ruff: noqa: E501
+from ..mutant import of
 
 DIFFUSION = "tests/core/training/test_formulas.py tests/core/training/test_diffusion.py"
 LOOP = "tests/core/training/test_formulas.py tests/core/training/test_loop.py"

@@ -22,6 +22,8 @@ from fireedit_core.evaluation.benchmarks.sheet import every_nth
 
 from .conftest import noisy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory, data):

@@ -22,6 +22,8 @@ from fireedit_core.evaluation.benchmarks.refedit_bench import RefEditBenchTest
 from fireedit_core.evaluation.benchmarks.score import score
 from fireedit_core.evaluation.similarity import MetricWeights
 
+pytestmark = pytest.mark.slow
+
 TWO_STEPS = Settings(seed=3, steps=2)
 
 

@@ -24,6 +24,8 @@ from fireedit_core.evaluation.similarity import MetricWeights, cosine, structure
 
 from .conftest import noisy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pie(tmp_path_factory, scenes):

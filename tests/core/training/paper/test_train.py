@@ -18,6 +18,8 @@ from fireedit_core.checkpoints.bundle import load_component, load_components, re
 from fireedit_core.diffusion.pipeline import FireEditPipeline
 from fireedit_core.training.paper.train import train
 
+pytestmark = pytest.mark.slow
+
 
 def curve(folder, tag="loss") -> list[float]:
     """What TensorBoard was told, step by step."""
