@@ -23,7 +23,7 @@ from ..regions.yolo import YoloRegionDetector
 from ..vlm import EditQFormer, GroundingHead, ImgTokens, RegionEncoder, VisionAdapter
 from .index import COMPONENTS, INDEX, OPTIONS, BundleError, bundle_options, read_index
 from .portable import make_portable, portable_name
-from .weights import check_weights
+from .weights import check_weights, stored_dtype
 
 logger = logging.getLogger("fireedit")
 
@@ -52,11 +52,11 @@ TRANSFORMERS_CLASSES = (
 )  # fmt: skip
 
 
-def load_component(folder: Path | str, name: str, dtype: torch.dtype = torch.float32, index: dict | None = None) -> Any:
+def load_component(folder: Path | str, name: str, dtype: torch.dtype | None = torch.float32, index: dict | None = None) -> Any:
     """Load one component of a bundle on the CPU.
 
     Args:
-        folder: the bundle. name: one of `COMPONENTS`. dtype: floating point type of its weights.
+        folder: the bundle. name: one of `COMPONENTS`. dtype: floating point type of its weights, None for the one on disk.
 
     Raises:
         BundleError: for a class that bundles may not name, a missing, truncated or pickled weight file.
@@ -75,6 +75,7 @@ def load_component(folder: Path | str, name: str, dtype: torch.dtype = torch.flo
         except Exception as error:
             raise BundleError(f"{path} could not be loaded as {class_name}: {error}") from error
     _check_weights(path)
+    dtype = dtype or stored_dtype(path)
     options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     if issubclass(kind, transformers.PreTrainedModel):
         options["dtype"] = dtype

@@ -59,7 +59,6 @@ def load(folder: Path, name: str) -> tuple[FireEditModels, ModelPatcher, vae.Bun
         BundleError: from the core, naming the file that is missing or broken.
     """
     from fireedit_core.checkpoints.bundle import load_component
-    from fireedit_core.checkpoints.weights import stored_dtype
     from fireedit_core.diffusion.pipeline import make_editor
 
     index = read_index(folder)
@@ -69,7 +68,7 @@ def load(folder: Path, name: str) -> tuple[FireEditModels, ModelPatcher, vae.Bun
     autoencoder = load_component(folder, "vae", torch.float32, index)
     host_vae = vae.BundleVAE(autoencoder)
     # as it is on disk: the host casts it to the type that it wants, which may be one that diffusers cannot load in (float8)
-    source = load_component(folder, "unet", stored_dtype(folder / "unet"), index)
+    source = load_component(folder, "unet", None, index)
     model = unet.build(source, parts["scheduler"], host_vae.latent_format, bool(options["source_latent_scaled"]))
     logger.info("loaded the bundle %s from %s (%s)", name, folder, str(dtype).removeprefix("torch."))
     return FireEditModels(name, make_editor(parts), parts["visual_attention"], options), model, host_vae

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from fireedit_cli import __main__ as command
-from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, Places, check_picture, jobs_of
+from fireedit_cli.batch import JOURNAL, Fleet, Journal, Places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected, RunResult
+from fireedit_cli.pictures import PictureError, check_picture
 from fireedit_cli.workflow import Workflow
 
 COLOURS = {"one": (200, 20, 60), "two": (10, 180, 90), "three": (40, 70, 220)}
@@ -225,5 +226,5 @@ def test_how_results_are_saved(pictures, tmp_path):
 def test_two_frames_are_moving(tmp_path):
     frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(JobError, match="2 frames"):
+    with pytest.raises(PictureError, match="2 frames"):
         check_picture(tmp_path / "two.gif")

@@ -69,7 +69,7 @@ def journals(out: Path) -> dict[str, list[str]]:
     return found
 
 
-def first_writer(out: Path, known: set[str], seconds: float = 60) -> str:
+def first_writer(out: Path, known: set[str], seconds: float = 300) -> str:
     """The worker that writes down the first edit, `known` ones aside."""
     ended = time.monotonic() + seconds
     while time.monotonic() < ended:

@@ -40,9 +40,9 @@ run(EndlessConfig(
     compiled=False, cooldown=int(cooldown), last_step=int(last), world=WORLD, sizes=SIZES,
     head_steps=2,
 ))
+"""
 
 pytestmark = pytest.mark.slow
-"""
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("family", [pytest.param(name, marks=needs_yolo if "YOLO" in name else ()) for name in FAMILIES])
 def test_own_detectors_find_what_they_find_on_the_cpu(card, monkeypatch, tmp_path, family):
-    from fireedit_core.regions.detector import load_detector
+    from fireedit_core.regions.loading import load_detector
 
     path = tmp_path / ("model.pt" if "YOLO" in family else "model")
     torch.manual_seed(0)
