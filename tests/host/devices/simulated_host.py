@@ -15,12 +15,18 @@ STATES = {name: getattr(management.VRAMState, name) for name in ("NORMAL_VRAM", 
 
 
 class Card:
-    """The simulated card. `room` is what it has for weights beside the host's reserve, in bytes; `half` what it computes with."""
+    """The simulated card.
+
+    Attributes:
+        room: what it has for weights beside the host's reserve, in bytes. half: what it computes with.
+        kept: bytes on it that are none of a test's: libraries keep tables of positions for the process (some kB).
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
         self.room = 4096 * MEGABYTE
         self.half: torch.dtype | None = None
+        self.kept = simulated_device.collect()
 
     def total(self) -> int:
         return int(management.minimum_inference_memory()) + self.room
