@@ -43,7 +43,7 @@ def test_own_detectors_find_what_they_find_on_the_cpu(card, monkeypatch, tmp_pat
     assert (found[0].boxes - wanted[0].boxes).abs().max() < 0.05 and (found[0].scores - wanted[0].scores).abs().max() < 1e-3
     management.unload_all_models()
     assert all(x.device.type == "cpu" for x in graph.held(there.patcher.model).values())
-    assert simulated_device.collect() - card.kept < 4096  # tables of positions, which transformers keeps for the process; the weights are larger
+    assert simulated_device.collect() - card.kept < 4096  # tables of positions: the weights are larger
 
 
 def _no_bundle():
