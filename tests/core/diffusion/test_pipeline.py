@@ -295,6 +295,20 @@ def test_source_latent_is_the_mode_and_scaled_as_the_bundle_says(tiny_pipe, pict
     assert torch.allclose(pipe.encode_source(source), plain)
 
 
+@torch.no_grad()
+def test_what_was_denoised_leaves_in_the_autoencoders_scale(tiny_pipe, picture):
+    """The same UNet on the same latents: under a scale of a half they are twice as large for the decoder."""
+    source = pictures_to_tensor(picture(64, 64))
+    conditions = tiny_pipe.editor.condition(tiny_pipe.editor.tokenize(source, tiny_pipe.editor.detect(source)), ["make it red"])
+    where, latent = mask_on_latents(conditions.mask), tiny_pipe.encode_source(source)
+    pipe = copy.copy(tiny_pipe)
+    pipe.vae = copy.deepcopy(tiny_pipe.vae)
+    one = pipe.denoise(conditions, where, latent, 2, 3.0, 1.25, latents=noise())
+    scale = float(pipe.vae.config.scaling_factor)
+    pipe.vae.register_to_config(scaling_factor=scale / 2)
+    assert torch.allclose(pipe.denoise(conditions, where, latent, 2, 3.0, 1.25, latents=noise()), 2 * one, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", [EulerAncestralDiscreteScheduler, DDIMScheduler])
 def test_other_schedulers_are_seeded_too(tiny_pipe, picture, kind):
     pipe = copy.copy(tiny_pipe)

@@ -18,7 +18,7 @@ MUTANTS = [
          "wrong row"),
         ("flow.nodes[key][\"inputs\"][field_name] = job.seed", "flow.nodes[key][\"inputs\"].setdefault(field_name, job.seed)", "dropped option"),
         ("flow.nodes[places.picture][\"inputs\"][\"image\"] = name", "flow.set(\"LoadImage\", \"image\", name)", "wrong node"),
-        ("f\"fireedit_{content}{job.source.suffix.lower()}\"", "f\"fireedit_{job.source.name}\"", "stale key"),
+        ("f\"fireedit_{content}{ending}\"", "f\"fireedit_{job.source.name}\"", "stale key"),
         ("value[\"instruction\"] or instruction or \"\"", "instruction or value[\"instruction\"] or \"\"", "precedence"),
         ("int(own) if own else seed))", "seed))", "dropped option"),
         ("{\"quality\": 95, \"subsampling\": 0}, \".jpeg\"", "{\"quality\": 75}, \".jpeg\"", "constant"),
@@ -26,8 +26,8 @@ MUTANTS = [
         ("known[job.output.name] = record[\"stamp\"]", "pass", "stale state"),
         ("if url not in job.refused:", "if True:", "bookkeeping"),
         ("\"seed\": job.seed, \"server\": server", "\"seed\": 0, \"server\": server", "journal"),
-        ("if frames > 1:", "if frames > 2:", "bound"),
     ),
+    *of("fireedit_cli/pictures.py", FAST, ("if frames > 1:", "if frames > 2:", "bound")),
     *of(
         "fireedit_cli/workflow.py", FAST,
         ("return [origin] if link[1] == 0 else []", "return [origin]", "wrong output"),

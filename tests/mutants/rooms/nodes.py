@@ -48,7 +48,7 @@ MUTANTS = [
     ),
     *of(
         "nodes/pictures.py", f"{CONDITIONING} tests/host/inside/test_bad_values.py",
-        ("image[..., :3].movedim(-1, 1).float()", "image[..., :3].flip(-1).movedim(-1, 1).float()", "channels"),
+        ("image[..., :3].movedim(-1, 1).to(", "image[..., :3].flip(-1).movedim(-1, 1).to(", "channels"),
         ("_OVERSHOOT = 0.5", "_OVERSHOOT = 500", "constant"),
         ("mask.shape[0] not in (1, count):", "mask.shape[0] > count:", "check"),
     ),
