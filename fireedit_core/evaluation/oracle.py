@@ -21,7 +21,7 @@ from ..checkpoints.bundle import load_components
 from ..data import WORLD, World
 from ..training.diffusion import DiffusionModel, attach_for_training, errors
 from ..training.edit_cache import CachedBatch, EditCache
-from ..training.validation import TIMESTEPS, base_of, module_table
+from ..training.validation import PLAIN, TIMESTEPS, base_of, module_table
 from . import summary
 
 # name -> (which condition is optimised, whether each timestep has an offset of its own)
@@ -110,12 +110,12 @@ def study(
 
 def report(result: dict[str, Any], command: str) -> str:
     """The study as Markdown."""
-    times = list(result["modules"]["as it is"]["inside"])
-    plain = result["modules"]["as it is"]
+    times = list(result["modules"][PLAIN]["inside"])
+    plain = result["modules"][PLAIN]
     change = lambda value, base: f"{100 * (value / base - 1):+.1f} %"  # noqa: E731
-    rows = [["as it is", *(f"{plain['inside'][t]:.4f}" for t in times), f"{plain['outside'][times[0]]:.4f}"]]
+    rows = [[PLAIN, *(f"{plain['inside'][t]:.4f}" for t in times), f"{plain['outside'][times[0]]:.4f}"]]
     for name, one in result["modules"].items():
-        if name != "as it is":
+        if name != PLAIN:
             base = result["modules"][base_of(name)]
             outside = change(one["outside"][times[0]], base["outside"][times[0]])
             rows.append([name, *(change(one["inside"][t], base["inside"][t]) for t in times), outside])

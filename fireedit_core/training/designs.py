@@ -37,7 +37,7 @@ from .edit_cache import EditCache, fingerprint
 from .endless import LOOKS_PER_PAIR, MIXTURE, read_records
 from .loop import StageConfig
 from .tiny import TinyConfig, tiny_components
-from .validation import COARSE, cost, module_table, one_step_errors
+from .validation import COARSE, costs, module_table, one_step_errors
 
 logger = logging.getLogger("fireedit")
 
@@ -158,7 +158,7 @@ def run(design: Design, seed: int, shared: Comparison) -> dict[str, Any]:
     record = {
         "design": design.name, "seed": seed, "looks": shared.looks, "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "seconds": round(stage.progress.seconds, 1), "validation": one_step_errors(stage.raw, held),
-        "costs": {control: cost(table, control) for control in table if control != "as it is"},
+        "costs": costs(table),
         "grad norm": stage.progress.metrics.get("grad norm"),
     }  # fmt: skip
     with results.open("a") as file:

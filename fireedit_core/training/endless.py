@@ -37,7 +37,7 @@ from .edit_cache import EditCache, RollingCache
 from .loop import StageConfig, TrainingStage
 from .pieces import PARTS, RECORD, read_pieces, write_pieces
 from .tiny import TinyConfig, renewed
-from .validation import cost, module_table, one_step_errors
+from .validation import costs, module_table, one_step_errors
 
 logger = logging.getLogger("fireedit")
 
@@ -106,9 +106,7 @@ def run(config: EndlessConfig) -> TrainingStage:
     with _alone(config.folder):
         _check_same_run(config)
         components = renewed(load_components(config.start), config.sizes, config.seed)
-        looks_before = _looks_before(config)
-        if not _progress(config.folder) and (config.pieces / RECORD).is_file():
-            looks_before = read_pieces(config.pieces, components)["looks"]
+        looks_before = _looks_before(config, components)
         _write_run(config, looks_before)
         plain_attention(components)
         world = config.world.only(**MIXTURE)
@@ -170,10 +168,9 @@ def _validate(
     model = stage.raw
     found = one_step_errors(model, cache)
     table = module_table(model, cache, timesteps=(999, 500, 50))
-    costs = {name: cost(table, name) for name in table if name != "as it is"}
     score = found["score"]
     best = min((row["score"] for row in read_records(config.folder / "validation.jsonl")), default=math.inf)
-    record = record | {"score": score, "validation": found, "costs": costs, "scenes": cache.count}
+    record = record | {"score": score, "validation": found, "costs": costs(table), "scenes": cache.count}
     _append(config.folder / "validation.jsonl", record)
     logger.info("validation at %.2fM looks: %.4f inside (best so far %.4f)", record["looks"] / 1e6, score, best)
     for line in collapsed(found["power"]):
@@ -240,13 +237,16 @@ def _write_run(config: EndlessConfig, looks_before: int) -> None:
     (config.folder / "run.json").write_text(json.dumps(config.fixed | {"looks_before": looks_before}, indent=2) + "\n")
 
 
-def _looks_before(config: EndlessConfig) -> int:
-    """Looks of the weights that the run in the folder began with; those of the start bundle for a new run.
+def _looks_before(config: EndlessConfig, components: dict[str, Any]) -> int:
+    """Looks of the weights that the run in the folder began with. A new run takes the pieces' weights here, where there are such.
 
     Remembered by the run: pieces that were kept from it lie in the repository when it goes on, and must not count twice.
     """
-    known = _run_record(config.folder).get("looks_before") if _progress(config.folder) else None
-    return looks_of(config.start) if known is None else known
+    if _progress(config.folder):
+        return _run_record(config.folder).get("looks_before", looks_of(config.start))
+    if (config.pieces / RECORD).is_file():
+        return read_pieces(config.pieces, components)["looks"]
+    return looks_of(config.start)
 
 
 @contextmanager

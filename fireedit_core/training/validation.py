@@ -123,6 +123,11 @@ def module_table(model: DiffusionModel, cache: EditCache, timesteps: Sequence[in
     return table
 
 
+def costs(table: Mapping[str, dict]) -> dict[str, dict[str, float]]:
+    """`cost` of every control in a table of `module_table`."""
+    return {control: cost(table, control) for control in table if control != PLAIN}
+
+
 def base_of(control: str) -> str:
     """What a control is compared with: the model as it is, or with a coarse source too."""
     return COARSE if control.startswith(f"{COARSE}, ") else PLAIN
