@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import comfy.conds
 import torch
 
 from fireedit_core.diffusion.compositing import WorkingSize
+from fireedit_core.diffusion.reconstruction import about_foreign, coarse_error, foreign
 from fireedit_core.instructions import read
 from fireedit_core.thumbnail import same_picture, thumbnail
 
@@ -122,7 +125,8 @@ class FireEditVLMConditioning(io.ComfyNode):
         side = working_size or int(fireedit.options["native_size"])
         plan = WorkingSize.plan(size, side)
         progress.say("encoding the source picture")
-        source = vae.encode(to_host(plan.shrink(pictures)))
+        shrunk = plan.shrink(pictures)
+        source = vae.encode(to_host(shrunk))
         expected = (plan.padded[0] // 8, plan.padded[1] // 8)
         if source.ndim != 4 or tuple(source.shape[-2:]) != expected:
             raise FireEditNodeError(
@@ -130,7 +134,8 @@ class FireEditVLMConditioning(io.ComfyNode):
                 "FireEdit Loader.",
             )  # fmt: skip
         where = plan.mask_on_latents(conditions.mask)
-        text = "\n".join([report(fireedit, conditions, instructions, asked), *about_the_mask(mask, chosen)])
+        strange = what_is_foreign(fireedit, vae, source, shrunk)
+        text = "\n".join([report(fireedit, conditions, instructions, asked, strange), *about_the_mask(mask, chosen)])
         return io.NodeOutput(
             *conditionings(conditions, where, source, side, shown),
             {"samples": torch.zeros_like(source)},
@@ -213,21 +218,43 @@ def conditionings(
     )
 
 
-def report(fireedit, conditions: EditConditions, instructions: list[str], asked: list[str]) -> str:
+def what_is_foreign(fireedit, vae, source: torch.Tensor, pictures: torch.Tensor) -> dict[int, str]:
+    """What is to be said of pictures that are not of the bundle's world (design D16), by their number in the batch.
+
+    Args:
+        source: their latents (B, C, h, w) by `vae`. pictures: (B, 3, H, W) in 0..1 as they were encoded.
+    """
+    limit = float(fireedit.options["reconstruction_limit"])
+    if not limit:
+        return {}
+    given_back = vae.decode(source)
+    if given_back.ndim != 4 or given_back.shape[1:3] != pictures.shape[2:]:
+        return {}
+    errors = coarse_error(given_back[..., :3].movedim(-1, 1).to(pictures), pictures)
+    return {index: about_foreign(fireedit.name, float(errors[index]), limit) for index in foreign(errors, limit)}
+
+
+def report(
+    fireedit, conditions: EditConditions, instructions: list[str], asked: list[str], strange: Mapping[int, str] = MappingProxyType({})
+) -> str:  # fmt: skip
     """What was understood: the likeliest region and the size of the mask per picture, unknown words, several edits in one.
 
     Args:
-        instructions: as the model reads them. asked: as they were written.
+        instructions: as the model reads them. asked: as they were written. strange: see `what_is_foreign`.
     """
     lines = []
     for index, (regions, mask) in enumerate(zip(conditions.regions, conditions.mask)):
         name = "" if len(conditions.regions) == 1 else f"picture {index + 1}: "
         if len(regions):
             box = ", ".join(f"{float(v):.0f}" for v in regions.boxes[0])
-            meant = f"most likely region ({box}), probability {float(regions.scores[0]):.2f}"
+            sure = f"{float(regions.scores[0]):.2f}"
+            meant = f"most likely region ({box}), " + (f"the bundle's own guess {sure}" if index in strange else f"probability {sure}")
         else:
             meant = "no regions, the whole picture was read"
         lines.append(f"{name}{meant}; the edit covers about {float((mask > 0.5).float().mean()):.0%} of the picture")
+        if index in strange:
+            logger.warning("%s: %s%s", NAME, name, strange[index])
+            lines.append(f"{name}{strange[index]}")
     unknown = sorted({word for text in instructions for word in fireedit.editor.unknown_words(text)})
     if unknown:
         warning = f"not understood by the bundle {fireedit.name}: {', '.join(unknown)}"

@@ -18,6 +18,7 @@ OPTIONS = {
     "text_guidance": 7.5,
     "image_guidance": 1.5,
     "steps": 20,
+    "reconstruction_limit": 0.0,
 }
 
 
@@ -51,5 +52,7 @@ def read_index(folder: Path | str) -> dict[str, Any]:
 
 
 def bundle_options(index: dict[str, Any]) -> dict[str, Any]:
-    """The bundle's own numbers: native picture size, guidance scales, steps and how the source latent is scaled."""
+    """The bundle's own numbers: native picture size, guidance scales, steps, how the source latent is scaled, and by how much its
+    autoencoder misses pictures of its own world at most (0: not measured; see `diffusion/reconstruction.py`).
+    """
     return {key: index.get(key, default) for key, default in OPTIONS.items()}

@@ -28,6 +28,7 @@ from ..vlm import RegionAwareVLM
 from .compositing import WorkingSize, composite, edit_mask
 from .guidance import combine, needed_branches
 from .latents import latent_mode, latent_scale
+from .reconstruction import about_foreign, coarse_error, foreign
 from .timesteps import active_timesteps
 from .visual_attention import attach_visual_attention
 
@@ -62,7 +63,8 @@ class FireEditPipeline(DiffusionPipeline):
     """Instruction-based editing with region tokens, TATI and HVCA (arXiv 2503.19839).
 
     The components are those of a bundle (`fireedit_core.checkpoints.bundle.COMPONENTS`); the options say how the UNet was
-    trained: `native_size` (long side in pixels), `source_latent_scaled`, and default guidance scales and steps.
+    trained: `native_size` (long side in pixels), `source_latent_scaled`, default guidance scales and steps, and the
+    `reconstruction_limit` by which pictures of another kind are told (0: not measured).
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class FireEditPipeline(DiffusionPipeline):
         grounding, qformer, tati, hvca, visual_attention, native_size: int = OPTIONS["native_size"],
         source_latent_scaled: bool = OPTIONS["source_latent_scaled"], text_guidance: float = OPTIONS["text_guidance"],
         image_guidance: float = OPTIONS["image_guidance"], steps: int = OPTIONS["steps"],
+        reconstruction_limit: float = OPTIONS["reconstruction_limit"],
     ):  # fmt: skip
         super().__init__()
         given = locals()
@@ -91,8 +94,19 @@ class FireEditPipeline(DiffusionPipeline):
 
     def encode_source(self, images: Tensor) -> Tensor:
         """Source latents (B, C, H/8, W/8) of pictures (B, 3, H, W) in 0..1, scaled as the bundle says."""
-        latent = encode_latents(self.vae, images)
+        return self._scaled(encode_latents(self.vae, images))
+
+    def _scaled(self, latent: Tensor) -> Tensor:
         return latent * latent_scale(self.vae) if self.config.source_latent_scaled else latent
+
+    def _warn_of_foreign(self, latent: Tensor, pictures: Tensor) -> None:
+        """Log once for each picture (B, 3, H, W) that is not of the bundle's world, as its unscaled latents (B, C, h, w) tell."""
+        limit = self.config.reconstruction_limit
+        if not limit:
+            return
+        errors = coarse_error(decode_latents(self.vae, latent), pictures)
+        for index in foreign(errors, limit):
+            logger.warning("FireEditPipeline: %s", about_foreign("at hand", float(errors[index]), limit))
 
     # --- the edit ----------------------------------------------------------------------------------------------------
 
@@ -155,7 +169,10 @@ class FireEditPipeline(DiffusionPipeline):
                 raise ValueError(f"the mask has shape {tuple(mask.shape)}, the pictures need {tuple(conditions.mask.shape)}")
             conditions = replace(conditions, mask=mask.to(conditions.mask).expand_as(conditions.mask))
         plan = WorkingSize.plan(size, self.config.native_size if working_size is None else working_size)
-        source_latent = self.encode_source(plan.shrink(source))
+        shrunk = plan.shrink(source)
+        code = encode_latents(self.vae, shrunk)
+        self._warn_of_foreign(code, shrunk)
+        source_latent = self._scaled(code)
         where = plan.mask_on_latents(conditions.mask)
         result = self.denoise(
             conditions, where, source_latent, num_inference_steps or self.config.steps,

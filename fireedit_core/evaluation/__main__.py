@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, attention, demo-pictures, card,
-generate, score.
+"""``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, attention, world, demo-pictures,
+card, generate, score.
 
 Each explains itself with --help.
 """
@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from ..checkpoints.bundle import BundleError
 from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS, SpriteError
 from ..training.ablation import Budget
-from . import ablation, attention, calibration, card, oracle, pictures, tati, turns
+from . import ablation, attention, calibration, card, familiarity, oracle, pictures, tati, turns
 from . import scenes as runs
 from . import sweep as sweeps
 from .benchmarks import commands as benchmarks
@@ -92,6 +92,12 @@ def parser() -> argparse.ArgumentParser:
     looks = commands.add_parser("attention", help="a picture of what each of HVCA's tokens looks at")
     _scene_options(looks, 4, "heldout")
     looks.add_argument("--out", type=Path, default=Path("docs/hvca-attention.png"), help="PNG to write")
+
+    known = commands.add_parser("world", help="from what error of its autoencoder on a bundle says that a picture is not of its world")
+    _scene_options(known, 600, "heldout")
+    known.add_argument("--photos", type=Path, nargs="+", required=True, help="photographs, or folders of them")
+    known.add_argument("--out", type=Path, default=Path("docs/world.md"), help="Markdown to write")
+    known.add_argument("--keep", action="store_true", help="write the limit into the bundle's model_index.json")
 
     demo = commands.add_parser("demo-pictures", help="write the demo's pictures: the first held-out scene of each type")
     demo.add_argument("kinds", nargs="+", choices=EDIT_TYPES, help="the mastered edit types")
@@ -184,6 +190,12 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     if o.command == "tati":
         text = tati.study(pipe, scenes, load_judge(), o.out, o.steps, o.batch, card.command_line(arguments), world)
         log.info("%s", text)
+        return 0
+    if o.command == "world":
+        found = familiarity.study(pipe, scenes, familiarity.photographs(o.photos), world)
+        if o.keep:
+            familiarity.keep(o.bundle, found.limit)
+        _show(familiarity.report(found, card.command_line(arguments)), o.out)
         return 0
     if o.command == "attention":
         o.out.parent.mkdir(parents=True, exist_ok=True)

@@ -131,3 +131,22 @@ def test_deep_shrink_gives_levels_that_no_halving_gives(loaded, tokens, working_
     assert torch.isfinite(out).all() and (out - run(patched, conds)).abs().max() > 1e-4
     without = PatchModelAddDownscale.execute(model, block, 2.0, 0.0, 1.0, True, "bicubic", "bicubic")[0]
     assert (out - run(without, conds)).abs().max() > 1e-4  # and FireEdit has its effect still
+
+
+def test_a_picture_of_another_kind_is_said_and_its_probability_is_not_bare(loaded, tokens, monkeypatch):
+    """The small bundle states no limit; with one that lies between its two pictures, only the worse is spoken of."""
+    from fireedit_core.diffusion.compositing import WorkingSize
+    from fireedit_core.diffusion.reconstruction import coarse_error
+
+    handle, _, vae = loaded
+    images, region_tokens = tokens
+    text = lambda: nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, 0).ui["text"][0]  # noqa: E731
+    assert "not of the kind" not in text() and "probability" in text()
+    plan = WorkingSize.plan(tuple(images.shape[1:3]), handle.options["native_size"])
+    shrunk = plan.shrink(images.movedim(-1, 1))
+    errors = coarse_error(vae.decode(vae.encode(shrunk.movedim(1, -1))).movedim(-1, 1), shrunk)
+    worse = int(errors.argmax())
+    monkeypatch.setitem(handle.options, "reconstruction_limit", float(errors.mean()))
+    lines = [line for line in text().splitlines() if line.startswith(f"picture {worse + 1}")]
+    assert "guess" in lines[0] and "probability" not in lines[0] and "FireEdit Quick Edit" in lines[1]
+    assert text().count("not of the kind") == 1

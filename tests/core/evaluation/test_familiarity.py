@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The limit between a bundle's world and photographs: chosen with few false alarms, measured on what it was not chosen on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fireedit_core.evaluation import familiarity
+from fireedit_core.evaluation.familiarity import Familiarity
+
+
+def test_the_limit_lies_between_two_that_are_apart():
+    scenes, photos = torch.linspace(0.001, 0.005, 100), torch.linspace(0.02, 0.05, 100)
+    limit = familiarity._limit(scenes, photos)
+    assert 0.0048 < limit < 0.02
+
+
+def test_where_they_overlap_false_alarms_stay_few():
+    scenes, photos = torch.linspace(0.001, 0.02, 1000), torch.linspace(0.01, 0.05, 1000)
+    limit = familiarity._limit(scenes, photos)
+    assert float((scenes > limit).float().mean()) <= familiarity.FALSE_ALARMS
+
+
+def test_rates_and_report():
+    found = Familiarity(0.5, torch.tensor([0.1, 0.6]), torch.tensor([0.2, 0.7, 0.8, 0.9]), 8)
+    assert (found.false_alarms, found.missed) == (0.5, 0.25)
+    assert "False alarms 50.0%" in familiarity.report(found, "command")
+
+
+def test_photographs_are_looked_for_in_folders_and_the_same_windows_come_again(tmp_path):
+    with pytest.raises(ValueError, match="0 pictures"):
+        familiarity.photographs([tmp_path])
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    files = familiarity.photographs([tmp_path])
+    assert [file.name for file in files] == ["a.png", "b.jpg"]
+    one, two = (list(familiarity._windows(files[0])) for _ in range(2))
+    assert len(one) == familiarity.CROPS and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_keeping_changes_one_line_of_the_index(tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FireEditPipeline", "steps": 20}))
+    familiarity.keep(tmp_path, 0.00921)
+    assert json.loads((tmp_path / "model_index.json").read_text()) == {
+        "_class_name": "FireEditPipeline", "steps": 20, "reconstruction_limit": 0.0092,
+    }  # fmt: skip
