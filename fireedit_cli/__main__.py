@@ -27,6 +27,7 @@ from tqdm import tqdm
 from fireedit_cli.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, Places, check_places, jobs_of
 from fireedit_cli.comfy_client import HostError
 from fireedit_cli.comfy_host import ComfyServer, HostNotFound
+from fireedit_cli.ways import PHOTO_WORKFLOW, WAYS, Ways
 from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, use_bundle
 from host_setup.host_lookup import REPO
 
@@ -72,7 +73,11 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument("--seed", type=whole(0, 2**64 - 1), default=0)
     edit.add_argument("--bundle", help="name of a bundle, or its folder when no --server is given")
-    edit.add_argument("--workflow", type=Path, default=EDIT_WORKFLOW, help="another workflow in API format")
+    edit.add_argument("--workflow", type=Path, help="another workflow in API format")
+    edit.add_argument(
+        "--way", choices=WAYS, help="photo: find the thing by words, edit without a generative model; bundle: the bundle's models; "
+        "auto, the default: the photo way for pictures that are not of the bundle's kind",
+    )
     edit.add_argument("--steps", type=whole(1, 1000))
     edit.add_argument("--sampler")
     edit.add_argument("--scheduler")
@@ -107,12 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         jobs = jobs_of(options.source, options.instruction, options.output, options.seed)
-        flow = Workflow.load(options.workflow)
-        Places.of(flow)
-        for name, (node, field) in SETTINGS.items():
-            if getattr(options, name) is not None:
-                flow.set(node, field, getattr(options, name))
-        return _run(options, jobs, flow)
+        return _run(options, jobs, ways_of(options))
     except (JobError, WorkflowError) as error:
         log.error("fireedit: %s", error)
         return USAGE
@@ -127,12 +127,40 @@ def main(arguments: list[str] | None = None) -> int:
         return CANCELLED
 
 
+def ways_of(options: argparse.Namespace) -> Ways:
+    """The workflow or workflows that the options ask for, with their settings.
+
+    What is said of the bundle or its sampler, or another workflow, settles that it is not the photo way.
+
+    Raises:
+        WorkflowError: for settings that contradict each other or that the workflow has no place for, and graphs that cannot be batched.
+    """
+    told = [f"--{name.replace('_', '-')}" for name in (*SETTINGS, "bundle", "workflow") if getattr(options, name) is not None]
+    if options.way in ("photo", "auto") and told:
+        raise WorkflowError(
+            f"{', '.join(told)} says how the bundle edits, which the photo way does not use; leave it out, or --way {options.way}"
+        )
+    if options.way == "photo":
+        return Ways(_checked(Workflow.load(PHOTO_WORKFLOW)))
+    flow = _checked(Workflow.load(options.workflow or EDIT_WORKFLOW))
+    for name, (node, field) in SETTINGS.items():
+        if getattr(options, name) is not None:
+            flow.set(node, field, getattr(options, name))
+    alone = options.way == "bundle" or bool(told)
+    return Ways(flow) if alone else Ways(flow, _checked(Workflow.load(PHOTO_WORKFLOW)))
+
+
+def _checked(flow: Workflow) -> Workflow:
+    Places.of(flow)
+    return flow
+
+
 def weights_stamp(options: argparse.Namespace, flow: Workflow) -> list:
     """Sizes and times of the weights that a ComfyUI of our own will load, so that changed weights under the same name are other edits.
 
     Empty where servers elsewhere have them: what lies there cannot be seen.
     """
-    if options.server:
+    if options.server or not flow.ids("FireEditLoader"):
         return []
     name = options.bundle or next((flow.nodes[i]["inputs"].get("bundle") for i in flow.ids("FireEditLoader")), "")
     folder = next((place for place in (Path(str(name)), REPO / "models" / str(name)) if (place / "model_index.json").is_file()), None)
@@ -140,10 +168,12 @@ def weights_stamp(options: argparse.Namespace, flow: Workflow) -> list:
     return [[p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
 
 
-def _run(options: argparse.Namespace, jobs: list[Job], flow: Workflow) -> int:
+def _run(options: argparse.Namespace, jobs: list[Job], ways: Ways) -> int:
+    flow = ways.main
     if options.bundle and options.server:
         flow.set("FireEditLoader", "bundle", options.bundle)
-    journal = Journal(json.dumps([flow.nodes, options.bundle, weights_stamp(options, flow)], sort_keys=True))
+    graphs = [flow.nodes, *([ways.photo.nodes] if ways.photo else [])]
+    journal = Journal(json.dumps([*graphs, options.bundle, weights_stamp(options, flow)], sort_keys=True))
     todo = [job for job in jobs if options.again or not journal.done(job)]
     if len(todo) < len(jobs) and not options.quiet:
         log.warning("%d of %d are done already", len(jobs) - len(todo), len(jobs))
@@ -164,7 +194,7 @@ def _run(options: argparse.Namespace, jobs: list[Job], flow: Workflow) -> int:
                 for line in job.said:
                     bar.write(f"{job.source.name}: {line}", file=sys.stderr)
 
-        fleet = Fleet(urls, flow, journal, patience=options.patience, timeout=options.timeout)
+        fleet = Fleet(urls, ways, journal, patience=options.patience, timeout=options.timeout)
         failed = fleet.run(todo, progress)
     if failed:
         log.error("fireedit: %d of %d edits failed", len(failed), len(todo))

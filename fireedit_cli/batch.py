@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import requests
 import websocket
 from PIL import Image
@@ -32,6 +33,7 @@ from fireedit_cli.comfy_client import (
     TooSlow,
 )
 from fireedit_cli.pictures import PictureError, check_picture, is_deep, read_picture
+from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import Workflow, WorkflowError
 
 log = logging.getLogger("fireedit")
@@ -45,8 +47,12 @@ SEEDED = {
     "FireEditSample": "seed", "FireEditMultiTurn": "seed", "KSampler": "seed", "KSamplerAdvanced": "noise_seed",
     "RandomNoise": "noise_seed",
 }  # fmt: skip
+READERS = ("FireEditVLMConditioning", "FireEditGround")  # the nodes that take the instruction
+TALKERS = (*READERS, "FireEditRegionMasks", "FireEditQuickEdit")  # the nodes whose words a person should read
+MAKERS = ("FireEditSample", "FireEditQuickEdit")  # the nodes that give the edit
 # How written pictures are compressed: PNG loses nothing, the others little that an eye sees.
 SAVING = {".jpg": {"quality": 95, "subsampling": 0}, ".jpeg": {"quality": 95, "subsampling": 0}, ".webp": {"quality": 95, "method": 6}}
+OPAQUE = (".jpg", ".jpeg", ".bmp")  # kinds of file without transparency
 NOT_LET_IN = (401, 403, 407)  # a server that asks for a password refuses every job alike
 BROKEN = (requests.RequestException, websocket.WebSocketException, ConnectionError, TimeoutError)
 
@@ -235,6 +241,7 @@ class Places:
     """Where a workflow takes a job: ids of the nodes that get the picture, the instruction and the seed, and that give the result."""
 
     picture: str
+    reader: str
     seeds: tuple[tuple[str, str], ...]
     result: str
 
@@ -247,26 +254,30 @@ class Places:
                 f"{flow.origin} must have one Load Image whose picture is edited, it has {len(found)}: "
                 "which of them a job's picture goes to cannot be told"
             )
-        flow.only("FireEditVLMConditioning")
+        readers = [i for kind in READERS for i in flow.ids(kind)]
+        if len(readers) != 1:
+            raise WorkflowError(f"{flow.origin} must have exactly one {' or '.join(READERS)}, it has {len(readers)}")
         seeds = tuple((i, name) for kind, name in SEEDED.items() for i in flow.ids(kind) if name in flow.nodes[i]["inputs"])
-        if not seeds:
+        if not seeds and not flow.ids("FireEditQuickEdit"):  # which draws nothing
             raise WorkflowError(f"{flow.origin} has no node that takes a seed ({', '.join(SEEDED)}): all jobs would get the same noise")
-        return cls(found[0], seeds, result_node(flow))
+        return cls(found[0], readers[0], seeds, result_node(flow))
 
 
-def edit(client: ComfyClient, base: Workflow, job: Job, timeout: float = 600.0) -> tuple[float, list[str]]:
+def edit(client: ComfyClient, ways: Ways, job: Job, timeout: float = 600.0) -> tuple[float, list[str]]:
     """Run one job and write its picture; returns the seconds and what the nodes said. Raises HostError as `ComfyClient.run` does."""
     said = check_picture(job.source)
     deep = is_deep(job.source)
     if deep:
         said.append(f"{job.source.name}: of its 16 bits the upper 8 are read")
-    flow = base.copy()
-    places = Places.of(flow)
     content = hashlib.sha256(job.source.read_bytes()).hexdigest()[:16]
     ending = ".png" if deep else job.source.suffix.lower()
     name = client.upload_image(read_picture(job.source) if deep else job.source, f"fireedit_{content}{ending}")
+    base, why = ways.choose(client, name, job.instruction, timeout)
+    said += [why] if why else []
+    flow = base.copy()
+    places = Places.of(flow)
     flow.nodes[places.picture]["inputs"]["image"] = name
-    flow.set("FireEditVLMConditioning", "instruction", job.instruction)
+    flow.nodes[places.reader]["inputs"]["instruction"] = job.instruction
     for key, field_name in places.seeds:
         flow.nodes[key]["inputs"][field_name] = job.seed
     shown = places.result
@@ -275,21 +286,31 @@ def edit(client: ComfyClient, base: Workflow, job: Job, timeout: float = 600.0) 
     pictures = result.images.get(shown)
     if not pictures:
         raise HostError(f"the run of {job.source.name} gave no picture")
-    for key in flow.ids("FireEditVLMConditioning"):
+    for key in (i for kind in TALKERS for i in flow.ids(kind)):
         said += [line for text in result.outputs.get(key, {}).get("text", ()) for line in str(text).splitlines()]
     job.output.parent.mkdir(parents=True, exist_ok=True)
     temporary = job.output.with_name(f".{job.output.stem}.part{job.output.suffix}")
     try:
-        Image.fromarray(pictures[0][..., :3]).save(temporary, **SAVING.get(job.output.suffix.lower(), {}))
+        Image.fromarray(_as_wanted(pictures[0], job, said)).save(temporary, **SAVING.get(job.output.suffix.lower(), {}))
         temporary.replace(job.output)  # whole, or not there
     finally:
         temporary.unlink(missing_ok=True)
     return result.seconds, said
 
 
+def _as_wanted(picture: np.ndarray, job: Job, said: list[str]) -> np.ndarray:
+    """(H, W, 3) of what came back, or (H, W, 4) where the edit made something transparent and the file can hold it."""
+    if picture.shape[-1] < 4 or picture[..., 3].min() == 255:
+        return picture[..., :3]
+    if job.output.suffix.lower() in OPAQUE:
+        said.append(f"{job.output.name}: what is transparent is lost in this kind of file; name a .png")
+        return picture[..., :3]
+    return picture
+
+
 def result_node(flow: Workflow) -> str:
-    """The SaveImage that holds the edit: the one that FireEdit Sample feeds, else the only one."""
-    fed = flow.fed_by("SaveImage", "FireEditSample") or flow.ids("SaveImage")
+    """The SaveImage that holds the edit: the one that FireEdit Sample or Quick Edit feeds, else the only one."""
+    fed = [i for maker in MAKERS for i in flow.fed_by("SaveImage", maker)] or flow.ids("SaveImage")
     if len(fed) != 1:
         raise WorkflowError(f"{flow.origin} must have exactly one SaveImage for the edit, it has {len(fed)}")
     return fed[0]
@@ -307,11 +328,11 @@ class Fleet:
     """
 
     def __init__(
-        self, urls: Sequence[str], flow: Workflow, journal: Journal, make_client: Callable[[str], ComfyClient] = ComfyClient,
+        self, urls: Sequence[str], ways: Ways, journal: Journal, make_client: Callable[[str], ComfyClient] = ComfyClient,
         patience: float = 30.0, timeout: float = 600.0,
     ):  # fmt: skip
         self.urls = list(dict.fromkeys(url.rstrip("/") for url in urls))
-        self.flow, self.journal, self.make_client, self.patience, self.timeout = flow, journal, make_client, patience, timeout
+        self.ways, self.journal, self.make_client, self.patience, self.timeout = ways, journal, make_client, patience, timeout
         self._waiting: deque[Job] = deque()
         self._open = 0  # jobs that are neither done nor failed
         self._change = threading.Condition()
@@ -363,7 +384,7 @@ class Fleet:
         while (job := self._take(url)) is not None:
             error = None
             try:
-                seconds, job.said = edit(client, self.flow, job, self.timeout)
+                seconds, job.said = edit(client, self.ways, job, self.timeout)
                 self.journal.write(job, url, seconds, job.said)
                 quiet_since = None
             except (PromptRejected, ExecutionFailed, ExecutionInterrupted, TooSlow, JobError, PictureError, WorkflowError) as refusal:

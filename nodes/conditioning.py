@@ -141,7 +141,8 @@ class FireEditVLMConditioning(io.ComfyNode):
             {"samples": torch.zeros_like(source)},
             models.intermediate(conditions.mask),
             conditions.regions,
-            ui=progress.report(text) | {"fireedit_meant": [for_the_picker(conditions)]},
+            ui=progress.report(text)
+            | {"fireedit_meant": [for_the_picker(conditions)], "fireedit_foreign": [i in strange for i in range(count)]},
         )
 
 

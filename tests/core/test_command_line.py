@@ -25,6 +25,8 @@ class Recorder(ComfyClient):
     """Remembers graphs; the edit is a picture of the seed's colour, and a second one that nobody asked for."""
 
     sent: list[dict] = []
+    probed: list[dict] = []  # graphs that only read picture and instruction
+    foreign = False  # what the bundle then says of the picture
     uploads: dict[str, bytes] = {}
 
     def upload_image(self, picture, name=None):
@@ -32,8 +34,15 @@ class Recorder(ComfyClient):
         return name
 
     def run(self, workflow, timeout=600.0):
-        self.sent.append(copy.deepcopy(workflow))
         flow = Workflow(workflow)
+        if not flow.ids("FireEditSample") and not flow.ids("FireEditQuickEdit"):
+            self.probed.append(copy.deepcopy(workflow))
+            return RunResult("id", {flow.only("FireEditVLMConditioning"): {"fireedit_foreign": [self.foreign]}}, {}, [], 1.0)
+        self.sent.append(copy.deepcopy(workflow))
+        if flow.ids("FireEditQuickEdit"):
+            (shown,) = flow.fed_by("PreviewImage", "FireEditQuickEdit")
+            made = np.full((6, 8, 4), 130, np.uint8)  # half transparent
+            return RunResult("id", {flow.only("FireEditGround"): {"text": ["found it"]}}, {shown: [made]}, [], 1.0)
         (shown,) = flow.fed_by("PreviewImage", "FireEditSample")
         made = np.full((6, 8, 4), flow.get("FireEditSample", "seed") % 251, np.uint8)
         made[..., 0] = 77
@@ -45,7 +54,8 @@ class Recorder(ComfyClient):
 def recorder(monkeypatch):
     monkeypatch.setattr(Recorder, "sent", [])
     monkeypatch.setattr(Recorder, "uploads", {})
-    monkeypatch.setattr(command, "Fleet", lambda urls, flow, journal, **more: Fleet(urls, flow, journal, Recorder, **more))
+    monkeypatch.setattr(Recorder, "probed", [])
+    monkeypatch.setattr(command, "Fleet", lambda urls, ways, journal, **more: Fleet(urls, ways, journal, Recorder, **more))
     return Recorder
 
 
@@ -228,3 +238,42 @@ def test_two_frames_are_moving(tmp_path):
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(PictureError, match="2 frames"):
         check_picture(tmp_path / "two.gif")
+
+
+def test_the_way_is_the_bundles_own_unless_it_says_that_the_picture_is_foreign(pictures, tmp_path, recorder, monkeypatch):
+    source = pictures / "one.png"
+    assert edit(source, "remove it", "-o", tmp_path / "a.png") == 0
+    (probe,) = recorder.probed
+    probed = Workflow(probe)
+    assert not probed.ids("FireEditApply") and not probed.ids("SaveImage")  # nothing that samples or saves
+    asked = probed.get("FireEditVLMConditioning", "instruction"), recorder.uploads[probed.get("LoadImage", "image")]
+    assert asked == ("remove it", source.read_bytes())
+    assert Workflow(recorder.sent[-1]).ids("FireEditSample")
+    monkeypatch.setattr(Recorder, "foreign", True)
+    assert edit(source, "remove it", "-o", tmp_path / "b.png") == 0
+    flow = Workflow(recorder.sent[-1])
+    assert flow.ids("FireEditQuickEdit") and not flow.ids("FireEditLoader")
+    assert flow.get("FireEditGround", "instruction") == "remove it" and flow.get("LoadImage", "image") in recorder.uploads
+    said = journal(tmp_path)[-1]["said"]
+    assert "photo way" in said[0] and "found it" in said
+    assert edit(source, "remove it", "-o", tmp_path / "b.png") == 0 and len(recorder.sent) == 2  # done already
+
+
+def test_a_way_that_is_named_is_taken_without_asking(pictures, tmp_path, recorder, caplog):
+    source = pictures / "one.png"
+    assert edit(source, "remove it", "-o", tmp_path / "a.png", "--way", "photo") == 0
+    assert Workflow(recorder.sent[-1]).ids("FireEditQuickEdit")
+    assert edit(source, "remove it", "-o", tmp_path / "b.png", "--way", "bundle") == 0
+    assert Workflow(recorder.sent[-1]).ids("FireEditSample")
+    assert edit(source, "remove it", "-o", tmp_path / "c.png", "--steps", 4) == 0  # settings of the sampler are the bundle's
+    assert Workflow(recorder.sent[-1]).ids("FireEditSample") and not recorder.probed
+    for way in ("photo", "auto"):
+        assert edit(source, "remove it", "-o", tmp_path / "d.png", "--steps", 4, "--way", way) == 2
+        assert "--steps" in caplog.text and "photo way" in caplog.text
+
+
+def test_what_became_transparent_is_kept_where_the_file_can(pictures, tmp_path, recorder):
+    for name, mode in (("a.png", "RGBA"), ("b.webp", "RGBA"), ("c.jpg", "RGB")):
+        assert edit(pictures / "one.png", "cut it out", "-o", tmp_path / name, "--way", "photo") == 0
+        assert Image.open(tmp_path / name).mode == mode, name
+    assert any("transparent is lost" in line for line in journal(tmp_path)[-1]["said"])

@@ -21,6 +21,7 @@ from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Plac
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected
 from fireedit_cli.comfy_host import ComfyServer
 from fireedit_cli.pictures import PictureError, check_picture
+from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import Workflow, WorkflowError
 from tests.host.small import INSTRUCTION, REPO, install, picture
 
@@ -126,7 +127,7 @@ def test_one_of_two_servers_dies_and_nothing_is_lost_or_done_twice(server: Comfy
     flow = Workflow.load()
     flow.set("FireEditLoader", "bundle", bundle)
     flow.set("FireEditSample", "steps", 30)  # long enough to be killed within
-    fleet = Fleet([server.url, second.url], flow, Journal("test"), patience=3)
+    fleet = Fleet([server.url, second.url], Ways(flow), Journal("test"), patience=3)
 
     def kill() -> None:
         while len(done) < 10:
@@ -165,13 +166,13 @@ class Stub(ComfyClient):
 
 def test_what_one_server_refuses_another_is_asked_for(pictures: Path, tmp_path: Path):
     jobs = jobs_of(pictures, INSTRUCTION, tmp_path / "out")
-    fleet = Fleet(["http://one", "http://two"], Workflow.load(), Journal(""), Stub, patience=0.2)
+    fleet = Fleet(["http://one", "http://two"], Ways(Workflow.load()), Journal(""), Stub, patience=0.2)
     failed = fleet.run(jobs)
     assert len(failed) == 3 and all(set(job.refused) == {"http://one", "http://two"} for job in failed)
-    failed = Fleet(["http://one", "http://dead"], Workflow.load(), Journal(""), Stub, patience=0.2).run(jobs_of(pictures, "x", tmp_path))
+    failed = Fleet(["http://one", "http://dead"], Ways(Workflow.load()), Journal(""), Stub, patience=0.2).run(jobs_of(pictures, "x", tmp_path))
     assert len(failed) == 3 and all(set(job.refused) == {"http://one"} for job in failed)
     with pytest.raises(NoServer, match="3 of 3 edits are left.*nobody there"):
-        Fleet(["http://dead", "http://dead2"], Workflow.load(), Journal(""), Stub, patience=0.2).run(jobs_of(pictures, "x", tmp_path))
+        Fleet(["http://dead", "http://dead2"], Ways(Workflow.load()), Journal(""), Stub, patience=0.2).run(jobs_of(pictures, "x", tmp_path))
 
 
 def test_the_command_in_the_repository_explains_itself():
@@ -183,7 +184,7 @@ def test_a_cancelled_run_stops_what_runs_and_nothing_of_others(server: ComfyServ
     flow = Workflow.load()
     flow.set("FireEditLoader", "bundle", install(server))
     flow.set("FireEditSample", "steps", 1000)
-    fleet, out = Fleet([server.url], flow, Journal("")), tmp_path / "out"
+    fleet, out = Fleet([server.url], Ways(flow), Journal("")), tmp_path / "out"
     thread = threading.Thread(target=lambda: fleet.run(jobs_of(pictures, INSTRUCTION, out)))
     thread.start()
     while not (fleet._clients and fleet._clients[0].running):
@@ -323,7 +324,7 @@ def test_what_the_server_refuses_is_said_at_once_and_the_others_go_on(
     bad = flow.copy()
     if field == "seed":  # a job's own seed takes its place: send what no job can have
         jobs[1].seed = -1
-    fleet = Fleet([server.url], bad, Journal(""), patience=60)
+    fleet = Fleet([server.url], Ways(bad), Journal(""), patience=60)
     failed = fleet.run(jobs, lambda job, error: said.update({job.source.name: error}))
     assert time.monotonic() - begin < 30 and len(failed) == (1 if field == "seed" else 3)
     assert all(field in str(said[job.source.name]) and "valid" in str(said[job.source.name]) for job in failed)
@@ -337,7 +338,7 @@ def test_a_slow_job_is_cancelled_and_not_sent_again(server: ComfyServer, picture
     flow = Workflow.load()
     flow.set("FireEditLoader", "bundle", install(server))
     flow.set("FireEditSample", "steps", 1000)
-    fleet, said = Fleet([server.url], flow, Journal(""), timeout=1.0), []
+    fleet, said = Fleet([server.url], Ways(flow), Journal(""), timeout=1.0), []
     before = len(server.history())
     failed = fleet.run(jobs_of(pictures / "p0.png", INSTRUCTION, tmp_path / "o.png"), lambda job, error: said.append(error))
     assert len(failed) == 1 and said == ["not done within 1 s, and cancelled"] and not (tmp_path / "o.png").exists()
@@ -355,7 +356,7 @@ def test_a_job_that_waits_is_taken_off_the_queue(server: ComfyServer, pictures: 
     flow.set("FireEditSample", "steps", 300)
     other = ComfyClient(server.url)
     theirs = other.queue(flow.nodes)
-    fleet = Fleet([server.url], flow, Journal(""))
+    fleet = Fleet([server.url], Ways(flow), Journal(""))
     thread = threading.Thread(target=lambda: fleet.run(jobs_of(pictures / "p0.png", INSTRUCTION, tmp_path / "o.png")))
     thread.start()
     until = time.monotonic() + 20
@@ -393,7 +394,7 @@ class Proxy(ComfyClient):
 
 def test_what_a_proxy_says_is_told_apart(pictures: Path, tmp_path: Path):
     run_with = lambda status: Fleet(  # noqa: E731
-        [f"http://proxy/{status}"], Workflow.load(), Journal(""), Proxy, patience=0.3
+        [f"http://proxy/{status}"], Ways(Workflow.load()), Journal(""), Proxy, patience=0.3
     ).run(jobs_of(pictures, "x", tmp_path / "out"))
     failed = run_with(413)  # this picture is too large for it: the job's fault
     assert len(failed) == 3 and all("status 413" in str(job.refused) for job in failed)
