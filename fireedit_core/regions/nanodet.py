@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from ..checkpoints.weights import check_weights
 from .detector import LabelledDetector, Proposals
 
-CLASS_NAME = "NanoDetDetector"  # in config.json
 INPUT_SIZE = 416  # px, of the square that pictures are stretched to
 STRIDES = (8, 16, 32)
 BINS = 11  # a side lies 0 to 10 strides away from the middle
@@ -177,7 +176,7 @@ def load_nanodet(folder: Path | str, config: dict[str, Any] | None = None) -> Na
     try:
         detector.network.load_state_dict({key: value.float() for key, value in load_file(file).items()})
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{file} does not hold a NanoDet-g of {len(names)} classes: {error}. Copy the folder again.") from error
+        raise ValueError(f"{file} does not hold a NanoDet-g of {len(names)} classes; copy the folder again ({error})") from error
     return detector
 
 
