@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Edit pictures from the command line, in a ComfyUI of its own or on running servers; convert public checkpoints; train.
+"""Edit pictures from the command line, in a ComfyUI of its own or on running servers; convert public checkpoints; fetch weights; train.
 
     ./fireedit edit in.png "remove the cat" -o out.png
     ./fireedit edit pictures/ "remove the cat" -o edited/
     ./fireedit edit jobs.csv -o edited/ --server http://one:8188 --server http://two:8188
     ./fireedit convert --out models/fireedit-sd15 --instructpix2pix FILE --language-model FOLDER ...  (docs/convert.md)
+    ./fireedit fetch isnet  (cuts things out of photographs; shows what is unclear about its licence, and asks)
     ./fireedit train tiny_all [--steps 100 ...] [--dry-run]  (docs/training.md)
 
 A CSV has the columns image and instruction and, if wanted, output and seed. What was done already is not done again; a run that was
@@ -90,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     edit.add_argument("--timeout", type=float, default=600.0, help="seconds for one edit (default %(default)g)")
     edit.add_argument("--quiet", action="store_true", help="no progress bar")
     commands.add_parser("convert", help="assemble a full-size bundle from public checkpoints; convert --help says more", add_help=False)
+    commands.add_parser("fetch", help="get weights that FireEdit may not ship; fetch --help says more", add_help=False)
     commands.add_parser("train", help="train on datasets; train --help says more", add_help=False)
     return main
 
@@ -101,6 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
         from fireedit_core.checkpoints.__main__ import main as convert
 
         return convert(arguments)
+    if arguments[:1] == ["fetch"]:
+        from fireedit_cli.fetch import main as fetch
+
+        return fetch(arguments[1:])
     if arguments[:1] == ["train"]:
         from fireedit_core.training.paper.__main__ import main as train
 

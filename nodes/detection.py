@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import comfy.utils
 
-from fireedit_core.regions.record import Regions
+from fireedit_core.regions.record import OBJECT_LABEL, Regions
 
 from .errors import FireEditNodeError, named
 from .host import models, progress
@@ -18,6 +19,7 @@ from .types import FIREEDIT_TOOLTIP, DetectorType, FireEditType, RegionsType, Re
 logger = logging.getLogger("fireedit")
 
 DETECT, TOKENIZE = "FireEdit Region Detect", "FireEdit Region Tokenize"
+_SHOWN = 8  # kinds of things that the line under the node names
 
 
 class FireEditRegionDetect(io.ComfyNode):
@@ -33,11 +35,11 @@ class FireEditRegionDetect(io.ComfyNode):
             "instructions.",
             search_aliases=["detect", "boxes", "region proposal"],
             inputs=[
-                FireEditType.Input("fireedit", tooltip=FIREEDIT_TOOLTIP),
                 io.Image.Input("image", tooltip="The picture to edit, or a batch of pictures of one size."),
                 io.Float.Input(
                     "score_threshold", default=0.15, min=0.0, max=1.0, step=0.01,
-                    tooltip="Regions that the detector is less sure of are dropped. Lower finds more, also wrong ones.",
+                    tooltip="Regions that the detector is less sure of are dropped. Lower finds more, also wrong ones. 0.15 suits the "
+                    "bundle's detector, 0.4 photo-detector.",
                 ),
                 io.Float.Input(
                     "iou_threshold", default=0.6, min=0.0, max=1.0, step=0.01, **RARE,
@@ -47,8 +49,12 @@ class FireEditRegionDetect(io.ComfyNode):
                     "max_regions", default=100, min=1, max=300, **RARE,
                     tooltip="At most this many regions per picture, best first.",
                 ),
+                FireEditType.Input(
+                    "fireedit", optional=True, tooltip="A FireEdit bundle, whose detector looks. Not needed where a detector is connected."
+                ),
                 DetectorType.Input(
-                    "detector", optional=True, tooltip="A detector of your own, from FireEdit Detector Loader, instead of the bundle's."
+                    "detector", optional=True,
+                    tooltip="From FireEdit Detector Loader: the one for photographs that comes with the pack, or one of your own.",
                 ),
                 io.String.Input(
                     "prompt", default="", optional=True,
@@ -64,12 +70,18 @@ class FireEditRegionDetect(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, fireedit, image, score_threshold, iou_threshold, max_regions, detector=None, prompt=""
+        cls, fireedit=None, image=None, score_threshold=0.15, iou_threshold=0.6, max_regions=100, detector=None, prompt=""
     ) -> io.NodeOutput:  # fmt: skip
         """Detect picture by picture, so that progress and cancel work within a batch."""
         from fireedit_core.regions.detector import detect_each
 
         pictures = to_core(image, DETECT)
+        if detector is None and fireedit is None:
+            raise FireEditNodeError(
+                DETECT,
+                "nothing is there to look with. Connect detector of FireEdit Detector Loader (photographs), or fireedit of FireEdit "
+                "Loader (the bundle's own detector).",
+            )
         chosen, patcher = (fireedit.editor.detector, fireedit.detector) if detector is None else (detector.detector, detector.patcher)
         models.use(patcher)
         bar = comfy.utils.ProgressBar(pictures.shape[0])
@@ -94,7 +106,9 @@ def _describe(index: int, regions: Regions, count: int) -> str:
     name = "" if count == 1 else f"picture {index + 1}: "
     if not len(regions):
         return f"{name}no region found; the whole picture will stand as one region. Lower score_threshold to find more."
-    return f"{name}{counted(len(regions), 'region')}, best score {float(regions.scores.max()):.2f}"
+    kinds = Counter(label for label in regions.labels if label != OBJECT_LABEL)
+    kinds_text = f" ({', '.join(f'{count} {label}' for label, count in kinds.most_common(_SHOWN))})" if kinds else ""
+    return f"{name}{counted(len(regions), 'region')}{kinds_text}, best score {float(regions.scores.max()):.2f}"
 
 
 class FireEditRegionTokenize(io.ComfyNode):

@@ -78,7 +78,7 @@ class FireEditLoader(io.ComfyNode):
 
 
 class FireEditDetectorLoader(io.ComfyNode):
-    """A detector that the user has -> FIREEDIT_DETECTOR."""
+    """The detector for photographs, or one that the user has -> FIREEDIT_DETECTOR."""
 
     @classmethod
     def define_schema(cls):
@@ -86,15 +86,16 @@ class FireEditDetectorLoader(io.ComfyNode):
             node_id="FireEditDetectorLoader",
             display_name=DETECTOR,
             category=f"{CATEGORY}/regions",
-            description="Loads a detector of your own for FireEdit Region Detect: a YOLO file of ultralytics (models/ultralytics/bbox "
-            "or segm), or a folder of transformers in models/detectors (RT-DETR, Deformable DETR, Grounding DINO, OWLv2 ...).",
-            search_aliases=["ultralytics", "yolo", "grounding dino", "owlv2", "rt-detr", "adetailer"],
+            description="Loads a detector for FireEdit Region Detect: photo-detector, which comes with the pack and knows 80 kinds of "
+            "things, or one of your own: a YOLO file of ultralytics (models/ultralytics/bbox or segm), or a folder of transformers in "
+            "models/detectors (RT-DETR, Deformable DETR, Grounding DINO, OWLv2 ...).",
+            search_aliases=["nanodet", "photo detector", "coco", "ultralytics", "yolo", "grounding dino", "owlv2", "rt-detr", "adetailer"],
             inputs=[
                 io.Combo.Input(
                     "detector",
                     options=detectors.list_detectors(),
-                    tooltip="bbox and segm are ultralytics files; only such as are built of known layers are loaded. detectors are "
-                    "folders with config.json and .safetensors.",
+                    tooltip="photo-detector comes with the pack. bbox and segm are ultralytics files; only such as are built of known "
+                    "layers are loaded. detectors are folders with config.json and .safetensors.",
                 )
             ],
             outputs=[DetectorType.Output(display_name="detector", tooltip="For the detector input of FireEdit Region Detect.")],

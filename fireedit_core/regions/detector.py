@@ -136,6 +136,8 @@ class LabelledDetector(nn.Module):
         _check_pictures(images, self)
         if self.reads_prompt and not prompt.strip():
             raise ValueError("this detector looks for what its prompt names: write one, for example 'cat, dog'.")
+        if images.shape[0] == 0:
+            return []
         size = (int(images.shape[2]), int(images.shape[3]))
         first = next(self.parameters())
         found = []

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .detector import Detector, RegionDetector
 
+NANODET = "NanoDetDetector"  # `_class_name` in the config.json of a NanoDet
+
 
 def load_detector(path: str | Path) -> Detector:
     """Any detector on disk: a folder of this pack or of transformers, or a `.pt` file of ultralytics.
@@ -28,10 +30,16 @@ def load_detector(path: str | Path) -> Detector:
         raise ValueError(
             f"{path} is no detector: expected a .pt file of ultralytics, or a folder with config.json and .safetensors ({error})."
         ) from error
+    if not isinstance(kind, dict):
+        raise ValueError(f"{config}: expected an object, got {type(kind).__name__}.")
     if kind.get("model_type"):
         from .transformers_detector import load_transformers_detector
 
         return load_transformers_detector(path, str(kind["model_type"]))
+    if kind.get("_class_name") == NANODET:
+        from .nanodet import load_nanodet
+
+        return load_nanodet(path, kind)
     return load_region_detector(path)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Detectors that users have: ultralytics files where the Impact Pack keeps them, transformers folders in models/detectors."""
+"""The detector for photographs that comes with the pack, and those that users have: ultralytics files where the Impact Pack keeps
+them, folders of transformers in models/detectors."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 
 from fireedit_core.regions.ultralytics_version import COMPROMISED_VERSIONS, ultralytics_available
 
+from .bundles import OWN_MODELS
 from .models import make_patcher
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ FOLDERS = {
     "segm": ("ultralytics_segm", os.path.join("ultralytics", "segm")),
     "detectors": ("detectors", "detectors"),
 }
+BUILT_IN, _BUILT_IN_FOLDER = "photo-detector (built in)", OWN_MODELS / "photo-detector"
 NONE = "none found"
 
 
@@ -37,7 +40,10 @@ def register_folders() -> None:
 
 
 def list_detectors() -> list[str]:
-    """Names as 'bbox/face.pt' and 'detectors/rtdetr', sorted; [NONE] where there is none."""
+    """The one that comes with the pack, as the combo's default, then names as 'bbox/face.pt' and 'detectors/rtdetr', sorted.
+
+    [NONE] where there is none: a pack whose models were left out.
+    """
     names = {f"{group}/{path.relative_to(root).as_posix()}" for group, root, path in _found()}
     if not ultralytics_available():
         pt = {name for name in names if name.endswith(".pt")}
@@ -47,7 +53,7 @@ def list_detectors() -> list[str]:
                 "compromised releases %s", len(pt), ", ".join(COMPROMISED_VERSIONS),
             )  # fmt: skip
         names -= pt
-    return sorted(names) or [NONE]
+    return [*([BUILT_IN] if _has_built_in() else []), *sorted(names)] or [NONE]
 
 
 def find_detector(name: str) -> Path:
@@ -57,6 +63,8 @@ def find_detector(name: str) -> Path:
         ValueError: for a name that is not below the folders; the message lists what there is.
     """
     wanted = str(name).replace("\\", "/")
+    if wanted == BUILT_IN and _has_built_in():
+        return _BUILT_IN_FOLDER
     for group, root, path in _found():
         if f"{group}/{path.relative_to(root).as_posix()}" == wanted:
             return path
@@ -93,6 +101,10 @@ def load(name: str) -> LoadedDetector:
     from fireedit_core.regions.loading import load_detector
 
     return LoadedDetector(name, load_detector(find_detector(name)))
+
+
+def _has_built_in() -> bool:
+    return (_BUILT_IN_FOLDER / "config.json").is_file()
 
 
 def _found() -> Iterator[tuple[str, Path, Path]]:

@@ -19,7 +19,7 @@ NODES = {
     "FireEditLoader": (["bundle"], ["FIREEDIT", "MODEL", "VAE"]),
     "FireEditDetectorLoader": (["detector"], ["FIREEDIT_DETECTOR"]),
     "FireEditRegionDetect": (
-        ["fireedit", "image", "score_threshold", "iou_threshold", "max_regions", "detector", "prompt"], ["REGIONS"],
+        ["image", "score_threshold", "iou_threshold", "max_regions", "fireedit", "detector", "prompt"], ["REGIONS"],
     ),
     "FireEditRegionSelect": (["image", "selection", "regions"], ["REGIONS", "MASK"]),
     "FireEditRegionsFilter": (

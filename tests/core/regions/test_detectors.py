@@ -158,12 +158,12 @@ def test_import_leaves_no_trace(tmp_path):
 @pytest.mark.skipif(not EMBEDDED.is_dir(), reason="the embedded default is not there")
 def test_embedded_detector_on_held_out_scenes():
     pytest.importorskip("fireedit_core.data")
-    from fireedit_core.data import SpriteError
+    from fireedit_core.data.npm_package import PackageError
     from fireedit_core.training.detector import evaluate_detector, scene_source
 
     try:
         scenes = scene_source("heldout", 123)
-    except SpriteError as error:
+    except PackageError as error:
         pytest.skip(str(error))
     detector = load_region_detector(EMBEDDED)
     quality = evaluate_detector(detector, scenes, 40)

@@ -138,11 +138,11 @@ def test_a_detector_of_the_users_own(loaded, images, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
     for key, place in detectors.FOLDERS.values():
         monkeypatch.setitem(folder_paths.folder_names_and_paths, key, ([str(tmp_path / place)], set()))
-    assert detectors.list_detectors() == [detectors.NONE]
+    assert detectors.list_detectors() == [detectors.BUILT_IN]
     (tmp_path / "ultralytics" / "segm" / "deep").mkdir(parents=True)
     write_yolo(tmp_path / "ultralytics" / "segm" / "deep" / "pets.pt", "Segment")
     owlv2(tmp_path / "detectors" / "owl")
-    assert detectors.list_detectors() == ["detectors/owl", "segm/deep/pets.pt"]
+    assert detectors.list_detectors() == [detectors.BUILT_IN, "detectors/owl", "segm/deep/pets.pt"]
     load = nodes.FireEditDetectorLoader
     assert load.validate_inputs("segm\\deep\\pets.pt") is True and "no detector 'x'" in load.validate_inputs("x")
     assert "no detector" in load.validate_inputs("segm/../segm/deep/pets.pt")
@@ -158,3 +158,21 @@ def test_a_detector_of_the_users_own(loaded, images, tmp_path, monkeypatch):
     state = load.fingerprint_inputs("segm/deep/pets.pt")
     write_yolo(tmp_path / "ultralytics" / "segm" / "deep" / "pets.pt", "Segment", ("cat", "dog", "owl"))
     assert load.fingerprint_inputs("segm/deep/pets.pt") != state
+
+
+def test_the_detector_of_the_pack_needs_no_bundle(images, monkeypatch):
+    load, detect = nodes.FireEditDetectorLoader, nodes.FireEditRegionDetect
+    assert load.validate_inputs(detectors.BUILT_IN) is True and load.fingerprint_inputs(detectors.BUILT_IN)
+    named = {one.id: one for one in load.define_schema().inputs}
+    assert named["detector"].options[0] == detectors.BUILT_IN
+    ours = load.execute(detectors.BUILT_IN)[0]
+    found = detect.execute(image=images, score_threshold=0.01, iou_threshold=0.6, max_regions=5, detector=ours)
+    assert len(found[0]) == 2 and 0 < len(found[0][0]) <= 5 and found[0][0].image_size == (SIZE, SIZE)
+    assert found[0][0].labels[0] in str(found.ui)
+    grey_and_small = detect.execute(image=torch.zeros(1, 1, 1, 1), score_threshold=0.4, iou_threshold=0.6, max_regions=5, detector=ours)[0]
+    assert len(grey_and_small[0]) == 0 and grey_and_small[0].image_size == (1, 1)
+    with pytest.raises(FireEditNodeError, match="FireEdit Region Detect: .*FireEdit Detector Loader.*FireEdit Loader"):
+        detect.execute(image=images, score_threshold=0.4, iou_threshold=0.6, max_regions=5)
+    monkeypatch.setattr(detectors, "_BUILT_IN_FOLDER", detectors.OWN_MODELS / "gone")
+    assert detectors.BUILT_IN not in detectors.list_detectors()
+    assert "there is no detector" in load.validate_inputs(detectors.BUILT_IN)
