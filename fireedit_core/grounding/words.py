@@ -276,7 +276,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], _Clause | None]], ...]
         (r"make\s+(?P<thing>.+?)\s+(?P<after>an?\s+(?!(?:bit|little|lot)\b).+)", _turned),
         (rf"(?:make|let|have)\s+(?P<thing>.+?)\s+{_WEAR}\s+(?P<after>.+)", _added),
         (rf"(?P<thing>.+?)\s+(?:should|must)\s+{_WEAR}\s+(?P<after>.+)", _added),
-        (r"(?:give|hand|dress|equip)\s+(?P<thing>.+?)\s+(?:(?:in|with)\s+)?(?P<after>(?:an?|some|the|two|three|more|sun)\b?.+)", _added),
+        (r"(?:give|hand|dress|equip)\s+(?P<thing>.+?)\s+(?:(?:in|with)\s+)?(?P<after>(?:an?|some|the|two|three|more)\s+.+|[\w-]+)", _added),
         (rf"(?:add|insert|draw|place|put|paint|include|attach|stick|render|hang|write|create|generate|let\s+there\s+be)\s+(?P<after>.+?)\s+{_ON}\s+(?P<thing>(?:{_DET}|a|an|it|him|her|them|everyone|every|each|all|both)\b.*)", _added),
         (r"(?:add|insert|draw|place|put|paint|include|create|generate|let\s+there\s+be)\s+(?P<after>.+)", _added),
         # all else
