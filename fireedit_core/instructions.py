@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_VERBS = (
+VERBS = (
     "add", "change", "clear", "color", "colour", "convert", "crop", "cut", "delete", "draw", "drop", "dye", "enlarge", "erase",
     "exchange", "fill", "get", "give", "grow", "increase", "insert", "let", "make", "move", "paint", "place", "put", "recolor",
     "recolour", "reduce", "remove", "replace", "scale", "set", "shrink", "swap", "take", "tint", "transform", "turn", "write",
@@ -25,11 +25,11 @@ _FRONT = re.compile(rf"^(?:(?:{_ORDER}|{_COURTESY})\b[\s,:]*)+", re.IGNORECASE)
 _ORDER_COMMA = re.compile(rf"\b({_ORDER}|please),\s+", re.IGNORECASE)
 _BACK = re.compile(r"[\s,]*\b(?:please|thanks|thank you)[.!]*$", re.IGNORECASE)
 # how a clause begins that asks for an edit, and what says so where it begins otherwise
-_ASKS = re.compile(rf"(?:(?:{_ORDER}|{_COURTESY})\b[\s,:]*)*(?:{'|'.join(_VERBS)})\b", re.IGNORECASE)
+_ASKS = re.compile(rf"(?:(?:{_ORDER}|{_COURTESY})\b[\s,:]*)*(?:{'|'.join(VERBS)})\b", re.IGNORECASE)
 _WISHES = re.compile(r"\b(?:should|instead of|(?:do not|don't|would like|want))\b", re.IGNORECASE)
 # "do not remove the cat" forbids an edit; "i do not want the cat" asks for one
 _FORBIDS = re.compile(
-    rf"^(?:but\s+|and\s+)?(?:(?:do not|don't|dont|never)\s+(?:{'|'.join((*_VERBS, 'touch', 'alter', 'edit', 'modify'))})\b"
+    rf"^(?:but\s+|and\s+)?(?:(?:do not|don't|dont|never)\s+(?:{'|'.join((*VERBS, 'touch', 'alter', 'edit', 'modify'))})\b"
     r"|(?:leave|keep)\b.*\b(?:as (?:it|they) (?:is|are)|alone|unchanged|untouched|there|in place)\b)",
     re.IGNORECASE,
 )
@@ -55,7 +55,7 @@ _ENDS = re.compile(
 )
 _COLOURS = re.compile(r"\b(?:red|orange|yellow|green|blue|purple|pink|black|white|gr[ae]y|brown|gold|silver)$", re.IGNORECASE)
 _BARE_NOUN = re.compile(r"^[a-z]+$", re.IGNORECASE)
-_NEEDS_A_THING = re.compile(rf"^(?:{'|'.join(_VERBS)})(?:\s+(?:it|this|that|away|out|rid of))?$", re.IGNORECASE)
+_NEEDS_A_THING = re.compile(rf"^(?:{'|'.join(VERBS)})(?:\s+(?:it|this|that|away|out|rid of))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
