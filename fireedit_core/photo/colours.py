@@ -83,7 +83,7 @@ def read_colour(text: str) -> Colour:
     known = set(_NAMES) | {f"{hue}ish" for hue in _HUES} | {"reddish"}
     if name is None or any(word not in known for word in rest[: -len(name.split())]):
         raise ValueError(
-            f"{str(text)[:60]!r} is no colour that is known. Write one such as red, dark blue, light grey, navy, gold, beige, white, or #aabbcc."
+            f"{str(text)[:60]!r} is no colour that is known. Write one such as red, dark blue, light grey, navy, gold, beige, or #aabbcc."
         )
     light, shades = _linear(_NAMES[name]), [word for word in words if word in _SHADES]
     for shade in shades:

@@ -12,20 +12,17 @@ _SOURCES = 40_000  # places at most that are looked through
 _NUMBERS = 16  # that describe a tile
 
 
-def look_alikes(small: np.ndarray, hole: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For tiles of a picture, the most similar ones that lie wholly outside of the hole.
+def look_alikes(small: np.ndarray, hole: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """For tiles of a picture, the corners (n, 2) of the most similar ones that lie wholly outside of the hole; (0, 2) where none does.
 
     Args:
         small: (h, w, 3) uint8. hole: (h, w) bool. wanted: (n, 2) top left corners y, x of tiles.
-
-    Returns:
-        Their corners (n, 2), and the mean squared difference of the pixels (n,). Both empty where nothing lies outside.
     """
     height, width = hole.shape
     taken = cv2.boxFilter(hole.astype(np.float32), -1, (TILE, TILE), anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT)
     free = np.argwhere(taken[: height - TILE + 1, : width - TILE + 1] < 0.5)
     if not len(free) or not len(wanted):
-        return np.zeros((0, 2), np.int64), np.zeros(0)
+        return np.zeros((0, 2), np.int64)
     free = free[np.random.default_rng(0).permutation(len(free))[:_SOURCES]]
     described = lambda corners: _tiles(small, corners).reshape(len(corners), -1)  # noqa: E731
     known = described(free)
@@ -34,8 +31,7 @@ def look_alikes(small: np.ndarray, hole: np.ndarray, wanted: np.ndarray) -> tupl
     _, _, axes = np.linalg.svd(known[:4000] - mean, full_matrices=False)
     axes = axes[:_NUMBERS].T
     _, nearest = cKDTree((known - mean) @ axes).query((described(wanted) - mean) @ axes, eps=0.5)
-    difference = ((described(wanted) - known[nearest]) ** 2).mean(1)
-    return free[nearest], difference
+    return free[nearest]
 
 
 def with_detail(enlarged: np.ndarray, small: np.ndarray, hole: np.ndarray, full: np.ndarray) -> np.ndarray:
@@ -51,7 +47,7 @@ def with_detail(enlarged: np.ndarray, small: np.ndarray, hole: np.ndarray, full:
     reach = cv2.dilate(hole.astype(np.uint8), np.ones((2 * TILE - 1,) * 2, np.uint8), anchor=(TILE - 1, TILE - 1))
     corners = np.stack(np.meshgrid(_corners(height), _corners(width), indexing="ij"), -1).reshape(-1, 2)
     corners = corners[reach[corners[:, 0] + TILE // 2, corners[:, 1] + TILE // 2] > 0]
-    sources, _ = look_alikes(small, hole, corners)
+    sources = look_alikes(small, hole, corners)
     if not len(sources):
         return enlarged
     back = cv2.resize(cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA), (columns, rows), interpolation=cv2.INTER_CUBIC)
