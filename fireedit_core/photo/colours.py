@@ -13,7 +13,7 @@ from .light import lightness, luminance, to_linear, to_srgb, within_gamut
 
 # 8-bit sRGB as paint and cloth have them: the pure colours of a screen look false on things. Names of several words first.
 _PAINTS = {
-    "sky blue": (112, 178, 232), "royal blue": (40, 72, 176), "baby blue": (160, 200, 236), "navy blue": (22, 36, 88),
+    "light blue": (152, 200, 238), "pale blue": (186, 216, 240), "sky blue": (112, 178, 232), "royal blue": (40, 72, 176), "baby blue": (160, 200, 236), "navy blue": (22, 36, 88),
     "midnight blue": (20, 26, 68), "forest green": (28, 84, 44), "lime green": (140, 200, 44), "olive green": (104, 112, 44),
     "mint green": (158, 220, 186), "hot pink": (236, 64, 148), "off white": (238, 234, 222), "rose gold": (202, 142, 122),
     "navy": (22, 36, 88), "gold": (206, 160, 58), "golden": (206, 160, 58), "silver": (192, 195, 200), "beige": (220, 203, 170),
@@ -31,7 +31,7 @@ _HUES = {
     "purple": (110, 54, 158), "violet": (124, 70, 188), "pink": (238, 128, 168), "brown": (112, 68, 38), "grey": (132, 132, 134),
     "gray": (132, 132, 134),
 }  # fmt: skip
-_ROOM = 0.08
+_ROOM = 0.09
 _NAMES = _PAINTS | _HUES
 # (factor of the lightness, share of the way from there to white, factor of the saturation)
 _SHADES = {
@@ -39,6 +39,7 @@ _SHADES = {
     "bright": (1.0, 0.15, 1.3), "vivid": (1.0, 0.06, 1.4), "neon": (1.0, 0.25, 1.6), "muted": (1.0, 0.0, 0.6), "dull": (0.95, 0.0, 0.55),
     "soft": (1.0, 0.2, 0.7),
 }  # fmt: skip
+_ISH = {f"{hue}ish" for hue in _HUES} | {"reddish"}  # "reddish brown" is a brown
 _HEX = re.compile(r"#?([0-9a-f]{6}|[0-9a-f]{3})$")
 _FILLERS = {"a", "an", "the", "very", "colour", "color", "coloured", "colored", "shade", "of", "in", "to", "tone", "metallic"}
 
@@ -49,7 +50,7 @@ class Colour:
 
     Attributes:
         name: as it was asked for. light: linear light (r, g, b), 0..1.
-        room: how far from this colour's lightness (cube root of luminance, 0..1) a thing may stay and still have that name.
+        room: how much darker (half as much lighter) than this colour, in the cube root of luminance, a thing may stay and have that name.
     """
 
     name: str
@@ -78,14 +79,14 @@ def read_colour(text: str) -> Colour:
     if found := _HEX.fullmatch(plain):
         digits = found[1] if len(found[1]) == 6 else "".join(2 * digit for digit in found[1])
         return Colour(plain, _linear(tuple(int(digits[i : i + 2], 16) for i in (0, 2, 4))))
-    rest = [word for word in words if word not in _FILLERS and word not in _SHADES]
-    name = next((" ".join(rest[-count:]) for count in (2, 1) if " ".join(rest[-count:]) in _NAMES), None)
-    known = set(_NAMES) | {f"{hue}ish" for hue in _HUES} | {"reddish"}
-    if name is None or any(word not in known for word in rest[: -len(name.split())]):
+    words = [word for word in words if word not in _FILLERS]
+    name = next((" ".join(words[-count:]) for count in (2, 1) if " ".join(words[-count:]) in _NAMES), None)
+    front = words[: -len(name.split())] if name else []
+    if name is None or not set(front) <= _SHADES.keys() | _NAMES.keys() | _ISH:
         raise ValueError(
             f"{str(text)[:60]!r} is no colour that is known. Write one such as red, dark blue, light grey, navy, gold, beige, or #aabbcc."
         )
-    light, shades = _linear(_NAMES[name]), [word for word in words if word in _SHADES]
+    light, shades = _linear(_NAMES[name]), [word for word in front if word in _SHADES]
     for shade in shades:
         light = _shaded(light, *_SHADES[shade])
     return Colour(plain, light, _ROOM if name in _HUES and not shades else 0.0)

@@ -22,8 +22,8 @@ from .paste import STRIP, Box, blended, box_of, cut
 
 _SAMPLE = 150_000  # pixels of the thing that are looked at before painting
 _CHROMA = 0.04  # of OKLab: below, people call a thing white, grey or black
-# Of a thing's pixels that must have its colour: a black car is black in spite of its tail lights, a man in black in spite of his face, but a
-# motorcycle is red if its tank is.
+# Of a thing's pixels that must have its colour: a black car is black in spite of its tail lights, a man in black in spite of his face,
+# but a motorcycle is red if its tank is.
 _SHARE, _SHARE_VIVID, _VIVID = 0.35, 0.08, 0.2
 _HUE_NEAR, _HUE_FAR = math.radians(40), math.radians(75)  # still the same paint; surely not
 _ORDER = 0.957  # least rank correlation between the lightness before and after
@@ -90,13 +90,13 @@ def recolour(image: Tensor, alpha: Tensor, colour: Colour, check: Callable[[], N
     """
     box = box_of(alpha)
     part, matte = cut(image, box), cut(alpha, box)
-    sample, rest = _sample(part, matte)
+    sample, places = _sample(part, matte)
     paint = look_at(sample)
     near = _near_paint(part, matte, paint)
-    reached = min(max(paint.body, colour.lightness - colour.room), colour.lightness + colour.room)
+    reached = min(max(paint.body, colour.lightness - colour.room), colour.lightness + colour.room / 2)
     # a curve through a corner would be none
     curve = Curve(min(max(paint.body, 0.04), 0.96), min(max(reached, 0.04), 0.96), paint.gloss)
-    reach = _reach(sample, _at(near, rest, matte.shape), paint, curve)
+    reach = _reach(sample, matte.flatten()[places.to(matte.device)].cpu(), _at(near, places, matte.shape), paint, curve)
 
     def change(light: Tensor, top: int) -> Tensor:
         return repaint(light, paint, colour, curve, reach, _rows(near, top, light.shape[1], matte.shape))
@@ -129,13 +129,16 @@ def repaint(light: Tensor, paint: Paint, colour: Colour, curve: Curve, reach: tu
     """
     y = luminance(light)
     share, same = _paint_share(light, paint)
+    sure = same
     if paint.coloured:  # a faint tint is thinned paint beside paint, and a colour of its own elsewhere
-        same = same * torch.maximum(near, smooth(share, 0.55, 0.75))
+        sure = same * torch.maximum(near, smooth(share, 0.75, 1.0))
     before = lightness(y)
-    painted = smooth(share * same, 0.2, 0.55)
+    painted = smooth(share * sure, 0.2, 0.55)
     after = (before + (reach[0] + (reach[1] - reach[0]) * painted) * (curve(before) - before)).clamp(0, 1)
     target = torch.tensor(colour.light, dtype=light.dtype, device=light.device)
     target = (target / luminance(target).clamp(min=1e-6)).reshape(3, *[1] * y.ndim)
+    if float(target.max()) > 1.15:  # a colour; white, grey and black are no tint on what they are not meant for
+        same = sure
     own = light / y.clamp(min=1e-5)
     chromaticity = same * (1 + share * (target - 1)) + (1 - same) * own
     # more paint than the pattern had cannot push a channel below nothing
@@ -196,12 +199,13 @@ def _paint_share(light: Tensor, paint: Paint) -> tuple[Tensor, Tensor]:
     return 0.92 * dark * (1 - shine), same
 
 
-def _reach(light: Tensor, near: Tensor, paint: Paint, curve: Curve) -> tuple[float, float]:
-    """How far lightness goes along the curve, so that the order of light and dark is kept; see `repaint`."""
-    before = lightness(luminance(light))
+def _reach(light: Tensor, alpha: Tensor, near: Tensor, paint: Paint, curve: Curve) -> tuple[float, float]:
+    """How far lightness goes along the curve, so that the order of light and dark is kept where alpha (n,) shows it; see `repaint`."""
+    before, own = luminance(light), to_srgb(light)
     white = Colour("white", (1.0, 1.0, 1.0))
     for reach in _GENTLER:
-        if rank_correlation(before, luminance(repaint(light, paint, white, curve, reach, near))) >= _ORDER:
+        after = own + alpha * (to_srgb(repaint(light, paint, white, curve, reach, near)) - own)
+        if rank_correlation(before, luminance(to_linear(after))) >= _ORDER:
             return reach
     return _GENTLER[-1]
 
@@ -212,7 +216,7 @@ def _near_paint(image: Tensor, alpha: Tensor, paint: Paint) -> Tensor:
     size = tuple(max(1, round(side * scale)) for side in alpha.shape)
     shrink = lambda x: F.interpolate(x[None].float(), size, mode="area")  # noqa: E731
     share, same = _paint_share(to_linear(shrink(image)[0]), paint)
-    painted = ((share > 0.55) & (same > 0.5)).float() * shrink(alpha[None])[0, 0]
+    painted = ((share > 0.62) & (same > 0.5)).float() * shrink(alpha[None])[0, 0]
     return smooth(gaussian_blur(painted[None, None], max(0.7, 0.012 * math.hypot(*size))), 0.12, 0.4)
 
 
