@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fireedit_core.regions.record import OBJECT_LABEL
+from ..regions.record import OBJECT_LABEL
 
 KINDS = ("remove", "recolour", "background", "adjust", "cutout", "replace", "add", "restyle", "other")
 ADJUSTMENTS = ("brighter", "darker", "blurred", "grey")  # what `after` may say where the kind is "adjust"
@@ -28,7 +28,6 @@ _MAX_WORDS = 2_000  # characters of any one text inside
 _MAX_TARGETS = 1_000
 _MAX_KEPT = 100
 _MAX_SIDE = 100_000  # pixels
-_MAX_BATCH = 4_096
 _ROUNDING = 1.0  # pixels that a box may stick out by: others round to whole pixels, or count from 0 to the last one
 
 _KEYS = ("kind", "thing", "targets", "after", "keep", "image_size", "note")
@@ -118,8 +117,8 @@ class Answer:
 
     @property
     def chosen(self) -> tuple[Target, ...]:
-        """The targets that are meant, best first."""
-        return tuple(target for target in self.targets if target.score >= CHOSEN)
+        """The targets that are meant, best first; the first alone where none is sure, which is a guess and `note` says so."""
+        return tuple(target for target in self.targets if target.score >= CHOSEN) or self.targets[:1]
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-able values; boxes to a tenth of a pixel, scores to three decimals."""
@@ -196,8 +195,10 @@ def answers_from_json(text: str, image_sizes: Sequence[tuple[int, int]]) -> list
     records = value if isinstance(value, list) else [value] * len(image_sizes)
     if len(records) == 1:
         records = records * len(image_sizes)
-    if len(records) != len(image_sizes) or len(records) > _MAX_BATCH:
-        raise ValueError(f"The answer holds {len(records)} records, but there are {len(image_sizes)} pictures: give one for each, or one for all.")
+    if len(records) != len(image_sizes):
+        raise ValueError(
+            f"The answer holds {len(records)} records, but there are {len(image_sizes)} pictures: give one for each, or one for all."
+        )
     found = []
     for index, (record, size) in enumerate(zip(records, image_sizes, strict=True), start=1):
         try:
@@ -216,11 +217,17 @@ def _parsed(text: Any) -> Any:
     if not text.strip():
         raise ValueError("The answer is empty text; it must be a JSON object in {...}.")
     try:
-        return json.loads(text.lstrip("\ufeff"), parse_constant=_no_constant, object_pairs_hook=_no_key_twice)
+        return json.loads(text.lstrip("\ufeff"), parse_int=_integer, parse_constant=_no_constant, object_pairs_hook=_no_key_twice)
     except json.JSONDecodeError as error:
         raise ValueError(f"The answer is no valid JSON: {error.msg} in line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
         raise ValueError("The answer is no valid JSON record: it is nested too deeply.") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError(f"The answer holds a number of {len(digits)} digits, which cannot be meant.")
+    return int(digits)
 
 
 def _no_constant(name: str) -> float:
@@ -237,7 +244,7 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_keys(value: dict[str, Any], known: Sequence[str], needed: Sequence[str], what: str) -> None:
     missing = [key for key in needed if key not in value]
     if missing:
-        raise ValueError(f"{what} needs the {'key' if len(missing) == 1 else 'keys'} {_quoted(missing)}; it has {_quoted(value) or 'none'}.")
+        raise ValueError(f"{what} needs {_quoted(missing)}; it has {_quoted(value) or 'nothing'}.")
     unknown = [key for key in value if key not in known]
     if unknown:
         raise ValueError(f"{what} has a key that is not known: {_quoted(unknown)}. Known are {_quoted(known)}.")
@@ -295,7 +302,7 @@ def _words(value: Any, what: str) -> str:
 
 
 def _quoted(keys: Any) -> str:
-    return ", ".join(f'"{_short(str(key))}"' if not str(key).isidentifier() else f'"{str(key)[:40]}"' for key in list(keys)[:12])
+    return ", ".join(_short(key) for key in list(keys)[:12])
 
 
 def _short(value: Any) -> str:

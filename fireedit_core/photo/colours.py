@@ -13,7 +13,8 @@ from .light import lightness, luminance, to_linear, to_srgb, within_gamut
 
 # 8-bit sRGB as paint and cloth have them: the pure colours of a screen look false on things. Names of several words first.
 _PAINTS = {
-    "light blue": (152, 200, 238), "pale blue": (186, 216, 240), "sky blue": (112, 178, 232), "royal blue": (40, 72, 176), "baby blue": (160, 200, 236), "navy blue": (22, 36, 88),
+    "light blue": (152, 200, 238), "pale blue": (186, 216, 240), "sky blue": (112, 178, 232),
+    "royal blue": (40, 72, 176), "baby blue": (160, 200, 236), "navy blue": (22, 36, 88),
     "midnight blue": (20, 26, 68), "forest green": (28, 84, 44), "lime green": (140, 200, 44), "olive green": (104, 112, 44),
     "mint green": (158, 220, 186), "hot pink": (236, 64, 148), "off white": (238, 234, 222), "rose gold": (202, 142, 122),
     "navy": (22, 36, 88), "gold": (206, 160, 58), "golden": (206, 160, 58), "silver": (192, 195, 200), "beige": (220, 203, 170),

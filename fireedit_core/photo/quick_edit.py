@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..blur import gaussian_blur
-from ..grounding.answer import ADJUSTMENTS, Answer
+from ..grounding.answer import Answer
 from .backdrop import BLUR, blurred, cover, cut_out, over
 from .colours import is_colour, read_colour
 from .fill import fill

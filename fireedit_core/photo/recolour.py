@@ -195,7 +195,8 @@ def _paint_share(light: Tensor, paint: Paint) -> tuple[Tensor, Tensor]:
     same = 1 - smooth(chroma, paint.tint, paint.tint + _CHROMA)
     # tyres and panes of something light, and the black of anything, take no paint
     dark = smooth(before, 0.2 * paint.body, 0.42 * paint.body) if paint.body > 0.45 else smooth(before, 0.0, 0.3 * paint.body)
-    shine = smooth(before, paint.gloss, min(paint.gloss + 0.12, 1.0)) if paint.gloss < 1 else torch.zeros_like(before)
+    # neither does what is far lighter: the shirt under a black suit, the lamp in a black bonnet
+    shine = smooth(before, paint.body + 0.25, paint.body + 0.5)
     return 0.92 * dark * (1 - shine), same
 
 
