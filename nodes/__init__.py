@@ -10,6 +10,7 @@ from .host.compat import ComfyExtension, replace_nodes
 from .loading import FireEditDetectorLoader, FireEditLoader
 from .multi_turn import FireEditMultiTurn
 from .preview import FireEditGroundingPreview, FireEditRegionsPreview
+from .quick_edit import FireEditQuickEdit
 from .region_dialects import (
     FireEditRegionsFromBBox,
     FireEditRegionsFromMask,
@@ -41,6 +42,7 @@ NODES = [
     FireEditGuider,
     FireEditSample,
     FireEditMultiTurn,
+    FireEditQuickEdit,
     FireEditRegionsPreview,
     FireEditGroundingPreview,
     FireEditCompare,

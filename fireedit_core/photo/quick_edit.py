@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edits of a photograph that need no generative model, as an answer (design D13) asks for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..blur import gaussian_blur
+from ..grounding.answer import Answer
+from .backdrop import BLUR, blurred, cover, cut_out, over
+from .colours import is_colour, read_colour
+from .fill import fill
+from .paste import blended
+from .recolour import recolour
+from .tones import adjust
+
+QUICK = ("remove", "recolour", "background", "adjust", "cutout")  # kinds of an answer that are done here
+_TRANSPARENT = {"transparent", "transparency", "nothing", "none", "alpha"}
+_BLUR = {"blur", "blurred", "blurry", "out of focus", "bokeh", "defocused"}
+_KINDS_BY_HAND = {
+    "remove": "remove", "delete": "remove", "erase": "remove", "recolour": "recolour", "recolor": "recolour", "colour": "recolour",
+    "color": "recolour", "background": "background", "backdrop": "background", "cutout": "cutout", "cut out": "cutout", "cut-out": "cutout",
+    "adjust": "adjust",
+}  # fmt: skip
+_ADJUST_BY_HAND = {
+    "brighter": "brighter", "brighten": "brighter", "lighter": "brighter", "darker": "darker", "darken": "darker", "blurred": "blurred",
+    "blur": "blurred", "grey": "grey", "gray": "grey", "greyscale": "grey", "grayscale": "grey",
+}  # fmt: skip
+BY_HAND = "remove; recolour: dark red; background: blur (or transparent, white, picture); cutout; brighter, darker, blurred or grey"
+
+
+class NeedsModel(ValueError):
+    """What was asked for cannot be done without a generative model; the message names the way on."""
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A photograph after an edit.
+
+    Attributes:
+        image: (C, H, W) as it came, bit for bit wherever `mask` is 0; 4 channels where the edit gives alpha. mask: (H, W) in 0..1, the
+        alpha with which something new was put in. report: what was done, in words.
+    """
+
+    image: Tensor
+    mask: Tensor
+    report: str
+
+
+def quick_edit(
+    image: Tensor, mask: Tensor, answer: Answer, backdrop: Tensor | None = None, avoid: Tensor | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Edited:  # fmt: skip
+    """Edit one photograph.
+
+    Args:
+        image: (1, 3 or 4, H, W) float in 0..1: grey, colour, or colour and alpha. Alpha is kept as it is, except where the edit makes it.
+        mask: (H, W) in 0..1, the thing that is meant. For a background and a cut-out it is what stays.
+        answer: what to do: its `kind` and `after` are read. backdrop: (3, h, w) in 0..1, the picture for a new background, of any size.
+        avoid: (H, W) in 0..1, other things, which "remove" must neither take nor copy. check: called now and then; may raise to stop.
+
+    Raises:
+        NeedsModel: for what needs a generative model.
+        ValueError: for shapes that do not fit, values that are not finite, an empty mask, a mask that leaves nothing, an unknown colour.
+    """
+    _check(image, mask, backdrop)
+    kind, after = answer.kind, answer.after.strip().lower()
+    if kind not in QUICK:
+        raise NeedsModel(needs_model(answer))
+    if not bool((mask > 0).any()):
+        raise ValueError(f"the mask is empty, so there is nothing to {_verb(kind)}. Paint one, or connect regions. {answer.note}".strip())
+    rgb = image[:3].expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
+    mask = mask.to(rgb.device, torch.float32).clamp(0, 1)
+    thing = answer.thing or "the thing"
+    share = float((mask > 0.5).float().mean())
+    if kind in ("background", "cutout") and not bool((mask < 1).any()):
+        raise ValueError(f"the mask covers the whole picture, so nothing is left that would be behind {thing}. Mark only what stays.")
+    if kind == "remove":
+        filled = fill(rgb, mask, avoid, check)
+        new, touched = filled.image, filled.alpha
+        said = f"removed {thing} ({share:.1%} of the picture) with its rim of {filled.grown} px; filled by {filled.way}"
+        if filled.rim:
+            said += f"; a shadow or leftovers beside it ({filled.rim:.0%} of its size) went with it"
+        if filled.guesses:
+            said += f". The fill is a guess: {', and '.join(filled.guesses)}. An inpainting model can take it from here: denoise about .6"
+    elif kind == "recolour":
+        colour = read_colour(answer.after)
+        new, touched, said = recolour(rgb, mask, colour, check), mask, f"recoloured {thing} ({share:.1%} of the picture): {colour.name}"
+    elif kind == "adjust":
+        new, touched, said = adjust(rgb, mask, after, check), mask, f"made {thing} ({share:.1%} of the picture) {after}"
+    else:
+        matte = _soft_edge(mask)
+        if kind == "cutout" or after in _TRANSPARENT:
+            return _cut_out(image, rgb, matte, f"cut out {thing} ({share:.1%} of the picture); all else is transparent")
+        behind, what = _behind(rgb, matte, answer, backdrop, check)
+        new, touched = over(rgb, matte, behind, check), 1 - matte
+        said = f"put {what} behind {thing} ({share:.1%} of the picture)"
+        if image.shape[0] == 4 and bool((image[3] < 1).any()):
+            said += "; the picture's own alpha is kept, so what was transparent stays so"
+    if image.shape[0] == 1:
+        new = _as_it_came(image, new, touched)
+        said += "" if new.shape[0] == 1 else "; the grey picture became one of colours"
+    elif image.shape[0] == 4:
+        new = torch.cat([new, image[3:]])
+    return Edited(new, touched, said + ".")
+
+
+def by_hand(text: str, size: tuple[int, int]) -> Answer:
+    """The answer for a few plain words: "remove", "recolour: blue", "background: blur", "cutout", "brighter".
+
+    Args:
+        size: (height, width) of the picture.
+
+    Raises:
+        ValueError: for other words; lists those that are known.
+    """
+    words = re.sub(r"\s+", " ", text.strip().lower())
+    if words in _ADJUST_BY_HAND:
+        return Answer("adjust", "", (), _ADJUST_BY_HAND[words], (), size)
+    name, _, after = words.partition(":")
+    name, after = name.strip(), after.strip()
+    if name == "adjust":
+        after = _ADJUST_BY_HAND.get(after, "")
+    kind = _KINDS_BY_HAND.get(name)
+    if kind is None or (not after and kind in ("recolour", "background", "adjust")):
+        raise ValueError(
+            f"{text.strip()[:80]!r} is no answer. Connect that of FireEdit Ground (it reads whole sentences), or write one of: {BY_HAND}."
+        )
+    return Answer(kind, "", (), after, (), size)
+
+
+def needs_model(answer: Answer) -> str:
+    """What is said where an edit needs a generative model: why, and the way on."""
+    wanted = {"replace": "put something else in its place", "add": "add something", "restyle": "give a picture another style"}
+    what = wanted.get(answer.kind, "do what was asked for")
+    what += f" ({answer.after[:60]!r})" if answer.after else ""
+    return (
+        f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. The way on: take the region through "
+        "FireEdit Regions to Mask into an inpainting workflow (VAE Encode for Inpainting, or Set Latent Noise Mask and an edit model), "
+        "or, from the next release on, FireEdit Confine with the edit model that you have."
+    )
+
+
+def _behind(rgb: Tensor, matte: Tensor, answer: Answer, picture: Tensor | None, check: Callable[[], None]) -> tuple[Tensor, str]:
+    """The new background (3, H, W), and its name."""
+    height, width = rgb.shape[-2:]
+    after = answer.after.strip().lower()
+    if after in _BLUR:
+        return blurred(rgb, matte, BLUR * max(height, width), check), "a blur of the background"
+    if picture is not None:
+        return cover(picture, (height, width)), "the given picture"
+    if is_colour(after):
+        colour = read_colour(after)
+        return colour.srgb.to(rgb)[:, None, None].expand(3, height, width), f"plain {colour.name}"
+    if not after:
+        raise ValueError("nothing is named that shall be behind it. Name a colour, blur or transparent, or connect a picture to backdrop.")
+    raise NeedsModel(
+        f"a background of {answer.after[:60]!r} has to come from somewhere: connect a picture of it to backdrop, or name a colour, blur "
+        "or transparent. Made from words it needs an edit model: take the inverted mask into an inpainting workflow."
+    )
+
+
+def _cut_out(image: Tensor, rgb: Tensor, matte: Tensor, said: str) -> Edited:
+    """With alpha; that of the picture stays below it."""
+    made = cut_out(rgb, matte)
+    if image.shape[0] == 4:
+        alpha = torch.where(matte >= 1, image[3], image[3] * matte.to(image))
+        made = torch.cat([made[:3], alpha[None]])
+    return Edited(made, 1 - matte, said + ".")
+
+
+def _soft_edge(mask: Tensor) -> Tensor:
+    """A mask whose edge is a step gets one of a pixel or two, outwards: what is 1 stays 1. Others stay as they are."""
+    between = ((mask > 0) & (mask < 1)).float().mean()
+    edge = ((mask[1:] > 0.5) != (mask[:-1] > 0.5)).float().mean() + ((mask[:, 1:] > 0.5) != (mask[:, :-1] > 0.5)).float().mean()
+    if float(between) > 0.5 * float(edge):
+        return mask
+    sigma = max(0.8, 0.0005 * max(mask.shape))
+    return torch.maximum(mask, (2 * gaussian_blur(mask[None, None], sigma)[0, 0]).clamp(0, 1))
+
+
+def _as_it_came(image: Tensor, new: Tensor, touched: Tensor) -> Tensor:
+    """A grey picture (1, H, W) stays grey where all of the edit is grey; else colours (3, H, W)."""
+    return new[:1] if bool((new == new[:1]).all()) else blended(image.expand(3, -1, -1), new, (touched > 0).float())
+
+
+def _verb(kind: str) -> str:
+    return {"background": "keep before a new background", "cutout": "cut out", "adjust": "change"}.get(kind, kind)
+
+
+def _check(image: Tensor, mask: Tensor, picture: Tensor | None) -> None:
+    if image.ndim != 3 or image.shape[0] not in (1, 3, 4) or 0 in image.shape or not image.is_floating_point():
+        raise ValueError(f"the picture must be float (1, 3 or 4, H, W), got {tuple(image.shape)} of {image.dtype}.")
+    if mask.shape != image.shape[-2:]:
+        raise ValueError(f"the mask has shape {tuple(mask.shape)}, but the picture is {image.shape[1]} high and {image.shape[2]} wide.")
+    if picture is not None and (picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape):
+        raise ValueError(f"the backdrop must be one picture (3, h, w), got {tuple(picture.shape)}.")
+    for name, values in (("picture", image), ("mask", mask), ("backdrop", picture)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            raise ValueError(f"the {name} has values that are not numbers (NaN or infinite).")
