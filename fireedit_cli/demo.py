@@ -3,11 +3,15 @@
 
     python -m fireedit_cli.demo
     python -m fireedit_cli.demo --image my.jpg --instruction "remove the cat"
+
+The photographs go the photo way (find the thing by words, edit without a generative model), the scenes of emoji the bundle's; a picture of
+one's own goes the photo way where the bundle says that it is not of its kind.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import re
@@ -21,22 +25,26 @@ import numpy as np
 import requests
 from PIL import Image, ImageFilter
 
+from fireedit_cli.batch import TALKERS, Places
 from fireedit_cli.comfy_host import ComfyServer, HostError, HostNotFound
 from fireedit_cli.demo_sheet import draw_sheet
 from fireedit_cli.pictures import PictureError, read_picture
+from fireedit_cli.ways import PHOTO_WORKFLOW, WAYS, Ways
 from fireedit_cli.workflow import Workflow, WorkflowError, slot_of, use_bundle
 from host_setup.host_lookup import REPO
 
 log = logging.getLogger("fireedit")
 
 EXAMPLES = REPO / "web" / "examples" / "examples.json"
+PHOTOS = REPO / "web" / "examples" / "photos" / "photos.json"
 # What the host composites (fireedit_core edit_mask): the mask above one half, grown by 3 px with a ramp of 4 px.
 MASK_REACH = 7
 ONE_HALF = 127 / 255  # the host cuts to 8 bit by rounding down: what was above one half may arrive as 127
 
 STAGES = {
     "FireEditLoader": "load", "FireEditRegionDetect": "detect", "FireEditRegionTokenize": "tokenize",
-    "FireEditVLMConditioning": "read", "FireEditApply": "apply", "FireEditSample": "sample",
+    "FireEditVLMConditioning": "read", "FireEditApply": "apply", "FireEditSample": "sample", "FireEditDetectorLoader": "load",
+    "FireEditRegionMasks": "masks", "FireEditGround": "ground", "FireEditQuickEdit": "edit",
 }  # fmt: skip
 
 
@@ -46,11 +54,12 @@ class DemoError(ValueError):
 
 @dataclass
 class Job:
-    """One picture, (H, W, 3) uint8, and what to do with it."""
+    """One picture, (H, W, 3) uint8, what to do with it, and on which way (`ways.WAYS`)."""
 
     name: str
     picture: np.ndarray
     instruction: str
+    way: str = "auto"
 
 
 @dataclass
@@ -66,8 +75,10 @@ class Edit:
     stages: dict[str, float] = field(default_factory=dict)
 
 
-def jobs_of(image: str | None, instruction: str | None, examples: Path = EXAMPLES) -> list[Job]:
-    """The user's picture and instruction, or the bundled examples. Raises DemoError with what is missing."""
+def jobs_of(
+    image: str | None, instruction: str | None, examples: Path = EXAMPLES, photos: Path = PHOTOS, way: str = "auto"
+) -> list[Job]:  # fmt: skip
+    """The user's picture and instruction, or the bundled photographs and scenes. Raises DemoError with what is missing."""
     if image or instruction is not None:
         if not image:
             raise DemoError('an instruction needs a picture: make demo IMAGE=my.png INSTRUCTION="remove the cat"')
@@ -75,44 +86,85 @@ def jobs_of(image: str | None, instruction: str | None, examples: Path = EXAMPLE
         picture = read_picture(path)
         if not (instruction or "").strip():
             raise DemoError(f'what is to be done with {path}? Add INSTRUCTION="remove the cat"')
-        return [Job(re.sub(r"[^\w.-]+", "_", path.stem) or "picture", picture, instruction.strip())]
+        return [Job(re.sub(r"[^\w.-]+", "_", path.stem) or "picture", picture, instruction.strip(), way)]
+    return [*_photographs(photos), *_scenes(examples)]
+
+
+def _photographs(photos: Path) -> list[Job]:
+    """The photographs of the list whose file is there: in its folder, or in an installed package, from which none is copied."""
+    found = []
+    for record in json.loads(photos.read_text(encoding="utf-8")) if photos.is_file() else ():
+        spec = importlib.util.find_spec(record["package"]) if "package" in record else None
+        folder = photos.parent if "package" not in record else Path(spec.origin).parent if spec and spec.origin else None
+        if folder is None or not (folder / record["image"]).is_file():
+            log.info("%s is not there (package %s); left out", record["image"], record.get("package"))
+            continue
+        found.append(Job(record["name"], read_picture(folder / record["image"]), record["instruction"], "photo"))
+    return found
+
+
+def _scenes(examples: Path) -> list[Job]:
+    """The pictures of the embedded bundle's own world."""
     if not examples.is_file():
         raise DemoError(f"the bundled pictures are missing ({examples}); get the repository's web/examples back, or give IMAGE=")
     records = json.loads(examples.read_text(encoding="utf-8"))
     if not records:
         raise DemoError(f"{examples} lists no pictures; give IMAGE= and INSTRUCTION=")
-    return [Job(Path(r["image"]).stem, read_picture(examples.parent / r["image"]), r["instruction"]) for r in records]
+    return [Job(Path(r["image"]).stem, read_picture(examples.parent / r["image"]), r["instruction"], "bundle") for r in records]
 
 
-def make_workflow(server: ComfyServer, bundle: str | None = None) -> tuple[Workflow, str]:
-    """The edit workflow with the grounding mask as a second picture; returns it and the id that shows the mask."""
-    flow = Workflow.load()
+def make_workflow(server: ComfyServer, bundle: str | None = None) -> Ways:
+    """The edit workflow and the photo way, each with its mask as a second picture; see `mask_picture`."""
+    flow, photo = Workflow.load(), Workflow.load(PHOTO_WORKFLOW)
     if bundle:
         flow.set("FireEditLoader", "bundle", use_bundle(server, bundle))
-    slot = slot_of(server.object_info("FireEditVLMConditioning"), "MASK")
-    grey = flow.add("MaskToImage", mask=[flow.only("FireEditVLMConditioning"), slot])
-    return flow, flow.add("PreviewImage", images=[grey, 0])
+    for made, maker in ((flow, "FireEditVLMConditioning"), (photo, "FireEditQuickEdit")):
+        slot = slot_of(server.object_info(maker), "MASK")
+        grey = made.add("MaskToImage", mask=[made.only(maker), slot])
+        made.add("PreviewImage", images=[grey, 0])
+    return Ways(flow, photo)
 
 
-def run(server: ComfyServer, base: Workflow, mask_id: str, job: Job, seed: int | None) -> Edit:
+def mask_picture(flow: Workflow) -> str:
+    """The id of the preview that shows the mask."""
+    (found,) = flow.fed_by("PreviewImage", "MaskToImage")
+    return found
+
+
+def run(server: ComfyServer, ways: Ways, job: Job, seed: int | None) -> Edit:
     """One edit through /prompt. Raises HostError with the node's own message when it fails."""
+    name = server.upload_image(job.picture, f"{job.name}.png")
+    base, why = (ways.photo, "") if job.way == "photo" else (ways.main, "")
+    if job.way == "auto":
+        base, why = ways.choose(server, name, job.instruction)
     flow = base.copy()
-    flow.set("LoadImage", "image", server.upload_image(job.picture, f"{job.name}.png"))
-    flow.set("FireEditVLMConditioning", "instruction", job.instruction)
+    places = Places.of(flow)
+    flow.nodes[places.picture]["inputs"]["image"] = name
+    flow.nodes[places.reader]["inputs"]["instruction"] = job.instruction
     if seed is not None:
-        flow.set("FireEditSample", "seed", seed)
+        for key, field_name in places.seeds:
+            flow.nodes[key]["inputs"][field_name] = seed
     result = server.run(flow.nodes)
-    saved = flow.fed_by("SaveImage", "FireEditSample")
-    overlay = flow.only("FireEditRegionsPreview")
-    missing = [i for i in (*saved[:1], overlay, mask_id) if not result.images.get(i)]
-    if not saved or missing:
-        raise HostError(f"the run of {job.name} gave no picture at node(s) {missing or 'SaveImage'}")
-    rgb = lambda i: result.images[i][0][..., :3]  # noqa: E731
-    text = result.outputs.get(flow.only("FireEditVLMConditioning"), {}).get("text") or [""]
+    mask_id, overlay = mask_picture(flow), flow.only("FireEditRegionsPreview")
+    missing = [i for i in (places.result, overlay, mask_id) if not result.images.get(i)]
+    if missing:
+        raise HostError(f"the run of {job.name} gave no picture at node(s) {missing}")
+    rgb = lambda i: on_chequers(result.images[i][0])  # noqa: E731
+    said = [why, *(text for kind in TALKERS for i in flow.ids(kind) for text in result.outputs.get(i, {}).get("text") or [])]
     return Edit(
-        job, rgb(saved[0]), rgb(overlay), rgb(mask_id)[..., 0] / 255, " ".join(text), result.seconds,
+        job, rgb(places.result), rgb(overlay), rgb(mask_id)[..., 0] / 255, "\n".join(filter(None, said)), result.seconds,
         stage_seconds(flow, result.node_seconds),
     )  # fmt: skip
+
+
+def on_chequers(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 of (H, W, 3 or 4): what is transparent lies on the grey chequers that stand for it."""
+    if picture.shape[-1] < 4:
+        return picture
+    rows, columns = np.indices(picture.shape[:2]) // 8
+    ground = np.where((rows + columns) % 2, 255, 204)[..., None]
+    alpha = picture[..., 3:] / 255
+    return (picture[..., :3] * alpha + ground * (1 - alpha)).round().astype(np.uint8)
 
 
 def stage_seconds(flow: Workflow, seconds: Mapping[str, float]) -> dict[str, float]:
@@ -159,14 +211,14 @@ def save(edit: Edit, folder: Path) -> None:
 def demo(options: argparse.Namespace) -> None:
     """Everything; raises DemoError, WorkflowError, HostNotFound, HostError, TimeoutError or OSError."""
     begin = time.monotonic()
-    jobs = jobs_of(options.image, options.instruction)
+    jobs = jobs_of(options.image, options.instruction, way=options.way)
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
     edits = []
     with ComfyServer() as server:
-        flow, mask_id = make_workflow(server, options.bundle)
+        ways = make_workflow(server, options.bundle)
         for job in jobs:
-            edit = run(server, flow, mask_id, job, options.seed)
+            edit = run(server, ways, job, options.seed)
             save(edit, folder)
             log.info("%s", describe(edit))
             edits.append(edit)
@@ -183,6 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--instruction", help='what to change, e.g. "remove the cat"')
     parser.add_argument("--seed", type=int, help="of the noise; default: the workflow's")
     parser.add_argument("--out", default="output/demo", help="folder for the pictures")
+    parser.add_argument("--way", choices=WAYS, default="auto", help="of a picture of one's own (default %(default)s)")
     parser.add_argument("--bundle", help="another bundle: its name, or its folder; default: the workflow's")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)

@@ -30,7 +30,7 @@ class Ways:
     main: Workflow
     photo: Workflow | None = None
 
-    def choose(self, client: ComfyClient, picture: str, instruction: str, timeout: float) -> tuple[Workflow, str]:
+    def choose(self, client: ComfyClient, picture: str, instruction: str, timeout: float = 600.0) -> tuple[Workflow, str]:
         """The workflow for one picture that lies on the server as `picture`, and why in words, "" where there was no choice."""
         if self.photo is None or not self.main.ids(READS):
             return self.main, ""
