@@ -25,6 +25,7 @@ _CHROMA = 0.04  # of OKLab: below, people call a thing white, grey or black
 # Of a thing's pixels that must have its colour: a black car is black in spite of its tail lights, a man in black in spite of his face,
 # but a motorcycle is red if its tank is.
 _SHARE, _SHARE_VIVID, _VIVID = 0.35, 0.08, 0.2
+_ONE_HUE = 0.4  # of all that is coloured: the noise of a black thing has every hue, and .22 of it lies by chance near any of them
 _HUE_NEAR, _HUE_FAR = math.radians(40), math.radians(75)  # still the same paint; surely not
 _ORDER = 0.957  # least rank correlation between the lightness before and after
 # What is tried to keep it: how far lightness changes on what is not painted, and how far the paint's own goes. Both 1 keep the order.
@@ -163,11 +164,14 @@ def look_at(light: Tensor) -> Paint:
     if count:
         saturation = float((chroma[painted] / lab[0][painted].clamp(min=0.1)).quantile(0.6))
     coloured = count >= (_SHARE_VIVID if saturation > _VIVID else _SHARE) and float(chroma[painted].quantile(0.75)) > 1.4 * _CHROMA
+    coloured = coloured and count > _ONE_HUE * float((chroma > _CHROMA).float().mean())
     if coloured:
         body = _typical(before[painted], chroma[painted])
     else:
         body = _typical(before, torch.ones_like(before))
-        tint = max(0.75 * _CHROMA, 1.3 * float(chroma[(before - body).abs() < 0.08].median()))
+        near = chroma[(before - body).abs() < 0.08]
+        # in the dark it is noise that has chroma, and little else
+        tint = max(0.75 * _CHROMA, 1.3 * float(near.median()), float(near.quantile(0.95)) if body < 0.3 else 0.0)
     top = float(before.quantile(0.985))
     gloss = max(body + 0.35 * (1 - body), top)
     return Paint(coloured, main, saturation, tint, body, gloss if gloss < 0.97 else 1.0)

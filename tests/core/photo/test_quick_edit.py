@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every quick edit keeps: outside of its mask each value is the photo's own; and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fireedit_core.grounding.answer import Answer
+from fireedit_core.photo.quick_edit import NeedsModel, by_hand, quick_edit
+from tests.core.photo.pictures import answer, disc, textured
+
+EDITS = (
+    ("remove", ""), ("recolour", "dark red"), ("recolour", "white"), ("adjust", "brighter"), ("adjust", "darker"), ("adjust", "blurred"),
+    ("adjust", "grey"), ("background", "blur"), ("background", "navy"), ("background", "transparent"), ("cutout", ""),
+)  # fmt: skip
+SIZES = {0.1: (256, 384), 1: (832, 1248)}
+
+
+def check(picture, mask, kind, after, backdrop=None):
+    """The edit, after the promises that all keep: mask given out, size, type, alpha; and that something happened."""
+    before = picture.clone()
+    edited = quick_edit(picture, mask, answer(kind, picture, after), backdrop)
+    image, touched = edited.image, edited.mask
+    assert torch.equal(picture, before) and image.dtype == picture.dtype and image.shape[-2:] == picture.shape[-2:]
+    assert touched.shape == mask.shape and 0 <= float(touched.min()) and float(touched.max()) <= 1
+    assert torch.isfinite(image).all() and 0 <= float(image.min()) and float(image.max()) <= 1
+    assert torch.equal(image[:3, touched == 0], picture[:3, touched == 0])
+    alpha = picture[3] if len(picture) == 4 else torch.ones_like(mask)
+    made_alpha = kind == "cutout" or after == "transparent"
+    assert len(image) == (4 if made_alpha else len(picture))
+    if len(image) == 4:
+        assert torch.equal(image[3], alpha) != made_alpha and torch.equal(image[3, touched == 0], alpha[touched == 0])
+    inside = mask == 1 if kind not in ("background", "cutout") else mask == 0
+    assert not torch.equal(image[:, inside], torch.cat([picture[:3], alpha[None]])[: len(image), inside])
+    if kind in ("background", "cutout"):  # the thing is what stays
+        assert torch.equal(image[:3, mask == 1], picture[:3, mask == 1]) and not touched[mask == 1].any()
+    else:
+        assert (touched[mask == 1] == 1).all()
+        if kind != "remove":
+            assert torch.equal(image[:3, mask == 0], picture[:3, mask == 0])
+    assert edited.report.endswith(".")
+    return edited
+
+
+@pytest.mark.parametrize(("kind", "after"), EDITS)
+@pytest.mark.parametrize("bits", (8, 16))
+@pytest.mark.parametrize("alpha", (False, True))
+def test_outside_is_the_photos_own(kind, after, bits, alpha):
+    picture = textured(*SIZES[0.1], bits=bits)
+    if alpha:
+        picture = torch.cat([picture, (0.3 + picture[:1] * 0.7).clamp(max=1)])
+    check(picture, disc(*SIZES[0.1]), kind, after)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "after"), EDITS)
+def test_outside_is_the_photos_own_at_one_megapixel(kind, after):
+    check(textured(*SIZES[1]), disc(*SIZES[1]), kind, after)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "after"), (("remove", ""), ("recolour", "blue"), ("background", "blur"), ("cutout", "")))
+def test_outside_is_the_photos_own_at_24_megapixels(kind, after):
+    check(textured(4000, 6000), disc(4000, 6000), kind, after)
+
+
+@pytest.mark.parametrize(("kind", "after"), EDITS)
+@pytest.mark.parametrize("size", ((64, 64), (9, 200), (200, 7)))
+def test_hard_masks_and_narrow_pictures(kind, after, size):
+    mask = torch.zeros(size)
+    mask[size[0] // 3 : -(size[0] // 3), size[1] // 3 : -(size[1] // 3)] = 1
+    check(textured(*size), mask, kind, after)
+
+
+@pytest.mark.parametrize(("kind", "after"), EDITS)
+def test_half_precision(kind, after):
+    check(textured(64, 64).half(), disc(64, 64), kind, after)
+
+
+def test_values_beyond_the_range_stay_outside():
+    picture = textured(64, 64)
+    picture[:, :4] = 1.2
+    for kind, after in EDITS:
+        edited = quick_edit(picture, disc(64, 64), answer(kind, picture, after))
+        assert torch.equal(edited.image[:3, edited.mask == 0], picture[:, edited.mask == 0])
+
+
+def test_a_picture_behind_covers_and_is_not_stretched():
+    picture, mask = textured(60, 90), disc(60, 90)
+    behind = torch.zeros(3, 40, 200)
+    behind[0, :, 100:] = 1  # black on the left, red on the right
+    edited = check(picture, mask, "background", "a beach", behind)
+    assert float(edited.image[:, :, :40][:, mask[:, :40] == 0].max()) < 0.02
+    assert torch.allclose(edited.image[:, 30, 85], torch.tensor([1.0, 0.0, 0.0]), atol=0.02)
+    assert "the given picture" in edited.report
+
+
+def test_grey_pictures():
+    picture, mask = textured(64, 64)[:1], disc(64, 64)
+    removed = quick_edit(picture, mask, answer("remove", picture))
+    assert removed.image.shape == (1, 64, 64) and torch.equal(removed.image[:, removed.mask == 0], picture[:, removed.mask == 0])
+    red = quick_edit(picture, mask, answer("recolour", picture, "red"))
+    assert red.image.shape == (3, 64, 64) and torch.equal(red.image[:, mask == 0], picture[:, mask == 0].expand(3, -1))
+    assert "became one of colours" in red.report
+
+
+@pytest.mark.parametrize("kind", ("replace", "add", "restyle", "other"))
+def test_what_needs_a_model_is_refused_with_the_way_on(kind):
+    picture = textured(32, 32)
+    with pytest.raises(NeedsModel, match="needs an edit model.*Regions to Mask.*inpainting.*FireEdit Confine"):
+        quick_edit(picture, disc(32, 32), answer(kind, picture, "a dog"))
+
+
+def test_refusals():
+    picture, mask = textured(32, 32), disc(32, 32)
+    refused = lambda words, kind, after="", **more: pytest.raises(ValueError, match=words)  # noqa: E731
+    with refused("mask is empty, so there is nothing to remove", "remove"):
+        quick_edit(picture, mask * 0, answer("remove", picture))
+    with refused("leaves nothing of the picture to fill from", "remove"):
+        quick_edit(picture, mask * 0 + 1, answer("remove", picture))
+    for kind in ("background", "cutout"):
+        with refused("covers the whole picture", kind):
+            quick_edit(picture, mask * 0 + 1, answer(kind, picture, "blur"))
+    with refused("is no colour that is known. Write one such as red", "recolour"):
+        quick_edit(picture, mask, answer("recolour", picture, "furry"))
+    with refused("connect a picture of it to backdrop", "background"):
+        quick_edit(picture, mask, answer("background", picture, "a beach at night"))
+    with refused("nothing is named that shall be behind", "background"):
+        quick_edit(picture, mask, answer("background", picture))
+    with refused("mask has values that are not numbers", "remove"):
+        quick_edit(picture, mask.masked_fill(mask > 0.5, torch.nan), answer("remove", picture))
+    with refused("picture has values that are not numbers", "remove"):
+        quick_edit(picture / 0, mask, answer("remove", picture))
+    with refused("picture is 32 high and 32 wide", "remove"):
+        quick_edit(picture, mask[:16], answer("remove", picture))
+    with refused("picture must be float", "remove"):
+        quick_edit((picture * 255).byte(), mask, answer("remove", picture))
+
+
+def test_one_pixel():
+    picture, mask = textured(2, 2)[:, :1, :1], torch.ones(1, 1)
+    assert quick_edit(picture, mask, answer("recolour", picture, "red")).image.shape == (3, 1, 1)
+    assert quick_edit(picture, mask, answer("adjust", picture, "blurred")).image.shape == (3, 1, 1)
+    for kind in ("remove", "background", "cutout"):
+        with pytest.raises(ValueError, match="leaves nothing|covers the whole picture"):
+            quick_edit(picture, mask, answer(kind, picture, "blur"))
+
+
+def test_a_full_mask_recolours_all():
+    picture = textured(32, 32)
+    edited = quick_edit(picture, torch.ones(32, 32), answer("adjust", picture, "grey"))
+    assert torch.allclose(edited.image[0], edited.image[2]) and (edited.mask == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "after"),
+    (
+        ("remove", "remove", ""), (" Recolor:  Dark Red ", "recolour", "dark red"), ("background: blur", "background", "blur"),
+        ("cutout", "cutout", ""), ("brighter", "adjust", "brighter"), ("adjust: gray", "adjust", "grey"),
+    ),
+)  # fmt: skip
+def test_words_by_hand(text, kind, after):
+    made = by_hand(text, (4, 5))
+    assert made == Answer(kind, "", (), after, (), (4, 5))
+
+
+@pytest.mark.parametrize("text", ("make it blue", "recolour", "recolour:", "background", "adjust: purple", "x" * 10_000, "🐈", "إزالة"))
+def test_other_words_by_hand_are_refused(text):
+    with pytest.raises(ValueError, match="is no answer. Connect that of FireEdit Ground") as error:
+        by_hand(text, (4, 5))
+    assert len(str(error.value)) < 400
+
+
+def test_a_cancel_gets_through():
+    class Cancelled(Exception):
+        pass
+
+    def cancel():
+        raise Cancelled
+
+    picture = textured(64, 64)
+    for kind, after in EDITS[:-2]:
+        with pytest.raises(Cancelled):
+            quick_edit(picture, disc(64, 64), answer(kind, picture, after), check=cancel)
