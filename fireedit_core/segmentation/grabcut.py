@@ -46,10 +46,15 @@ class GrabCut:
         side: longest side of the small picture. margin: context around the box. rounds: of learning colours and cutting.
     """
 
-    family = "grabcut"
+    family, soft = "grabcut", False
 
     def __init__(self, side: int = 192, margin: float = 0.25, rounds: int = 3, starts: tuple[Start, ...] = STARTS):
         self.side, self.margin, self.rounds, self.starts = side, margin, rounds, starts
+
+    def pixel(self, box: Tensor, size: tuple[int, int]) -> float:
+        """See `Segmenter.pixel`."""
+        left, top, right, bottom = crop_around(box, size, self.margin)
+        return max((right - left) / self.side, (bottom - top) / self.side, 1.0)
 
     def segment(self, image: Tensor, boxes: Tensor, progress: Callable[[int], None] | None = None) -> Tensor:
         """See `Segmenter.segment`."""

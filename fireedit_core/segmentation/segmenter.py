@@ -16,9 +16,15 @@ class Segmenter(Protocol):
 
     Attributes:
         family: its name in reports, for example "grabcut".
+        soft: whether its masks are mattes already, with hair and all, so that an edge as fine as the photo is left alone.
     """
 
     family: str
+    soft: bool
+
+    def pixel(self, box: Tensor, size: tuple[int, int]) -> float:
+        """How many pixels of a photo of `size` = (height, width) one pixel covers that it made the mask of this box (4,) in."""
+        ...
 
     def segment(self, image: Tensor, boxes: Tensor, progress: Callable[[int], None] | None = None) -> Tensor:
         """Masks (n, H, W) in 0..1, float32 on the CPU, of boxes (n, 4) xyxy in pixels of a picture (3, H, W) in 0..1.
