@@ -65,7 +65,7 @@ class IsNet:
             pixels = pixels.transpose(2, 0, 1)[None].astype(np.float16 if self.half else np.float32)
             alpha = np.asarray(self.session.run(None, {self.input: pixels})[0], dtype=np.float32)
             if alpha.size != self.side[0] * self.side[1] or not np.isfinite(alpha).all():
-                raise ValueError(f"the ONNX file gives {alpha.shape} instead of one alpha of height {self.side[0]} and width {self.side[1]}.")
+                raise ValueError(f"the ONNX file gives {alpha.shape} instead of one alpha of {self.side[0]} x {self.side[1]} pixels.")
             fitted = cv2.resize(alpha.reshape(self.side).clip(0, 1), (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
             masks[i, top:bottom, left:right] = torch.from_numpy(fitted)
             if progress is not None:

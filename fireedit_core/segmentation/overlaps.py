@@ -24,7 +24,7 @@ def take_off(regions: Regions, masks: Tensor) -> list[set[int]]:
     """
     count = len(regions)
     taken: list[set[int]] = [set() for _ in range(count)]
-    areas = [float((mask > 0.5).sum()) for mask in masks]
+    areas = [float((mask > 0.5).sum(dtype=torch.float32)) for mask in masks]
     for i in range(count):
         for j in range(i + 1, count):
             if not areas[i] or not areas[j] or _belong(regions, i, j):
@@ -42,7 +42,7 @@ def take_off(regions: Regions, masks: Tensor) -> list[set[int]]:
                 masks[far][window] = torch.minimum(masks[far][window], 1 - masks[near][window])
                 taken[far].add(near)
                 continue
-            mine = _distance(regions.boxes[near], window) <= _distance(regions.boxes[far], window)
+            mine = _distance(regions.boxes[near], window, regions.image_size) <= _distance(regions.boxes[far], window, regions.image_size)
             for who, loser, by in ((far, mine & both, near), (near, ~mine & both, far)):
                 if loser.any():
                     masks[who][window][loser] = (1 - masks[by][window][loser]).clamp(0, 1)
@@ -69,9 +69,15 @@ def _shared(a: Tensor, b: Tensor, size: tuple[int, int], room: int = 8) -> tuple
     return (slice(top, bottom), slice(left, right)) if right > left and bottom > top else None
 
 
-def _distance(box: Tensor, window: tuple[slice, slice]) -> Tensor:
-    """Squared distance from the middle of a box, 1 at the middle of its sides, on the pixels of a window (h, w)."""
+def _distance(box: Tensor, window: tuple[slice, slice], size: tuple[int, int]) -> Tensor:
+    """Squared distance from the middle of a thing, 1 at the middle of its box's sides, on the pixels of a window (h, w).
+
+    A thing that the photo's frame cuts goes on beyond it: there the middle is nearer to the frame.
+    """
     x1, y1, x2, y2 = box.tolist()
+    wide, tall = (x2 - x1) / 2, (y2 - y1) / 2
+    x1, y1 = x1 - wide * (x1 <= 1), y1 - tall * (y1 <= 1)
+    x2, y2 = x2 + wide * (x2 >= size[1] - 1), y2 + tall * (y2 >= size[0] - 1)
     rows = torch.arange(window[0].start, window[0].stop) + 0.5
     columns = torch.arange(window[1].start, window[1].stop) + 0.5
     u = (columns - (x1 + x2) / 2) / max((x2 - x1) / 2, 1)

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from .opencv import bytes_of, opencv
+from .segmenter import bounds
 
 _SIDE = 320  # the figure is read off a small picture
 _REACH = 3  # small pixels on each side of the edge whose colours are compared
 _CONTRAST = 12.0  # difference in Lab from which an edge of the mask lies on an edge of the picture
 
 
-def quality_of(image: Tensor, mask: Tensor, box: Tensor) -> float:
+def quality_of(image: Tensor, mask: Tensor, box: Tensor, within: tuple[int, int, int, int] | None = None) -> float:
     """The product of two shares, 0..1: `edge` and `fit`.
 
     edge: the share of the mask's edge (without the photo's frame) on whose two sides the picture has different colours. fit: how well the
@@ -22,12 +23,12 @@ def quality_of(image: Tensor, mask: Tensor, box: Tensor) -> float:
     of half the thing a `fit` that is low. It is no probability.
 
     Args:
-        image: (3, H, W) in 0..1. mask: (H, W) in 0..1. box: (4,) xyxy in pixels.
+        image: (3, H, W) in 0..1. mask: (H, W) in 0..1. box: (4,) xyxy in pixels. within: see `bounds`.
     """
-    rows, columns = (mask > 0.5).any(1).nonzero(), (mask > 0.5).any(0).nonzero()
-    if not len(rows):
+    corners = bounds(mask, within)
+    if corners is None:
         return 0.0
-    found = torch.tensor([int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1], dtype=torch.float32)
+    found = torch.tensor(corners, dtype=torch.float32)
     return edge_share(image, mask, found) * _overlap(found, box.float())
 
 

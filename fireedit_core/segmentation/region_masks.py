@@ -14,11 +14,13 @@ from ..regions.record import Regions
 from .matting import refine
 from .overlaps import take_off
 from .quality import quality_of
-from .segmenter import Segmenter
+from .segmenter import Segmenter, crop_around
 
 BOX, GIVEN = "box", "given"  # families of masks that no segmenter made: the box itself, and what the regions brought
 DOUBTFUL = 0.35  # a quality below this is named as doubtful
 _LEAST, _SPAN = 0.04, 0.5  # of the box: the area that a mask must have, and the part of either side that it must span
+
+_FARTHEST = 0.3  # of the box, on each side: nothing of a mask that was made lies beyond
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,13 @@ def region_masks(
     taken = take_off(inside, masks)
     reports = []
     for i, box in enumerate(inside.boxes):
+        # every family looks no farther than this beyond the box; a mask that came with the regions may lie anywhere
+        within = None if families[i] == GIVEN else crop_around(box, size, _FARTHEST)
         if pixels[i]:
-            refine(image, masks[i], pixels[i])
+            refine(image, masks[i], pixels[i], within)
         reports.append(
             MaskReport(
-                kept.labels[i], families[i], quality_of(image, masks[i], box), float(masks[i].mean()), tuple(failed[i]),
+                kept.labels[i], families[i], quality_of(image, masks[i], box, within), _share(masks[i], within), tuple(failed[i]),
                 tuple(kept.labels[j] for j in sorted(taken[i])),
             )
         )  # fmt: skip
@@ -119,15 +123,22 @@ def _first_good(segmenters: Sequence[Segmenter], image: Tensor, box: Tensor, mas
     size = (int(mask.shape[0]), int(mask.shape[1]))
     for segmenter in segmenters:
         made = segmenter.segment(image, box[None])[0]
+        left, top, right, bottom = crop_around(box, size, _FARTHEST)
+        kept = made[top:bottom, left:right]
         wrong = what_is_wrong(made, box)
         if not wrong:
-            mask.copy_(made)
+            mask[top:bottom, left:right] = kept
             pixel = segmenter.pixel(box, size)
             return segmenter.family, 0.0 if segmenter.soft and pixel <= 2 else pixel
         failed.append(f"{segmenter.family} {wrong}")
     x1, y1, x2, y2 = (int(v) for v in box.round())
     mask[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = 1
     return BOX, 0.0
+
+
+def _share(mask: Tensor, within: tuple[int, int, int, int] | None) -> float:
+    left, top, right, bottom = within or (0, 0, mask.shape[1], mask.shape[0])
+    return float(mask[top:bottom, left:right].sum()) / mask.numel()
 
 
 def what_is_wrong(mask: Tensor, box: Tensor) -> str:

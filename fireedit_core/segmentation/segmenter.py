@@ -61,3 +61,14 @@ def crop_around(box: Tensor, size: tuple[int, int], margin: float, least: int = 
     left, top = max(math.floor(x1 - grow_x), 0), max(math.floor(y1 - grow_y), 0)
     right, bottom = min(math.ceil(x2 + grow_x), width), min(math.ceil(y2 + grow_y), height)
     return min(left, width - 1), min(top, height - 1), max(right, left + 1), max(bottom, top + 1)
+
+
+def bounds(mask: Tensor, within: tuple[int, int, int, int] | None = None) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of what is above a half in a mask (H, W), or None; `within` such numbers, where it is known to lie."""
+    left, top, right, bottom = within or (0, 0, mask.shape[1], mask.shape[0])
+    found = mask[top:bottom, left:right].numpy() > 0.5
+    rows = found.any(1).nonzero()[0]
+    if not len(rows):
+        return None
+    columns = found[rows[0] : rows[-1] + 1].any(0).nonzero()[0]
+    return left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
