@@ -12,6 +12,7 @@ from ..regions.record import Regions
 WORN = frozenset({"tie", "hat", "glasses", "sunglasses", "backpack", "handbag", "watch", "shoe", "helmet", "badge", "glove"})
 WEARERS = frozenset({"person", "man", "woman", "boy", "girl", "child", "people"})
 _SAME = 0.7  # boxes that agree so far are one thing, found twice
+_NOTED = 0.02  # of a mask: less than that taken is an edge, and not told
 _NESTED = 0.6  # a mask that lies so far in the other's lies in front of it, or is a part of it
 
 
@@ -44,8 +45,8 @@ def take_off(regions: Regions, masks: Tensor) -> list[set[int]]:
                 continue
             mine = _distance(regions.boxes[near], window, regions.image_size) <= _distance(regions.boxes[far], window, regions.image_size)
             for who, loser, by in ((far, mine & both, near), (near, ~mine & both, far)):
-                if loser.any():
-                    masks[who][window][loser] = (1 - masks[by][window][loser]).clamp(0, 1)
+                masks[who][window][loser] = (1 - masks[by][window][loser]).clamp(0, 1)
+                if float(loser.sum()) > _NOTED * areas[who]:
                     taken[who].add(by)
     return taken
 

@@ -18,6 +18,7 @@ from ..checkpoints.weights import check_weights
 from ..regions.transformers_detector import to_picture
 from .segmenter import check_boxes
 
+_PROCESSORS = {"sam2": "Sam2Processor", "edgetam": "Sam2Processor", "sam3_tracker": "Sam3TrackerProcessor"}
 _MOST_SIDE = 2048  # of the picture that the processor gets: the networks see 1024
 _LOW = 256  # side of the masks that these networks make, of the picture's longer side
 
@@ -101,7 +102,9 @@ def load_transformers_segmenter(folder: Path | str) -> TransformersSegmenter:
         network, loaded = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **local)
         if not hasattr(network, "get_image_embeddings"):
             raise ValueError(f"a model of type {config.model_type!r} cannot be asked for one box at a time")
-        processor = transformers.AutoProcessor.from_pretrained(folder, **local)
+        # folders of SAM 2 name the processor of its video model, which takes no single picture
+        name = next((c for kind, c in _PROCESSORS.items() if config.model_type.startswith(kind)), "AutoProcessor")
+        processor = getattr(transformers, name).from_pretrained(folder, **local)
     except ImportError:
         raise
     except Exception as error:  # a broken config or processor ends in whatever its library raises
