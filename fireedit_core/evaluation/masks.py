@@ -91,7 +91,7 @@ def load_drawn(path: Path | str = DRAWN) -> list[Drawn]:
     return found
 
 
-def measure(drawn: list[Drawn], segmenter: Segmenter) -> list[Measured]:
+def measure(drawn: list[Drawn], segmenter: Segmenter, fallbacks: tuple[Segmenter, ...] = ()) -> list[Measured]:
     """Every thing as `region_masks` cuts it out, given its box and those of what lies in front of it or behind it."""
     measured = []
     for one in drawn:
@@ -102,7 +102,7 @@ def measure(drawn: list[Drawn], segmenter: Segmenter) -> list[Measured]:
         photo = find_photo(one.photo)
         if photo is None:
             continue
-        out, reports = region_masks(read_photo(photo), regions, segmenter)
+        out, reports = region_masks(read_photo(photo), regions, segmenter, fallbacks)
         measured.append(Measured(one.name, iou(out.masks[0], one.mask), reports[0].quality, reports[0].family))
     return measured
 
@@ -123,7 +123,7 @@ def report(family: str, measured: list[Measured], seconds: float) -> str:
 
 
 def run(drawn_path: Path | str, isnet: Path | None = None) -> str:
-    """The text of the command `masks`: GrabCut, and ISNet where a file is given.
+    """The text of the command `masks`: GrabCut, and ISNet where a file is given, alone and as the node uses it.
 
     Raises:
         ValueError: without hand-drawn masks or photographs. ImportError: without OpenCV or onnxruntime.
@@ -133,16 +133,18 @@ def run(drawn_path: Path | str, isnet: Path | None = None) -> str:
     drawn = load_drawn(drawn_path)
     if not drawn:
         raise ValueError("none of the photographs is there: pip install scikit-image ultralytics")
-    segmenters: list[Segmenter] = [GrabCut()]
+    grabcut = GrabCut()
+    runs: list[tuple[str, Segmenter, tuple[Segmenter, ...]]] = [("grabcut", grabcut, ())]
     if isnet is not None:
         from ..segmentation.isnet import load_isnet
 
-        segmenters.append(load_isnet(isnet))
+        network = load_isnet(isnet)
+        runs += [("isnet alone", network, ()), ("isnet, then grabcut", network, (grabcut,))]
     texts = []
-    for segmenter in segmenters:
+    for name, segmenter, fallbacks in runs:
         begin = time.perf_counter()
-        measured = measure(drawn, segmenter)
-        texts.append(report(segmenter.family, measured, time.perf_counter() - begin))
+        measured = measure(drawn, segmenter, fallbacks)
+        texts.append(report(name, measured, time.perf_counter() - begin))
     return "\n\n".join(texts)
 
 

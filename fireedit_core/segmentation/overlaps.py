@@ -51,6 +51,15 @@ def take_off(regions: Regions, masks: Tensor) -> list[set[int]]:
     return taken
 
 
+def settle(regions: Regions, masks: Tensor, taken: list[set[int]]) -> None:
+    """After edges were sharpened: where one mask gave way to another, both together are at most 1, in place."""
+    for i, others in enumerate(taken):
+        for j in others:
+            window = _shared(regions.boxes[i], regions.boxes[j], regions.image_size)
+            if window is not None:
+                masks[i][window] = torch.minimum(masks[i][window], 1 - masks[j][window])
+
+
 def _belong(regions: Regions, i: int, j: int) -> bool:
     """Whether two regions are one thing found twice, or a person and what is worn."""
     labels = regions.labels[i].lower(), regions.labels[j].lower()

@@ -12,15 +12,16 @@ from torch import Tensor
 from ..regions.dialects import MOST_MASK_PIXELS
 from ..regions.record import Regions
 from .matting import refine
-from .overlaps import take_off
+from .overlaps import settle, take_off
 from .quality import quality_of
 from .segmenter import Segmenter, crop_around
 
 BOX, GIVEN = "box", "given"  # families of masks that no segmenter made: the box itself, and what the regions brought
+_ENOUGH = 0.5  # a quality above this is taken without asking another family
 DOUBTFUL = 0.35  # a quality below this is named as doubtful
 _LEAST, _SPAN = 0.04, 0.5  # of the box: the area that a mask must have, and the part of either side that it must span
 
-_FARTHEST = 0.3  # of the box, on each side: nothing of a mask that was made lies beyond
+_FARTHEST = 0.05  # of the box, on each side: nothing of a mask that was made lies beyond, since boxes are hardly farther off
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def region_masks(
 
     Args:
         image: (3, H, W) in 0..1, the photo that the regions belong to, of any size; it is never resized as a whole.
-        segmenter: makes the masks. fallbacks: are asked in turn where it gives none or half of one. The box is the last resort.
+        segmenter: makes the masks. fallbacks: are asked in turn where it gives none, or one that looks poor; the best is taken.
+            The box is the last resort.
         max_regions: only so many are kept, best score first, and never more than `most_masks`; the caller says so.
         progress: called with the number of regions done; may raise to stop.
 
@@ -103,15 +105,17 @@ def region_masks(
     cut = kept.clipped().boxes if len(kept) else kept.boxes
     inside = replace(kept, masks=None) if len(cut) != len(kept) else replace(kept, boxes=cut, masks=None)
     taken = take_off(inside, masks)
+    # a mask that came with the regions may lie anywhere
+    within = [None if family == GIVEN else crop_around(box, size, _FARTHEST, 4) for family, box in zip(families, inside.boxes, strict=True)]
+    for i, pixel in enumerate(pixels):
+        if pixel:
+            refine(image, masks[i], pixel, within[i])
+    settle(inside, masks, taken)
     reports = []
     for i, box in enumerate(inside.boxes):
-        # every family looks no farther than this beyond the box; a mask that came with the regions may lie anywhere
-        within = None if families[i] == GIVEN else crop_around(box, size, _FARTHEST)
-        if pixels[i]:
-            refine(image, masks[i], pixels[i], within)
         reports.append(
             MaskReport(
-                kept.labels[i], families[i], quality_of(image, masks[i], box, within), _share(masks[i], within), tuple(failed[i]),
+                kept.labels[i], families[i], quality_of(image, masks[i], box, within[i]), _share(masks[i], within[i]), tuple(failed[i]),
                 tuple(kept.labels[j] for j in sorted(taken[i])),
             )
         )  # fmt: skip
@@ -119,21 +123,34 @@ def region_masks(
 
 
 def _first_good(segmenters: Sequence[Segmenter], image: Tensor, box: Tensor, mask: Tensor, failed: list[str]) -> tuple[str, float]:
-    """Write the first mask that is no failure into `mask` (H, W); the family's name, and the pixels to sharpen by (0: leave it)."""
+    """Write the first mask that is no failure and looks good, or the best of all, into `mask` (H, W).
+
+    Returns:
+        The family's name, and the pixels to sharpen by (0: leave it).
+    """
     size = (int(mask.shape[0]), int(mask.shape[1]))
+    left, top, right, bottom = within = crop_around(box, size, _FARTHEST, 4)
+    best, family, by = -1.0, BOX, 0.0
     for segmenter in segmenters:
         made = segmenter.segment(image, box[None])[0]
-        left, top, right, bottom = crop_around(box, size, _FARTHEST)
-        kept = made[top:bottom, left:right]
         wrong = what_is_wrong(made, box)
-        if not wrong:
-            mask[top:bottom, left:right] = kept
+        if wrong:
+            failed.append(f"{segmenter.family} {wrong}")
+            continue
+        # one family alone has nobody to be compared with
+        quality = quality_of(image, made, box, within) if len(segmenters) > 1 else 1.0
+        if quality > best:
+            if best >= 0:
+                failed.append(f"{family} only {best:.2f}")
+            mask[top:bottom, left:right] = made[top:bottom, left:right]
             pixel = segmenter.pixel(box, size)
-            return segmenter.family, 0.0 if segmenter.soft and pixel <= 2 else pixel
-        failed.append(f"{segmenter.family} {wrong}")
-    x1, y1, x2, y2 = (int(v) for v in box.round())
-    mask[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = 1
-    return BOX, 0.0
+            best, family, by = quality, segmenter.family, 0.0 if segmenter.soft and pixel <= 2 else pixel
+        if best >= _ENOUGH:
+            break
+    if family == BOX:
+        x1, y1, x2, y2 = (int(v) for v in box.round())
+        mask[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = 1
+    return family, by
 
 
 def _share(mask: Tensor, within: tuple[int, int, int, int] | None) -> float:
