@@ -5,7 +5,7 @@ from .apply import FireEditApply
 from .compare import FireEditCompare
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
-from .host import bundles, detectors, fingerprints, schedule
+from .host import bundles, detectors, fingerprints, schedule, segmenters
 from .host.compat import ComfyExtension, replace_nodes
 from .loading import FireEditDetectorLoader, FireEditLoader
 from .multi_turn import FireEditMultiTurn
@@ -19,6 +19,7 @@ from .region_dialects import (
     FireEditRegionsToMask,
     FireEditRegionsToSEGS,
 )
+from .region_masks import FireEditRegionMasks, FireEditSegmenterLoader
 from .region_select import FireEditRegionSelect
 from .region_selection import FireEditRegionsFilter, FireEditRegionsMerge
 from .sampling import FireEditGuider, FireEditSample
@@ -26,7 +27,9 @@ from .sampling import FireEditGuider, FireEditSample
 NODES = [
     FireEditLoader,
     FireEditDetectorLoader,
+    FireEditSegmenterLoader,
     FireEditRegionDetect,
+    FireEditRegionMasks,
     FireEditRegionSelect,
     FireEditRegionsFilter,
     FireEditRegionsMerge,
@@ -53,6 +56,7 @@ RENAMED: list[dict] = []
 
 bundles.register_folder()
 detectors.register_folders()
+segmenters.register_folders()
 schedule.register_route()
 fingerprints.register_route()
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, attention, world, demo-pictures,
-card, generate, score.
+card, masks, grounding, generate, score.
 
 Each explains itself with --help.
 """
@@ -20,7 +20,7 @@ from ..checkpoints.bundle import BundleError
 from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS
 from ..data.npm_package import PackageError
 from ..training.ablation import Budget
-from . import ablation, attention, calibration, card, familiarity, oracle, pictures, tati, turns
+from . import ablation, attention, calibration, card, familiarity, masks, oracle, pictures, tati, turns
 from . import scenes as runs
 from . import sweep as sweeps
 from .benchmarks import commands as benchmarks
@@ -113,6 +113,10 @@ def parser() -> argparse.ArgumentParser:
 
     cards.add_argument("--ablation", type=Path, help="ablation.json of `ablation`, for the table of modules")
 
+    cuts = commands.add_parser("masks", help="masks from boxes against masks that were drawn by hand: IoU for each, and the median")
+    cuts.add_argument("--drawn", type=Path, default=masks.DRAWN, help="JSON of polygons (default %(default)s)")
+    cuts.add_argument("--isnet", type=Path, help="an ONNX file of ISNet, to be measured too")
+
     benchmarks.add_commands(commands, BUNDLE)
     return main
 
@@ -163,6 +167,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     if o.command in ("generate", "score"):
         return benchmarks.run(o)
+    if o.command == "masks":
+        log.info("%s", masks.run(o.drawn, o.isnet))
+        return 0
     if o.command == "card":
         log.info("wrote %s", card.write_card(o.bundle, o.result, o.training, o.ablation))
         return 0

@@ -18,6 +18,8 @@ from tests.host.small import REPO, install
 NODES = {
     "FireEditLoader": (["bundle"], ["FIREEDIT", "MODEL", "VAE"]),
     "FireEditDetectorLoader": (["detector"], ["FIREEDIT_DETECTOR"]),
+    "FireEditSegmenterLoader": (["segmenter"], ["FIREEDIT_SEGMENTER"]),
+    "FireEditRegionMasks": (["image", "regions", "max_regions", "segmenter"], ["REGIONS", "MASK", "STRING"]),
     "FireEditRegionDetect": (
         ["image", "score_threshold", "iou_threshold", "max_regions", "fireedit", "detector", "prompt"], ["REGIONS"],
     ),

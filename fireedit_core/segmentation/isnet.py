@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ISNet (Qin and others 2022) and its kin as ONNX files of the user's, through onnxruntime: mattes of the main thing in a crop.
+
+Such a network finds what stands out and knows no box, so it sees the box with a little around it: one person among many becomes the
+main thing there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .opencv import bytes_of, opencv
+from .segmenter import check_boxes, crop_around
+
+MARGIN = 0.15
+_SIDE = 1024  # where the file leaves the size open
+
+
+class IsNet:
+    """See the module. The matte beyond the box and its margin is empty.
+
+    Args:
+        session: an onnxruntime session with one picture (1, 3, h, w) in, and alpha (1, 1, h, w) as its first output.
+    """
+
+    family, soft = "isnet", True
+
+    def __init__(self, session: Any):
+        self.session = session
+        (first, *rest) = session.get_inputs()
+        if rest or len(first.shape) != 4 or first.shape[1] != 3:
+            raise ValueError(
+                f"the ONNX file takes {[(i.name, i.shape) for i in session.get_inputs()]}; expected one picture (1, 3, height, width), as "
+                "ISNet, U2-Net and BiRefNet files have it."
+            )
+        self.input = first.name
+        self.side = tuple(n if isinstance(n, int) else _SIDE for n in first.shape[2:])
+        self.half = first.type == "tensor(float16)"
+
+    def pixel(self, box: Tensor, size: tuple[int, int]) -> float:
+        """See `Segmenter.pixel`."""
+        left, top, right, bottom = crop_around(box, size, MARGIN)
+        return max((bottom - top) / self.side[0], (right - left) / self.side[1], 1.0)
+
+    def segment(self, image: Tensor, boxes: Tensor, progress: Callable[[int], None] | None = None) -> Tensor:
+        """See `Segmenter.segment`.
+
+        Raises:
+            ValueError: also if the file gives something that is no matte.
+        """
+        boxes = check_boxes(image, boxes, self.family)
+        cv2 = opencv()
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        masks = torch.zeros(len(boxes), *size)
+        for i, box in enumerate(boxes):
+            left, top, right, bottom = crop = crop_around(box, size, MARGIN)
+            pixels = (bytes_of(image, crop, self.side).astype(np.float32) - 128) / 256
+            pixels = pixels.transpose(2, 0, 1)[None].astype(np.float16 if self.half else np.float32)
+            alpha = np.asarray(self.session.run(None, {self.input: pixels})[0], dtype=np.float32)
+            if alpha.size != self.side[0] * self.side[1] or not np.isfinite(alpha).all():
+                raise ValueError(f"the ONNX file gives {alpha.shape} instead of one alpha of {self.side[0]} x {self.side[1]} pixels.")
+            fitted = cv2.resize(alpha.reshape(self.side).clip(0, 1), (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+            masks[i, top:bottom, left:right] = torch.from_numpy(fitted)
+            if progress is not None:
+                progress(i + 1)
+        return masks
+
+
+def load_isnet(path: Path | str) -> IsNet:
+    """The segmenter in an ONNX file, on the CPU.
+
+    Raises:
+        ImportError: without onnxruntime. ValueError: for a file that cannot be read or is of another form.
+    """
+    path = Path(path)
+    try:
+        runtime = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise ImportError(f"{path.name} needs onnxruntime, which is not installed: pip install onnxruntime") from error
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}.")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class of errors of its own for every kind of broken file
+        raise ValueError(f"{path.name} cannot be read by onnxruntime ({error}). Get the file again.") from error
+    return IsNet(session)

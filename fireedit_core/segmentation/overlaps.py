@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who keeps a place that two masks claim: the person in front of the bus, not the bus."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..regions.record import Regions
+
+# Found as things of their own, but worn or held: who removes the person removes them too.
+WORN = frozenset({"tie", "hat", "glasses", "sunglasses", "backpack", "handbag", "watch", "shoe", "helmet", "badge", "glove"})
+WEARERS = frozenset({"person", "man", "woman", "boy", "girl", "child", "people"})
+_SAME = 0.7  # boxes that agree so far are one thing, found twice
+_NOTED = 0.02  # of a mask: less than that taken is an edge, and not told
+_NESTED = 0.6  # a mask that lies so far in the other's lies in front of it, or is a part of it
+
+
+def take_off(regions: Regions, masks: Tensor) -> list[set[int]]:
+    """Give every pixel that masks (n, H, W) share to one of them, in place. Returns, for each, the numbers of those that took some of it.
+
+    One thing that was found twice (boxes that agree by 70 %) and what a person wears or carries are left alone. A mask that lies mostly
+    within another one keeps all it has: it is nearer. Of two that merely overlap, a pixel goes to the one in whose box it lies nearer to
+    the middle (in units of the box), so that each keeps its own side; where that is alike to the smaller, then to the higher score.
+    """
+    count = len(regions)
+    taken: list[set[int]] = [set() for _ in range(count)]
+    areas = [float((mask > 0.5).sum(dtype=torch.float32)) for mask in masks]
+    for i in range(count):
+        for j in range(i + 1, count):
+            if not areas[i] or not areas[j] or _belong(regions, i, j):
+                continue
+            window = _shared(regions.boxes[i], regions.boxes[j], regions.image_size)
+            if window is None:
+                continue
+            one, other = masks[i][window], masks[j][window]
+            both = (one > 0.5) & (other > 0.5)
+            shared = float(both.sum())
+            if not shared:
+                continue
+            near, far = (i, j) if (areas[i], -float(regions.scores[i])) <= (areas[j], -float(regions.scores[j])) else (j, i)
+            if shared >= _NESTED * areas[near]:
+                masks[far][window] = torch.minimum(masks[far][window], 1 - masks[near][window])
+                taken[far].add(near)
+                continue
+            mine = _distance(regions.boxes[near], window, regions.image_size) <= _distance(regions.boxes[far], window, regions.image_size)
+            for who, loser, by in ((far, mine & both, near), (near, ~mine & both, far)):
+                masks[who][window][loser] = (1 - masks[by][window][loser]).clamp(0, 1)
+                if float(loser.sum()) > _NOTED * areas[who]:
+                    taken[who].add(by)
+    return taken
+
+
+def settle(regions: Regions, masks: Tensor, taken: list[set[int]]) -> None:
+    """After edges were sharpened: where one mask gave way to another, both together are at most 1, in place."""
+    for i, others in enumerate(taken):
+        for j in others:
+            window = _shared(regions.boxes[i], regions.boxes[j], regions.image_size)
+            if window is not None:
+                masks[i][window] = torch.minimum(masks[i][window], 1 - masks[j][window])
+
+
+def _belong(regions: Regions, i: int, j: int) -> bool:
+    """Whether two regions are one thing found twice, or a person and what is worn."""
+    labels = regions.labels[i].lower(), regions.labels[j].lower()
+    if any(a in WORN and b in WEARERS for a, b in (labels, labels[::-1])):
+        return True
+    a, b = regions.boxes[i], regions.boxes[j]
+    shared = float((torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0).prod())
+    both = float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - shared
+    return both > 0 and shared / both > _SAME
+
+
+def _shared(a: Tensor, b: Tensor, size: tuple[int, int], room: int = 8) -> tuple[slice, slice] | None:
+    """Rows and columns where two masks may meet: what their boxes share, with room for edges."""
+    low, high = torch.maximum(a[:2], b[:2]) - room, torch.minimum(a[2:], b[2:]) + room
+    left, top = (max(int(v), 0) for v in low)
+    right, bottom = min(int(high[0]) + 1, size[1]), min(int(high[1]) + 1, size[0])
+    return (slice(top, bottom), slice(left, right)) if right > left and bottom > top else None
+
+
+def _distance(box: Tensor, window: tuple[slice, slice], size: tuple[int, int]) -> Tensor:
+    """Squared distance from the middle of a thing, 1 at the middle of its box's sides, on the pixels of a window (h, w).
+
+    A thing that the photo's frame cuts goes on beyond it: there the middle is nearer to the frame.
+    """
+    x1, y1, x2, y2 = box.tolist()
+    wide, tall = (x2 - x1) / 2, (y2 - y1) / 2
+    x1, y1 = x1 - wide * (x1 <= 1), y1 - tall * (y1 <= 1)
+    x2, y2 = x2 + wide * (x2 >= size[1] - 1), y2 + tall * (y2 >= size[0] - 1)
+    rows = torch.arange(window[0].start, window[0].stop) + 0.5
+    columns = torch.arange(window[1].start, window[1].stop) + 0.5
+    u = (columns - (x1 + x2) / 2) / max((x2 - x1) / 2, 1)
+    v = (rows - (y1 + y2) / 2) / max((y2 - y1) / 2, 1)
+    return v[:, None] ** 2 + u[None] ** 2

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Boxes to masks: GrabCut on drawn scenes, edges, who keeps an overlap, fallbacks, quality, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+
+import pytest
+import torch
+
+from fireedit_core.regions.record import Regions
+from fireedit_core.segmentation import matting
+from fireedit_core.segmentation.grabcut import GrabCut
+from fireedit_core.segmentation.overlaps import take_off
+from fireedit_core.segmentation.quality import quality_of
+from fireedit_core.segmentation.region_masks import BOX, GIVEN, most_masks, region_masks, what_is_wrong
+from fireedit_core.segmentation.segmenter import crop_around
+
+pytest.importorskip("cv2", reason="needs OpenCV")
+SIZE = (120, 160)
+
+
+def disc(middle=(80, 60), radius=30, size=SIZE):
+    rows, columns = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
+    return ((columns - middle[0]) ** 2 + (rows - middle[1]) ** 2).sqrt() < radius
+
+
+def scene(*things, size=SIZE):
+    """A grainy green picture (3, H, W) with coloured things (mask, colour), later ones in front."""
+    grain = 0.06 * torch.randn(3, *size, generator=torch.Generator().manual_seed(1))
+    picture = torch.tensor([0.2, 0.5, 0.2])[:, None, None].expand(3, *size).clone()
+    for mask, colour in things:
+        picture[:, mask] = torch.tensor(colour)[:, None]
+    return (picture + grain).clamp(0, 1)
+
+
+def regions_of(*boxes, labels=None, size=SIZE, scores=None):
+    return Regions(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.tensor(scores or [0.9] * len(boxes)),
+        tuple(labels or ["thing"] * len(boxes)), size,
+    )  # fmt: skip
+
+
+def iou(a, b):
+    return float(((a > 0.5) & (b > 0.5)).sum() / ((a > 0.5) | (b > 0.5)).sum())
+
+
+class Fixed:
+    """A segmenter that gives the same mask for every box."""
+
+    soft = False
+
+    def __init__(self, mask, family="fixed"):
+        self.mask, self.family, self.asked = mask.float(), family, 0
+
+    def pixel(self, box, size):
+        return 1.0
+
+    def segment(self, image, boxes, progress=None):
+        self.asked += len(boxes)
+        return self.mask[None].expand(len(boxes), -1, -1).clone()
+
+
+def test_a_disc_is_cut_out_at_the_size_of_the_photo():
+    for size, middle, radius in ((SIZE, (80, 60), 30), ((900, 1300), (600, 500), 320)):
+        truth = disc(middle, radius, size)
+        box = (middle[0] - radius, middle[1] - radius, middle[0] + radius, middle[1] + radius)
+        out, (report,) = region_masks(scene((truth, (0.8, 0.2, 0.2)), size=size), regions_of(box, size=size), GrabCut())
+        assert out.masks.shape == (1, *size) and iou(out.masks[0], truth) > 0.985
+        assert report.family == "grabcut" and report.quality > 0.9 and not report.doubtful
+        assert abs(report.area - float(truth.float().mean())) < 0.01
+        soft = (out.masks[0] > 0.01) & (out.masks[0] < 0.99)
+        assert 0 < soft.sum() < 2 * 3.2 * radius * 2 * matting.BAND  # a band along the edge, no blur
+
+
+def test_the_frame_may_cut_a_thing():
+    truth = disc((0, 60), 40)
+    out, _ = region_masks(scene((truth, (0.8, 0.2, 0.2))), regions_of((0, 20, 40, 100)), GrabCut())
+    assert iou(out.masks[0], truth) > 0.95 and out.masks[0, 60, 0] == 1
+
+
+def test_the_same_photo_gives_the_same_mask():
+    picture = scene((disc(), (0.8, 0.2, 0.2)))
+    first, second = (region_masks(picture, regions_of((50, 30, 110, 90)), GrabCut())[0].masks for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_person_in_front_of_a_bus():
+    bus, person = torch.zeros(SIZE, dtype=torch.bool), torch.zeros(SIZE, dtype=torch.bool)
+    bus[30:100, 20:140], person[40:110, 60:80] = True, True
+    picture = scene((bus, (0.2, 0.2, 0.9)), (person, (0.9, 0.8, 0.2)))
+    regions = regions_of((20, 30, 140, 100), (60, 40, 80, 110), labels=("bus", "person"))
+    out, (of_bus, of_person) = region_masks(picture, regions, GrabCut())
+    assert out.masks[0, 70, 70] == 0 and out.masks[0, 70, 30] == 1 and out.masks[1, 70, 70] == 1
+    assert iou(out.masks[0], bus & ~person) > 0.9 and iou(out.masks[1], person) > 0.9
+    assert of_bus.taken_by == ("person",) and not of_person.taken_by and "without person in front" in str(of_bus)
+    assert out.masks.sum(0).max() <= 1.01
+
+
+def test_two_that_overlap_keep_their_own_side():
+    masks = torch.zeros(2, *SIZE)
+    masks[0, 40:80, 20:90], masks[1, 40:80, 70:140] = 1, 1
+    taken = take_off(regions_of((20, 40, 90, 80), (70, 40, 140, 80)), masks)
+    assert masks.sum(0).max() == 1 and taken == [{1}, {0}]
+    assert masks[0, 60, 71] == 1 and masks[1, 60, 71] == 0 and masks[1, 60, 88] == 1 and masks[0, 60, 88] == 0
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labels"),
+    [(((20, 20, 100, 100), (22, 20, 100, 98)), ("cat", "dog")), (((20, 20, 100, 100), (50, 40, 60, 80)), ("person", "tie"))],
+)
+def test_one_thing_found_twice_and_what_is_worn_are_left_alone(boxes, labels):
+    masks = torch.zeros(2, *SIZE)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[y1:y2, x1:x2] = 1
+    before = masks.clone()
+    assert take_off(regions_of(*boxes, labels=labels), masks) == [set(), set()] and torch.equal(masks, before)
+
+
+def test_families_are_asked_in_turn_and_then_the_box_is_the_mask():
+    picture, truth = scene((disc(), (0.8, 0.2, 0.2))), disc()
+    box = (50, 30, 110, 90)
+    nothing, half = Fixed(torch.zeros(SIZE), "empty"), torch.zeros(SIZE)
+    half[60:62, 50:110] = 1
+    out, (report,) = region_masks(picture, regions_of(box), nothing, (Fixed(half, "thin"), GrabCut()))
+    assert report.family == "grabcut" and report.failed == ("empty found nothing", "thin found only 3% of the box")
+    assert iou(out.masks[0], truth) > 0.95
+    out, (report,) = region_masks(picture, regions_of(box), nothing)
+    assert report.family == BOX and report.doubtful and out.masks[0].sum() == 60 * 60 and "look at it" in str(report)
+    cut = torch.zeros(SIZE)
+    cut[50:55, 0:40] = 1
+    assert what_is_wrong(cut, torch.tensor([0.0, 20, 40, 100])) == "found only 6% of the box, which the photo's frame cuts"
+
+
+def test_masks_that_the_regions_bring_are_kept_and_sharpened():
+    truth, never = disc(), Fixed(torch.zeros(SIZE))
+    rough = torch.nn.functional.avg_pool2d(truth[None, None].float(), 9, 1, 4)[0]
+    given = Regions(torch.tensor([[50.0, 30, 110, 90]]), torch.ones(1), ("ball",), SIZE, rough)
+    out, (report,) = region_masks(scene((truth, (0.8, 0.2, 0.2))), given, never)
+    assert report.family == GIVEN and never.asked == 0 and iou(out.masks[0], truth) > 0.98
+    assert ((out.masks[0] > 0.1) & (out.masks[0] < 0.9)).sum() < ((rough > 0.1) & (rough < 0.9)).sum() / 2
+
+
+def test_quality_tells_a_good_mask_from_a_bad_one():
+    truth, box = disc(), torch.tensor([50.0, 30, 110, 90])
+    picture = scene((truth, (0.8, 0.2, 0.2)))
+    good, whole, half = truth.float(), torch.zeros(SIZE), truth.float()
+    whole[30:90, 50:110] = 1
+    half[60:] = 0
+    assert quality_of(picture, good, box) > 0.95
+    assert quality_of(picture, whole, box) < 0.6 and 0.3 < quality_of(picture, half, box) < 0.6
+    assert quality_of(picture, torch.zeros(SIZE), box) == 0
+
+
+def test_only_the_best_are_given_on_and_memory_is_bounded():
+    regions = regions_of((10, 10, 40, 40), (50, 30, 110, 90), (120, 10, 150, 40), scores=[0.2, 0.9, 0.5])
+    out, reports = region_masks(scene((disc(), (0.8, 0.2, 0.2))), regions, GrabCut(), max_regions=2)
+    assert out.scores.tolist() == pytest.approx([0.9, 0.5]) and out.masks.shape == (2, *SIZE) and len(reports) == 2
+    assert most_masks((4000, 6000)) == 11 and most_masks((30000, 30000)) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (3, 3), (16, 16)])
+def test_tiny_pictures(size):
+    out, reports = region_masks(torch.rand(3, *size), regions_of((0, 0, size[1], size[0]), size=size), GrabCut())
+    assert out.masks.shape == (1, *size) and torch.isfinite(out.masks).all() and len(reports) == 1
+    assert 0 <= out.masks.min() and out.masks.max() <= 1
+
+
+def test_odd_boxes():
+    """Without area, outside of the picture, larger than it; and none at all."""
+    boxes = ((50, 30, 50, 30), (-90, -90, -10, -10), (-50, -50, 500, 500), (159, 119, 400, 400))
+    out, reports = region_masks(scene((disc(), (0.8, 0.2, 0.2))), regions_of(*boxes), GrabCut())
+    assert torch.isfinite(out.masks).all() and [r.family for r in reports[:2]] == [BOX, BOX]
+    assert out.masks[0].sum() == 0 and out.masks[1].sum() == 0 and torch.equal(out.boxes, regions_of(*boxes).boxes)
+    empty, reports = region_masks(scene(), regions_of(), GrabCut())
+    assert empty.masks.shape == (0, *SIZE) and reports == ()
+    assert crop_around(torch.tensor([0.0, 0, 10, 100]), SIZE, 0.3) == (0, 0, 20, 120)
+
+
+def test_what_is_refused():
+    picture = scene()
+    with pytest.raises(ValueError, match="height 120 and width 160"):
+        region_masks(picture[:, :50], regions_of((1, 1, 9, 9)), GrabCut())
+    for broken in (picture[0], picture[None], picture.byte()):
+        with pytest.raises(ValueError, match="expected a picture"):
+            GrabCut().segment(broken, torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="finite boxes"):
+        GrabCut().segment(picture, torch.full((1, 4), float("nan")))
+
+
+def test_progress_can_stop_it():
+    def stop(done):
+        raise InterruptedError(str(done))
+
+    with pytest.raises(InterruptedError, match="1"):
+        region_masks(scene(), regions_of((10, 10, 60, 60), (50, 50, 90, 90)), GrabCut(), progress=stop)
+
+
+def test_without_pymatting_a_filter_sharpens_and_says_so_once(monkeypatch, caplog):
+    real = importlib.import_module
+    monkeypatch.setattr(
+        matting.importlib, "import_module", lambda name: real(name if not name.startswith("pymatting") else "pymatting_is_not_there")
+    )
+    matting._pymatting.cache_clear()
+    caplog.set_level(logging.INFO, "fireedit")
+    truth = disc((600, 500), 320, (900, 1300))
+    picture = scene((truth, (0.8, 0.2, 0.2)), size=(900, 1300))
+    out, _ = region_masks(picture, regions_of((280, 180, 920, 820), size=(900, 1300)), GrabCut())
+    assert iou(out.masks[0], truth) > 0.98
+    assert len([r for r in caplog.records if "pymatting" in r.message]) == 1
+    matting._pymatting.cache_clear()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pymatting") is None, reason="pymatting is optional and not installed")
+def test_closed_form_gives_back_the_alpha_of_a_mixture():
+    """A soft edge that is a mixture of two plain colours is found again."""
+    columns = torch.arange(80) + 0.5
+    alpha = ((43 - columns) / 4 + 0.5).clamp(0, 1).expand(60, 80)
+    fore, back = torch.tensor([0.9, 0.2, 0.1])[:, None, None], torch.tensor([0.1, 0.3, 0.8])[:, None, None]
+    mask = (alpha > 0.5).float()
+    matting.refine(alpha * fore + (1 - alpha) * back, mask)
+    assert (mask - alpha).abs().max() < 0.05
