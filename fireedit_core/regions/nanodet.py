@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NanoDet-g: 80 named things in photographs, 3.8 M parameters, a tenth of a second on a core. It ships as `models/photo-detector`.
+"""NanoDet-g: 80 named things in photographs, 3.8 M parameters, about a tenth of a second on a core. It ships as `models/photo-detector`.
 
 Source: NanoDet (RangiLyu, Apache-2.0), its variant for accelerators: plain 3 x 3 convolutions in residual blocks that split and join
 (CSP), a path aggregation neck that only adds, one head per stride, and a distance to each side of a box as a distribution over bins

@@ -8,6 +8,7 @@ import pytest
 
 from fireedit_cli.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
 from fireedit_core.data import SceneGenerator
+from tests.core.regions.test_nanodet import photograph
 from tests.host.small import install
 
 
@@ -51,3 +52,17 @@ def test_bad_input_is_named_and_the_server_lives_on(server: ComfyServer):
     with pytest.raises(ExecutionFailed, match="FireEdit Regions Preview"):
         server.run(graph(name, bundle, shown=other), timeout=60)
     assert server.run(graph(name, bundle), timeout=60).images["3"]
+
+
+def test_a_photograph_needs_no_bundle(server: ComfyServer):
+    pixels = (photograph("skimage", "astronaut.png")[0].movedim(0, -1) * 255).round().byte().numpy()
+    nodes = graph(server.upload_image(pixels, "astronaut.png"), "")
+    options = server.object_info("FireEditDetectorLoader")["input"]["required"]["detector"]
+    first = (options[1]["options"] if options[0] == "COMBO" else options[0])[0]
+    nodes["0"] = {"class_type": "FireEditDetectorLoader", "inputs": {"detector": first}}
+    nodes["2"]["inputs"]["detector"] = nodes["2"]["inputs"].pop("fireedit")
+    result = server.run(nodes, timeout=60)
+    assert result.outputs["2"]["text"] == ["1 region (1 person), best score 0.73"] and result.images["3"]
+    del nodes["2"]["inputs"]["detector"]
+    with pytest.raises(ExecutionFailed, match="FireEdit Region Detect: .*FireEdit Detector Loader"):
+        server.run(nodes, timeout=60)

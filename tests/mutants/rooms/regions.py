@@ -9,6 +9,7 @@ RECORD = "tests/core/regions/test_record.py"
 DIALECTS = "tests/core/regions/test_dialects.py tests/core/regions/test_selection.py"
 DETECTORS = "tests/core/regions/test_detectors.py tests/core/diffusion/test_golden.py"
 DETR = "tests/core/regions/test_deformable_detr.py"
+NANODET = "tests/core/regions/test_nanodet.py"
 
 MUTANTS = [
     *of(
@@ -34,6 +35,15 @@ MUTANTS = [
         ("report = (deltas[-2] + torch.logit(references, eps=1e-5)).sigmoid()", "report = references", "formula"),
         ('"ij")[::-1], dim=-1)', '"ij"), dim=-1)', "axis"),
         ("query_position = embedded[..., : features.shape[1]]", "query_position = embedded[..., features.shape[1] :]", "half"),
+    ),
+    *of(
+        "fireedit_core/regions/nanodet.py", NANODET,
+        ("image.flip(1) * 255", "image * 255", "channel order"),
+        ("nn.LeakyReLU(0.1)", "nn.LeakyReLU(0.2)", "constant"),
+        ("torch.cat([self.second(x), x], dim=1)", "torch.cat([x, self.second(x)], dim=1)", "order"),
+        ("[image.shape[-1], image.shape[-2]] * 2", "[image.shape[-2], image.shape[-1]] * 2", "axis"),
+        ("device=bins.device) + 0.5) * stride", "device=bins.device)) * stride", "half a cell"),
+        ("for i in (1, 0):", "for i in (0, 1):", "order"),
     ),
     *of(
         "fireedit_core/regions/deformable_attention.py", DETR,
