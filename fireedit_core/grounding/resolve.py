@@ -211,6 +211,10 @@ class _Search:
         if phrase.excluded:
             candidates, more = self._without(candidates, phrase)
             notes += more
+        if phrase.others and not phrase.excluded and len(candidates) > 1:
+            stays = max(candidates, key=lambda i: float(self.salience()[i]))
+            candidates = [i for i in candidates if i != stays]
+            notes.append(f"What stays was taken for the most prominent one, {self.regions.labels[stays]} {self._place(stays)}.")
         fit = torch.ones(len(candidates))
         for colour in phrase.colours:
             fit, more = self._joined(fit, self._coloured(candidates, colour, phrase), f"looks {colour}", candidates)
