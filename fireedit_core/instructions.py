@@ -55,7 +55,8 @@ _ENDS = re.compile(
 )
 _COLOURS = re.compile(r"\b(?:red|orange|yellow|green|blue|purple|pink|black|white|gr[ae]y|brown|gold|silver)$", re.IGNORECASE)
 # what follows these are not further objects of the verb: "everything except the cat and the dog"
-_NO_LIST = re.compile(r"\b(?:between|except(?:ing)?|excluding|besides|(?:other|rather) than|(?:apart|aside) from|(?:all|every\w*|any\w*|people|nothing) but)\b", re.IGNORECASE)
+_NO_LIST = re.compile(r"\b(?:between|except(?:ing)?|excluding|besides|(?:other|rather) than|(?:apart|aside) from|(?:all|every\w*|"
+                      r"any\w*|people|nothing) but)\b", re.IGNORECASE)
 _BARE_NOUN = re.compile(r"^[a-z]+$", re.IGNORECASE)
 _NEEDS_A_THING = re.compile(rf"^(?:{'|'.join(VERBS)})(?:\s+(?:it|this|that|away|out|rid of))?$", re.IGNORECASE)
 

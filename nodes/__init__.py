@@ -5,6 +5,7 @@ from .apply import FireEditApply
 from .compare import FireEditCompare
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
+from .ground import FireEditGround
 from .host import bundles, detectors, fingerprints, schedule
 from .host.compat import ComfyExtension, replace_nodes
 from .loading import FireEditDetectorLoader, FireEditLoader
@@ -27,6 +28,7 @@ NODES = [
     FireEditDetectorLoader,
     FireEditRegionDetect,
     FireEditRegionSelect,
+    FireEditGround,
     FireEditRegionsFilter,
     FireEditRegionsMerge,
     FireEditRegionsFromMask,

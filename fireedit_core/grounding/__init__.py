@@ -6,4 +6,18 @@ from .ground import Grounding, from_answer, ground
 from .resolve import NotFound
 from .words import noun_phrase, read_words
 
-__all__ = ["ADJUSTMENTS", "CHOSEN", "KINDS", "Answer", "Grounding", "NotFound", "Target", "answers_from_json", "answers_to_json", "from_answer", "ground", "noun_phrase", "read_words"]
+__all__ = [
+    "ADJUSTMENTS",
+    "CHOSEN",
+    "KINDS",
+    "Answer",
+    "Grounding",
+    "NotFound",
+    "Target",
+    "answers_from_json",
+    "answers_to_json",
+    "from_answer",
+    "ground",
+    "noun_phrase",
+    "read_words",
+]

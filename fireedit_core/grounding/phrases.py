@@ -14,7 +14,7 @@ from .colours import colours_in, without_colours
 from .names import Name
 
 ALL = 0  # as a `number`: all that fit
-_NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "both": 2, "twelve": 12}
+_NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "both": 2}
 _ORDINALS = {
     "first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5, "seventh": 6, "eighth": 7, "ninth": 8, "tenth": 9, "last": -1,
     "second-last": -2, "outermost": 0,
@@ -25,10 +25,13 @@ _EXCEPT = re.compile(
 )
 _SIDES = (  # what says where something is, with the words around it; a side that another thing has ("left of the bus") is a relation
     (r"(?P<from>from\s+(?:the\s+)?(?P<end>left|right|top|bottom)(?:\s+to\s+(?:the\s+)?(?:left|right|top|bottom))?)"),
-    (r"(?:(?P<far0>farthest|furthest|closest|nearest)\s+)?(?:(?:on|at|to|in|towards?|along)\s+)?(?:(?:the|its|my)\s+)?(?P<far>far|very|extreme|furthest|outermost|most)?[\s-]*(?P<v>upper|lower|top|bottom)?"
-     r"[\s-]*\b(?P<h>left|right)(?P<most>[\s-]?most)?(?:[\s-]?hand)?(?:[\s-]+(?:side|corner|half|part|edge|end|border))?(?![\w-]|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
+    (r"(?:(?P<far0>farthest|furthest|closest|nearest)\s+)?(?:(?:on|at|to|in|towards?|along)\s+)?(?:(?:the|its|my)\s+)?(?P<far>far|"
+     r"very|extreme|furthest|outermost|most)?[\s-]*(?P<v>upper|lower|top|bottom)?"
+     r"[\s-]*\b(?P<h>left|right)(?P<most>[\s-]?most)?(?:[\s-]?hand)?(?:[\s-]+(?:side|corner|half|part|edge|end))?"
+     r"(?![\w-]|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
     (r"(?:(?:on|at|in|near|along)\s+)?(?:the\s+)?(?P<v2>\btopmost|\bbottommost|\buppermost|\blowest|\bhighest)\b"),
-    (r"(?:at|on|in|along|near)\s+(?:the\s+)?(?:very\s+)?(?P<v3>top|bottom)(?:\s+(?:half|edge|part|border|row))?(?!\w|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
+    (r"(?:at|on|in|along|near)\s+(?:the\s+)?(?:very\s+)?(?P<v3>top|bottom)(?:\s+(?:half|edge|part|border|row))?(?!\w|"
+     r"\s+of\s+(?!the\s+" + _PICTURE + r"))"),
     (r"(?:(?:in|at)\s+the\s+)?(?:very\s+)?\b(?P<mid>middle|cent(?:er|re)|central|centremost)\b(?!\w)"),
     (r"(?:(?:in|at)\s+the\s+)(?P<depth>foreground|background|front|back|rear)(?!\w|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
 )  # fmt: skip
@@ -36,10 +39,12 @@ _SIDE = tuple(re.compile(pattern) for pattern in _SIDES)
 _RELATIONS = (  # longest first; all ways to say one relation have one name
     ("left of", r"(?:(?:on|to)\s+)?(?:the\s+)?left(?:\s+side)?\s+of"),
     ("right of", r"(?:(?:on|to)\s+)?(?:the\s+)?right(?:\s+side)?\s+of"),
-    ("on", r"(?:sitting|standing|lying|laying|resting|riding|placed|parked|perched|seated)\s+on(?:\s+top\s+of)?|on\s+top\s+of|riding|on|upon|onto|aboard"),
+    ("on", r"(?:sitting|standing|lying|laying|resting|riding|parked|perched|seated)\s+on(?:\s+top\s+of)?|"
+           r"on\s+top\s+of|riding|on|upon|onto|aboard"),
     ("in front of", r"(?:(?:standing|walking|sitting|parked|passing)\s+)?(?:in\s+front\s+of|before|ahead\s+of)"),
     ("between", r"(?:in\s+)?between"),
-    ("next to", r"(?:(?:standing|sitting|walking|parked|lying)\s+)?(?:right\s+|just\s+|directly\s+)?(?:next\s+to|close(?:st)?\s+to|near(?:est)?(?:\s+to)?|beside|"
+    ("next to", r"(?:(?:standing|sitting|walking|parked|lying)\s+)?(?:right\s+|just\s+|directly\s+)?"
+                r"(?:next\s+to|close(?:st)?\s+to|near(?:est)?(?:\s+to)?|beside|"
                 r"alongside|adjacent\s+to|nearby|by|at)"),
     ("behind", r"(?:(?:standing|walking|sitting|parked)\s+)?(?:right\s+|just\s+)?(?:behind|at\s+the\s+back\s+of|in\s+back\s+of)"),
     ("above", r"above|over"),
@@ -51,33 +56,42 @@ _RELATIONS = (  # longest first; all ways to say one relation have one name
 _RELATION = re.compile("|".join(rf"\b(?P<r{i}>{pattern})\s+" for i, (_, pattern) in enumerate(_RELATIONS)))
 _WHO = re.compile(r"\b(?:who|that|which)\s+(?:(?:is|are|was|were)\b\s*)?(?=\S)|\b(?:that|who|which)\s*'s\s+")
 _OF_PICTURE = re.compile(rf"\s+(?:in|of|from|on|within|at|inside)\s+(?:the|this|that|my|our)\s+(?:whole\s+)?{_PICTURE}\b")
-_SOME_OF = re.compile(r"\b(all|both|each|every|one|two|three|four|five|any|some|most|either)(?:\s+one)?\s+of\s+(?:the|these|those|them|my|his|her)\b\s*")
+_SOME_OF = re.compile(r"\b(all|both|each|every|one|two|three|four|five|any|some|most|either)(?:\s+one)?\s+of\s+(?:the|these|those|"
+                      r"them|my|his|her)\b\s*")
 _GROUP_OF = re.compile(r"\b(?:(?:a|the|this|that)\s+)?(?:whole\s+)?(group|crowd|bunch|row|set|lot|pair|couple)s?\s+of\s+")
-_OF_TWO = re.compile(r"^(?:the\s+)?([a-z]+(?:er|est|most)|left|right|first|second|third|last|middle)(?:\s+one)?\s+of\s+(?:the|these|those)\s+"
+_OF_TWO = re.compile(r"^(?:the\s+)?([a-z]+(?:er|est|most)|left|right|first|second|third|last|middle)(?:\s+one)?\s+of\s+(?:the|these|"
+                     r"those)\s+"
                      r"(?:(?:two|three|four|five|\d+)\s+)?([a-z][a-z ]*)$")  # fmt: skip
 _POSSESSIVE = re.compile(r"^(?P<owner>.+?)(?:'s|s')\s+(?P<rest>.+)$")
-_BIG = {"big": 1, "large": 1, "huge": 1, "giant": 1, "tall": 1, "bigger": 2, "larger": 2, "taller": 2, "biggest": 2, "largest": 2, "tallest": 2,
+_BIG = {"big": 1, "large": 1, "huge": 1, "tall": 1, "bigger": 2, "larger": 2, "taller": 2, "biggest": 2, "largest": 2, "tallest": 2,
         "hugest": 2, "main": 3}  # fmt: skip
-_SMALL = {"small": 1, "little": 1, "tiny": 1, "short": 1, "smaller": 2, "shorter": 2, "smallest": 2, "tiniest": 2, "littlest": 2, "shortest": 2}
-_NEAR_FAR = {"nearest": "front", "closest": "front", "front": "front", "foremost": "front", "farthest": "back", "furthest": "back", "rear": "back"}
-_ANYTHING = frozenset(("thing", "object", "item", "one", "it", "this", "that", "stuff", "element", "region", "something", "anything", "part", "guy there"))
-_MAIN = frozenset(("subject", "motif", "main object", "main thing", "main subject", "main motif", "foreground", "protagonist", "main character"))
+_SMALL = {"small": 1, "little": 1, "tiny": 1, "short": 1, "smaller": 2, "shorter": 2, "smallest": 2, "tiniest": 2, "shortest": 2}
+_NEAR_FAR = {"nearest": "front", "closest": "front", "front": "front", "foremost": "front", "farthest": "back", "furthest": "back"}
+_ANYTHING = frozenset(("thing", "object", "item", "one", "it", "this", "that", "stuff", "element", "region", "something", "anything"))
+_MAIN = frozenset(("subject", "motif", "main object", "main thing", "main subject", "main motif", "main character"))
 _PRONOUNS = {"him": False, "her": False, "he": False, "she": False, "them": True, "they": True, "everyone": True}
 _DETERMINERS = frozenset((
-    "the", "a", "an", "this", "that", "these", "those", "my", "our", "his", "her", "their", "its", "your", "some", "any", "another", "whole",
+    "the", "a", "an", "this", "that", "these", "those", "my", "our", "his", "her", "their", "its", "your", "some", "any", "another",
+    "whole",
     "entire", "only", "same",
 ))  # fmt: skip
 _TAIL = frozenset((
-    "there", "here", "too", "away", "completely", "entirely", "instead", "now", "please", "again", "also", "fully", "totally", "together", "only",
+    "there", "here", "too", "away", "completely", "entirely", "instead", "now", "please", "again", "also", "fully", "totally",
+    "together", "only",
     "alone", "out", "visible", "altogether", "standing", "sitting", "walking", "though", "properly", "cleanly", "well",
 ))  # fmt: skip
 # Parts of things, which a detector of whole things does not find.
 PARTS = frozenset((
-    "hand", "head", "face", "hair", "eye", "nose", "mouth", "ear", "arm", "leg", "foot", "feet", "finger", "beard", "moustache", "mustache", "tail",
-    "fur", "whiskers", "paw", "jacket", "coat", "shirt", "t-shirt", "tshirt", "trousers", "pants", "jeans", "dress", "skirt", "suit", "sweater", "pullover",
-    "hat", "cap", "helmet", "shoe", "shoes", "boots", "sneakers", "glasses", "sunglasses", "glove", "gloves", "scarf", "socks", "belt", "clothes",
-    "clothing", "outfit", "uniform", "wheel", "wheels", "tyre", "tire", "tyres", "tires", "window", "windows", "door", "doors", "roof", "handle",
-    "saddle", "headlight", "headlights", "engine", "tank", "rim", "logo", "text", "body", "back", "skin", "teeth", "lips", "eyes", "ears", "hands", "legs",
+    "hand", "head", "face", "hair", "eye", "nose", "mouth", "ear", "arm", "leg", "foot", "feet", "finger", "beard", "moustache",
+    "mustache", "tail",
+    "fur", "whiskers", "paw", "jacket", "coat", "shirt", "t-shirt", "tshirt", "trousers", "pants", "jeans", "dress", "skirt", "suit",
+    "sweater", "pullover",
+    "hat", "cap", "helmet", "shoe", "shoes", "boots", "sneakers", "glasses", "sunglasses", "glove", "gloves", "scarf", "socks", "belt",
+    "clothes",
+    "clothing", "outfit", "uniform", "wheel", "wheels", "tyre", "tire", "tyres", "tires", "window", "windows", "door", "doors", "roof",
+    "handle",
+    "saddle", "headlight", "headlights", "engine", "tank", "rim", "logo", "text", "body", "back", "skin", "teeth", "lips", "eyes",
+    "ears", "hands", "legs",
     "spacesuit", "hoodie", "blouse", "collar", "sleeve", "pocket", "button", "patch", "badge", "lapel",
 ))  # fmt: skip
 
@@ -332,7 +346,8 @@ def _noun(words: list[str], placed: bool) -> tuple[Name | None, str, bool, bool,
     found = names.at_end(words)
     if found:
         name, count = found
-        return name, names.singular(name.text), False, "main" in words[:-count], name.many, [word for word in words[:-count] if word != "main"]
+        before = words[:-count]
+        return name, names.singular(name.text), False, "main" in before, name.many, [word for word in before if word != "main"]
     bare = without_colours(" ".join(words)).split()
     if not bare and placed | bool(words):  # "the red": the red one
         return None, "", True, False, False, words

@@ -21,6 +21,7 @@ NODES = {
     "FireEditRegionDetect": (
         ["fireedit", "image", "score_threshold", "iou_threshold", "max_regions", "detector", "prompt"], ["REGIONS"],
     ),
+    "FireEditGround": (["image", "instruction", "regions", "answer"], ["REGIONS", "MASK", "STRING"]),
     "FireEditRegionSelect": (["image", "selection", "regions"], ["REGIONS", "MASK"]),
     "FireEditRegionsFilter": (
         ["regions", "labels", "min_score", "min_area", "max_area", "numbers", "top"], ["REGIONS", "REGIONS"],
