@@ -26,8 +26,8 @@ class FireEditGround(io.ComfyNode):
             node_id="FireEditGround",
             display_name=NAME,
             category=f"{CATEGORY}/regions",
-            description="Finds the regions that an instruction means: by name, colour, size, side, order and neighbours. Reads what kind of "
-            "edit it is, what should appear and what must stay. No model runs; English only.",
+            description="Finds the regions that an instruction means: by name, colour, size, side, order and neighbours. Reads what kind "
+            "of edit it is, what should appear and what must stay. No model runs; English only.",
             search_aliases=["grounding", "referring", "text to mask", "words to regions", "find object"],
             inputs=[
                 io.Image.Input("image", tooltip="The picture to edit, or a batch of pictures of one size."),
@@ -38,13 +38,13 @@ class FireEditGround(io.ComfyNode):
                 ),
                 RegionsType.Input(
                     "regions",
-                    tooltip="Regions of this picture with names, from FireEdit Region Detect with a detector that names things; with masks, "
-                    "from FireEdit Region Masks, the mask has their outline.",
+                    tooltip="Regions of this picture with names, from FireEdit Region Detect with a detector that names things; with "
+                    "masks, from FireEdit Region Masks, the mask has their outline.",
                 ),
                 io.String.Input(
                     "answer", default="", multiline=True,
-                    tooltip="Empty: the instruction is read. Filled: this answer is used as it is and nothing is read, for example one that "
-                    'came out of this node and was corrected: {"kind": "remove", "thing": "cat", "targets": [{"box": [x1, y1, x2, y2], '
+                    tooltip="Empty: the instruction is read. Filled: this answer is used as it is and nothing is read, for example one "
+                    'that came out of this node and was corrected: {"kind": "remove", "thing": "cat", "targets": [{"box": [x1, y1, x2, y2], '
                     '"score": 1.0}], "after": "", "keep": []}. A list of such records answers for a batch.',
                 ),
             ],
@@ -60,7 +60,8 @@ class FireEditGround(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="answer",
-                    tooltip="What was understood, as JSON: kind, thing, targets, after, keep. It can be edited and given back to the answer input.",
+                    tooltip="What was understood, as JSON: kind, thing, targets, after, keep. It can be edited and given back to the "
+                    "answer input.",
                 ),
             ],
         )  # fmt: skip

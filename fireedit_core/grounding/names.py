@@ -73,7 +73,7 @@ THINGS: dict[str, tuple[str, ...]] = {
     "fork": (),
     "knife": ("blade",),
     "spoon": ("teaspoon", "tea spoon", "tablespoon"),
-    "bowl": ("dish",),
+    "bowl": ("dish", "saucer", "plate"),
     "banana": (),
     "apple": (),
     "sandwich": ("burger", "hamburger", "panini", "toast"),

@@ -33,7 +33,7 @@ _SIDES = (  # what says where something is, with the words around it; a side tha
     (r"(?:at|on|in|along|near)\s+(?:the\s+)?(?:very\s+)?(?P<v3>top|bottom)(?:\s+(?:half|edge|part|border|row))?(?!\w|"
      r"\s+of\s+(?!the\s+" + _PICTURE + r"))"),
     (r"(?:(?:in|at)\s+the\s+)?(?:very\s+)?\b(?P<mid>middle|cent(?:er|re)|central|centremost)\b(?!\w)"),
-    (r"(?:(?:in|at)\s+the\s+)(?P<depth>foreground|background|front|back|rear)(?!\w|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
+    (r"(?:in|at)\s+(?:the\s+)?(?P<depth>foreground|background|front|back|rear)(?!\w|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
 )  # fmt: skip
 _SIDE = tuple(re.compile(pattern) for pattern in _SIDES)
 _RELATIONS = (  # longest first; all ways to say one relation have one name
@@ -50,6 +50,7 @@ _RELATIONS = (  # longest first; all ways to say one relation have one name
     ("above", r"above|over"),
     ("below", r"below|underneath|under|beneath"),
     ("in", r"inside(?:\s+of)?|within|in|dressed\s+in"),
+    ("without", r"without|who\s+has\s+no|with\s+no"),
     ("with", r"with|holding|wearing|carrying|having|who\s+has|that\s+has|who\s+wears|that\s+wears|who\s+holds|eating|using|reading"),
     ("of", r"of|from|belonging\s+to"),
 )  # fmt: skip
@@ -180,8 +181,10 @@ def _parse(text: str, depth: int) -> Phrase:
 
 
 def is_one(phrase: Phrase) -> bool:
-    """Whether a phrase takes its noun from the one before it: "the red one", "the one on the left"."""
-    return phrase.anything and not phrase.main and re.search(r"\bones?\b|\b(?:left|right)\b", phrase.text) is not None
+    """Whether a phrase takes its noun from the one before it: "the red one", "the one on the left", "the leftmost"."""
+    if not phrase.anything or phrase.main or re.search(r"\b(?:thing|object|item|everything|anything|something)s?\b", phrase.text):
+        return False
+    return bool(re.search(r"\bones?\b", phrase.text) or phrase.sides or phrase.order)
 
 
 def _listed(text: str) -> list[str]:

@@ -28,6 +28,7 @@ _PROMINENCE = 0.3  # of what is named without more, the larger is rather meant: 
 _FITS = 0.4  # of several that are meant, those that fit at least this well against the best
 _CLEAR = 0.5  # a second best of more than this share of the best makes a guess of the choice
 _SUBJECT = 0.4  # of the most salient region's salience: what stands before a background beside it
+_NEAR = 0.35  # of the nearest one's size and place: from there on something stands in the foreground with it
 _MOST_TYPOS = 0.84  # likeness of words from which one is taken for a slip of the other
 
 
@@ -70,7 +71,9 @@ def subjects(regions: Regions) -> tuple[int, ...]:
         return ()
     salience = search.salience()
     best = max(float(salience[i]) for i in everything)
-    kept = [i for i in everything if float(salience[i]) >= _SUBJECT * best]
+    # people before a bus are in front of the background as the bus is
+    least = {i: _SUBJECT * best * (0.6 if search.labels[i] == "person" else 1) for i in everything}
+    kept = [i for i in everything if float(salience[i]) >= least[i]]
     return tuple(sorted(kept, key=lambda i: -float(salience[i])))
 
 
@@ -236,6 +239,8 @@ class _Search:
             fit = self._in_order(candidates, fit, phrase)
         if phrase.main:
             fit = fit * torch.stack([self.salience()[i] for i in candidates]).pow(3)
+        if "back" in phrase.sides and phrase.number == ALL and several and float(fit.max()) < 0.2:
+            raise NotFound(f"no {phrase.noun or 'region'} in the background was found: all are large and near. {found_text(self.regions)}")
         fit = fit / fit.max().clamp(min=1e-9)
         if many:
             found = self._several(candidates, fit, phrase)
@@ -283,8 +288,11 @@ class _Search:
 
     def _on_side(self, candidates: list[int], side: str, fit: Tensor, ranked: bool) -> Tensor:
         """How far each lies on a side: of its like when one is meant, of the picture when all there are."""
-        if side in ("front", "back"):
-            return self._ranked([float(self.area[i] * self.boxes[i, 3]) for i in candidates], side == "front", 0.3 if ranked else 0.6)
+        if side in ("front", "back"):  # what is near is large and stands low
+            near = [float(self.area[i] * self.boxes[i, 3]) for i in candidates]
+            if ranked:
+                return self._ranked(near, side == "front", 0.3)
+            return torch.tensor([1.0 if (value >= _NEAR * max(near)) == (side == "front") else 0.1 for value in near])
         if side == "middle":
             size = torch.tensor([self.width, self.height])
             off = [float(((self.centre[i] / size - 0.5).abs() * torch.tensor([1.0, 0.3])).sum()) for i in candidates]
@@ -350,6 +358,8 @@ class _Search:
             usable = [j for j in anchors if j != i]
             if not usable:
                 values.append(0.0)
+            elif relation == "without":
+                values.append(max(0.02, 1 - max(self._lies("with", self.boxes[i], self.boxes[j]) for j in usable)))
             elif relation == "between":
                 values.append(self._between(i, usable))
             else:
