@@ -54,6 +54,9 @@ _ENDS = re.compile(
     re.IGNORECASE,
 )
 _COLOURS = re.compile(r"\b(?:red|orange|yellow|green|blue|purple|pink|black|white|gr[ae]y|brown|gold|silver)$", re.IGNORECASE)
+# what follows these are not further objects of the verb: "everything except the cat and the dog"
+_NO_LIST = re.compile(r"\b(?:between|except(?:ing)?|excluding|besides|(?:other|rather) than|(?:apart|aside) from|(?:all|every\w*|"
+                      r"any\w*|people|nothing) but)\b", re.IGNORECASE)
 _BARE_NOUN = re.compile(r"^[a-z]+$", re.IGNORECASE)
 _NEEDS_A_THING = re.compile(rf"^(?:{'|'.join(VERBS)})(?:\s+(?:it|this|that|away|out|rid of))?$", re.IGNORECASE)
 
@@ -158,7 +161,7 @@ def _objects(clause: str) -> list[str]:
     elif verb.lower() in ("make", "paint", "color", "colour", "dye", "turn"):
         return [clause]  # what they are to become is not known, so neither where the list ends
     things = re.split(r"\s*,\s*(?:and\s+|&\s*)?|\s+and\s+|\s*[&+]\s*|\s+as well as\s+|\s+plus\s+", rest)
-    if len(things) < 2 or re.search(r"\bbetween\b", rest, re.IGNORECASE):
+    if len(things) < 2 or _NO_LIST.search(rest):
         return [clause]
     if not _DETERMINER.match(things[0]) or any(not _is_thing(thing) for thing in things[1:]) or _COLOURS.search(things[0]):
         return [clause]

@@ -5,6 +5,7 @@ from .apply import FireEditApply
 from .compare import FireEditCompare
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
+from .ground import FireEditGround
 from .host import bundles, detectors, fingerprints, schedule, segmenters
 from .host.compat import ComfyExtension, replace_nodes
 from .loading import FireEditDetectorLoader, FireEditLoader
@@ -30,6 +31,7 @@ NODES = [
     FireEditSegmenterLoader,
     FireEditRegionDetect,
     FireEditRegionMasks,
+    FireEditGround,
     FireEditRegionSelect,
     FireEditRegionsFilter,
     FireEditRegionsMerge,

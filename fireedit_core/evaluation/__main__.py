@@ -20,7 +20,7 @@ from ..checkpoints.bundle import BundleError
 from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS
 from ..data.npm_package import PackageError
 from ..training.ablation import Budget
-from . import ablation, attention, calibration, card, familiarity, masks, oracle, pictures, tati, turns
+from . import ablation, attention, calibration, card, familiarity, grounding, masks, oracle, pictures, tati, turns
 from . import scenes as runs
 from . import sweep as sweeps
 from .benchmarks import commands as benchmarks
@@ -117,6 +117,15 @@ def parser() -> argparse.ArgumentParser:
     cuts.add_argument("--drawn", type=Path, default=masks.DRAWN, help="JSON of polygons (default %(default)s)")
     cuts.add_argument("--isnet", type=Path, help="an ONNX file of ISNet, to be measured too")
 
+    words = commands.add_parser("grounding", help="how often words mean the right region: the table of instruction-picture pairs")
+    words.add_argument("--table", type=Path, default=grounding.DEFAULT_FOLDER, help="folder with pairs.json and photographs.json")
+    words.add_argument("--detector", type=Path, help="folder of a detector, for its own regions instead of those written in the table")
+    words.add_argument("--threshold", type=float, default=0.4, help="regions of a lower score are dropped (with --detector)")
+    half = words.add_mutually_exclusive_group()
+    half.add_argument("--aside", dest="half", action="store_const", const=True, help="only the half that was left aside")
+    half.add_argument("--tuned", dest="half", action="store_const", const=False, help="only the other half")
+    words.add_argument("--out", type=Path, help="text to write")
+
     benchmarks.add_commands(commands, BUNDLE)
     return main
 
@@ -169,6 +178,11 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         return benchmarks.run(o)
     if o.command == "masks":
         log.info("%s", masks.run(o.drawn, o.isnet))
+        return 0
+    if o.command == "grounding":
+        detect = grounding.detector_of(o.detector, o.threshold) if o.detector else None
+        verdicts = grounding.judge_table(o.table, detect, o.half)
+        _show(card.command_line(arguments) + "\n\n" + grounding.report(verdicts), o.out)
         return 0
     if o.command == "card":
         log.info("wrote %s", card.write_card(o.bundle, o.result, o.training, o.ablation))

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..grounding import CHOSEN, ground
+from ..regions.loading import load_detector
 from ..regions.record import Regions
 from ..regions.suppression import box_iou
 
@@ -49,6 +50,18 @@ def photograph(entry: dict[str, Any]) -> Tensor | None:
     with Image.open(path) as opened:
         pixels = np.array(opened.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+def detector_of(folder: str | Path, threshold: float = 0.4) -> Callable[[Tensor], Regions]:
+    """A detector's folder as what gives regions of a picture (3, H, W).
+
+    Raises:
+        ValueError: for a folder that holds no detector.
+    """
+    detector = load_detector(folder)
+    if isinstance(detector, torch.nn.Module):
+        detector.eval()
+    return lambda image: detector.detect(image[None], threshold, 0.6, 100)[0]
 
 
 def judge_table(
@@ -140,5 +153,6 @@ def report(verdicts: Sequence[Verdict]) -> str:
         row = verdict.row
         wanted = f"guess among {row['guess']}" if "guess" in row else row["expect"]
         told = " ".join(str(row[key]) for key in ("kind", "after") if key in row)
-        lines.append(f"- {row['picture']}{' (aside)' if row['aside'] else ''}: {row['instruction']!r}: wanted {told} {wanted}; got {verdict.got}")
+        where = f"{row['picture']}{' (aside)' if row['aside'] else ''}"
+        lines.append(f"- {where}: {row['instruction']!r}: wanted {told} {wanted}; got {verdict.got}")
     return "\n".join(lines)

@@ -57,8 +57,8 @@ def ground(image: Tensor | None, instruction: str, regions: Regions, answer: str
     scores, chosen, guess, notes = _search(words, regions, image)
     if words.more:
         notes.append(
-            f"Only the first edit was read; {len(words.more)} more: {'; '.join(words.more)[:300]}. Give each its own FireEdit Ground, or use FireEdit "
-            "Multi Turn."
+            f"Only the first edit was read; {len(words.more)} more: {'; '.join(words.more)[:300]}. Give each its own FireEdit Ground, or "
+            "use FireEdit Multi Turn."
         )
     targets = _targets(regions, scores, chosen)
     kept = tuple(text[:500] for text in words.keep[:20])

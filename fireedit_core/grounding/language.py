@@ -9,19 +9,20 @@ from collections import Counter
 
 from ..instructions import VERBS, has_words
 
-MOST = 2_000  # characters of an instruction
+MOST = 1_000  # characters of an instruction
 _READS = (
     "Words are read in English only; other languages are for a language model as grounder, which is to come. Write the instruction in "
     "English, or pick the region with the mouse in FireEdit Region Select."
 )
 _SCRIPTS = {
     "CJK": "Chinese or Japanese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean", "CYRILLIC": "a language in Cyrillic "
-    "letters", "ARABIC": "Arabic or Persian", "HEBREW": "Hebrew", "GREEK": "Greek", "THAI": "Thai", "DEVANAGARI": "Hindi or a neighbour of it",
+    "letters", "ARABIC": "Arabic or Persian", "HEBREW": "Hebrew", "GREEK": "Greek", "THAI": "Thai",
+    "DEVANAGARI": "Hindi or a neighbour of it",
     "BENGALI": "Bengali", "TAMIL": "Tamil", "ARMENIAN": "Armenian", "GEORGIAN": "Georgian",
 }  # fmt: skip
 # Words that an instruction in the language has and an English one has not. "die", "den", "no", "me" and the like are left out.
 _STOPS = {
-    "German": "der das dem des ein eine einen einem einer und bitte entferne entfernen mach mache mit auf ist nicht hintergrund ändere färbe "
+    "German": "der das dem des ein eine einen einem einer und bitte entferne entfernen mach mache mit auf ist hintergrund ändere färbe "
     "lösche im vom zum zur aus alle rot blau grün gelb schwarz weiß hund katze mann frau ersetze weg heller dunkler den",
     "French": "le la les un une des du et avec dans sur pas supprime supprimer enlève enlever retire efface mets rends fais change-le fond "
     "rouge bleu vert jaune noir blanc chien chat homme femme remplace par l'homme l'arrière-plan en ce cette plus",
@@ -31,14 +32,17 @@ _STOPS = {
     "nero bianco cane gatto uomo donna sostituisci il di la e che fai metti",
     "Portuguese": "o os uma um do da dos das com remova remover apague tire faça mude fundo vermelho azul verde amarelo preto branco "
     "cachorro gato homem mulher substitua e por que deixe coloque",
-    "Dutch": "de het een en met verwijder verwijderen haal weg maak verander achtergrond rood blauw groen geel zwart wit hond kat man vrouw "
+    "Dutch": "de het een en met verwijder verwijderen haal weg maak achtergrond rood blauw groen geel zwart wit hond kat man vrouw "
     "vervang door van niet de",
 }  # fmt: skip
 _LANGUAGES = {language: frozenset(words.split()) - {"man", "e", "o", "en"} for language, words in _STOPS.items()}
 _ENGLISH = frozenset((
-    *VERBS, "the", "and", "to", "of", "it", "its", "this", "that", "these", "those", "with", "without", "on", "in", "at", "from", "into", "please",
-    "all", "both", "every", "everything", "everyone", "is", "be", "should", "but", "except", "not", "don't", "for", "by", "delete", "erase", "blur",
-    "brighten", "darken", "behind", "my", "his", "her", "their", "them", "him", "i", "you", "look", "like", "as", "a", "an", "off", "out", "only",
+    *VERBS, "the", "and", "to", "of", "it", "its", "this", "that", "these", "those", "with", "without", "on", "in", "at", "from",
+    "into", "please",
+    "all", "both", "every", "everything", "everyone", "is", "be", "should", "but", "except", "not", "don't", "for", "by", "delete",
+    "erase", "blur",
+    "brighten", "darken", "behind", "my", "his", "her", "their", "them", "him", "i", "you", "look", "like", "as", "a", "an", "off",
+    "out", "only",
 ))  # fmt: skip
 
 
@@ -54,7 +58,8 @@ def check_readable(instruction: str) -> str:
         raise ValueError(f"the instruction has {len(instruction)} characters; up to {MOST} are read. Say what to edit in a sentence.")
     text = unicodedata.normalize("NFKC", instruction)
     # what is not seen (marks of direction, joiners) would stand between the letters of a word
-    text = "".join(" " if c.isspace() and c != "\n" else c for c in text if c == "\n" or unicodedata.category(c) not in ("Cf", "Cc", "Cs", "Co"))
+    seen = (c for c in text if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc", "Cs", "Co"))
+    text = "".join(" " if c.isspace() and c != "\n" else c for c in seen)
     text = text.replace("\u2019", "'").replace("\u2018", "'").replace("\u201c", '"').replace("\u201d", '"').strip()
     if not text:
         raise ValueError('the instruction is empty. Say what to edit, for example "remove the cat" or "make the cup blue".')

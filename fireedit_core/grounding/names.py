@@ -14,16 +14,20 @@ from dataclasses import dataclass
 THINGS: dict[str, tuple[str, ...]] = {
     "person": (
         "human", "human being", "man", "woman", "boy", "girl", "kid", "child", "baby", "toddler", "teenager", "adult", "guy", "gal", "lady",
-        "gentleman", "dude", "fellow", "bloke", "chap", "someone", "somebody", "individual", "pedestrian", "passer-by", "passerby", "walker",
-        "bystander", "tourist", "stranger", "photobomber", "figure", "astronaut", "player", "footballer", "athlete", "coach driver", "driver",
+        "gentleman", "dude", "fellow", "bloke", "chap", "someone", "somebody", "individual", "pedestrian", "passer-by", "passerby",
+        "walker",
+        "bystander", "tourist", "stranger", "photobomber", "figure", "astronaut", "player", "footballer", "athlete", "coach driver",
+        "driver",
         "rider", "cyclist", "biker", "worker", "photographer", "cameraman", "coach", "trainer", "manager", "model", "bride", "groom",
         "husband", "wife", "mother", "mom", "mum", "father", "dad", "son", "daughter", "brother", "sister", "friend", "grandma", "grandpa",
-        "grandmother", "grandfather", "girlfriend", "boyfriend", "skier", "surfer", "skateboarder", "runner", "dancer", "singer", "musician",
+        "grandmother", "grandfather", "girlfriend", "boyfriend", "skier", "surfer", "skateboarder", "runner", "dancer", "singer",
+        "musician",
         "soldier", "policeman", "policewoman", "police officer", "chef", "waiter", "waitress", "student", "teacher", "farmer", "swimmer",
         "businessman", "businesswoman", "spectator", "pal", "fisherman", "sailor", "hiker", "climber", "kiddo",
     ),
     "bicycle": ("bike", "push bike", "pushbike", "cycle", "mountain bike"),
-    "car": ("automobile", "auto", "sedan", "suv", "taxi", "cab", "hatchback", "convertible", "sports car", "jeep", "limousine", "police car"),
+    "car": ("automobile", "auto", "sedan", "suv", "taxi", "cab", "hatchback", "convertible", "sports car", "jeep", "limousine",
+    "police car"),
     "motorcycle": ("motorbike", "motor bike", "motor cycle", "bike", "scooter", "moped", "chopper", "vespa"),
     "airplane": ("aeroplane", "plane", "aircraft", "jet", "airliner"),
     "bus": ("coach", "minibus", "omnibus", "double decker", "double-decker", "autobus"),
@@ -69,7 +73,7 @@ THINGS: dict[str, tuple[str, ...]] = {
     "fork": (),
     "knife": ("blade",),
     "spoon": ("teaspoon", "tea spoon", "tablespoon"),
-    "bowl": ("dish",),
+    "bowl": ("dish", "saucer", "plate"),
     "banana": (),
     "apple": (),
     "sandwich": ("burger", "hamburger", "panini", "toast"),
@@ -136,10 +140,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 # Words that mean several without the look of it, and words that look like several and are one.
 _MANY = {
     "people": "person", "persons": "person", "men": "man", "women": "woman", "children": "child", "kids": "kid", "everyone": "person",
-    "everybody": "person", "guys": "guy", "folks": "person", "crowd": "person", "couple": "person", "passers-by": "passer-by", "mice": "mouse",
+    "everybody": "person", "guys": "guy", "folks": "person", "crowd": "person", "couple": "person", "passers-by": "passer-by",
+    "mice": "mouse",
     "knives": "knife", "geese": "goose", "oxen": "ox", "calves": "calf", "wives": "wife", "cutlery": "cutlery", "silverware": "silverware",
     "furniture": "furniture", "luggage": "luggage", "baggage": "baggage", "crockery": "crockery", "tableware": "tableware",
-    "electronics": "electronics", "food": "food", "fruit": "fruit", "cattle": "cattle", "dishes": "dishes", "humans": "human", "anyone": "person",
+    "electronics": "electronics", "food": "food", "fruit": "fruit", "cattle": "cattle", "dishes": "dishes", "humans": "human",
+    "anyone": "person",
     "anybody": "person", "policemen": "policeman", "passersby": "passerby", "firemen": "person", "shelves": "shelf", "leaves": "leaf",
 }  # fmt: skip
 _ONE = frozenset((
@@ -219,17 +225,22 @@ def words_of(things: Iterable[str]) -> set[str]:
     return {word for word, named in _INDEX.items() if wanted & set(named)}
 
 
+# What other detectors call the same things.
+_SPELLINGS = {
+    "sofa": "couch", "aeroplane": "airplane", "motorbike": "motorcycle", "tvmonitor": "tv", "television": "tv",
+    "diningtable": "dining table",
+    "pottedplant": "potted plant", "cellphone": "cell phone", "mobile phone": "cell phone", "doughnut": "donut", "hair dryer": "hair drier",
+    "ski": "skis", "people": "person", "man": "person", "woman": "person",
+}  # fmt: skip
+
+
 def label_name(label: str) -> str:
     """A detector's label in the form of `THINGS`: lower case, singular, another detector's spelling ("sofa", "aeroplane") as ours."""
     text = re.sub(r"[\s_]+", " ", label.strip().lower())
     if text in THINGS:
         return text
+    if text in _SPELLINGS:
+        return _SPELLINGS[text]
     name = lookup(text)
-    # "tram" is a word for a train here, but of a detector that knows trams it is a name of its own: only what is one thing in
-    # every word for it is renamed
-    spellings = {"sofa": "couch", "aeroplane": "airplane", "motorbike": "motorcycle", "tvmonitor": "tv", "television": "tv",
-                 "diningtable": "dining table", "pottedplant": "potted plant", "cellphone": "cell phone", "mobile phone": "cell phone",
-                 "doughnut": "donut", "hair dryer": "hair drier", "ski": "skis", "people": "person", "man": "person", "woman": "person"}  # fmt: skip
-    if text in spellings:
-        return spellings[text]
+    # "tram" is a word for a train here, but of a detector that knows trams it is a name of its own
     return singular(text) if name is None or name.many else text

@@ -14,7 +14,7 @@ from .colours import colours_in, without_colours
 from .names import Name
 
 ALL = 0  # as a `number`: all that fit
-_NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "both": 2, "twelve": 12}
+_NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "both": 2}
 _ORDINALS = {
     "first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5, "seventh": 6, "eighth": 7, "ninth": 8, "tenth": 9, "last": -1,
     "second-last": -2, "outermost": 0,
@@ -25,57 +25,74 @@ _EXCEPT = re.compile(
 )
 _SIDES = (  # what says where something is, with the words around it; a side that another thing has ("left of the bus") is a relation
     (r"(?P<from>from\s+(?:the\s+)?(?P<end>left|right|top|bottom)(?:\s+to\s+(?:the\s+)?(?:left|right|top|bottom))?)"),
-    (r"(?:(?:on|at|to|in|towards?|along)\s+)?(?:(?:the|its|my)\s+)?(?P<far>far|very|extreme|furthest|outermost|most)?[\s-]*(?P<v>upper|lower|top|bottom)?"
-     r"[\s-]*\b(?P<h>left|right)(?P<most>[\s-]?most)?(?:[\s-]?hand)?(?:[\s-]+(?:side|corner|half|part|edge|end|border))?(?![\w-]|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
+    (r"(?:(?P<far0>farthest|furthest|closest|nearest)\s+)?(?:(?:on|at|to|in|towards?|along)\s+)?(?:(?:the|its|my)\s+)?(?P<far>far|"
+     r"very|extreme|furthest|outermost|most)?[\s-]*(?P<v>upper|lower|top|bottom)?"
+     r"[\s-]*\b(?P<h>left|right)(?P<most>[\s-]?most)?(?:[\s-]?hand)?(?:[\s-]+(?:side|corner|half|part|edge|end))?"
+     r"(?![\w-]|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
     (r"(?:(?:on|at|in|near|along)\s+)?(?:the\s+)?(?P<v2>\btopmost|\bbottommost|\buppermost|\blowest|\bhighest)\b"),
-    (r"(?:at|on|in|along|near)\s+(?:the\s+)?(?:very\s+)?(?P<v3>top|bottom)(?:\s+(?:half|edge|part|border|row))?(?!\w|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
+    (r"(?:at|on|in|along|near)\s+(?:the\s+)?(?:very\s+)?(?P<v3>top|bottom)(?:\s+(?:half|edge|part|border|row))?(?!\w|"
+     r"\s+of\s+(?!the\s+" + _PICTURE + r"))"),
     (r"(?:(?:in|at)\s+the\s+)?(?:very\s+)?\b(?P<mid>middle|cent(?:er|re)|central|centremost)\b(?!\w)"),
-    (r"(?:(?:in|at)\s+the\s+)(?P<depth>foreground|background|front|back|rear)(?!\w|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
+    (r"(?:in|at)\s+(?:the\s+)?(?P<depth>foreground|background|front|back|rear)(?!\w|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
 )  # fmt: skip
 _SIDE = tuple(re.compile(pattern) for pattern in _SIDES)
 _RELATIONS = (  # longest first; all ways to say one relation have one name
     ("left of", r"(?:(?:on|to)\s+)?(?:the\s+)?left(?:\s+side)?\s+of"),
     ("right of", r"(?:(?:on|to)\s+)?(?:the\s+)?right(?:\s+side)?\s+of"),
-    ("on", r"(?:sitting|standing|lying|laying|resting|riding|placed|parked|perched|seated)\s+on(?:\s+top\s+of)?|on\s+top\s+of|riding|on|upon|onto|aboard"),
+    ("on", r"(?:sitting|standing|lying|laying|resting|riding|parked|perched|seated)\s+on(?:\s+top\s+of)?|"
+           r"on\s+top\s+of|riding|on|upon|onto|aboard"),
     ("in front of", r"(?:(?:standing|walking|sitting|parked|passing)\s+)?(?:in\s+front\s+of|before|ahead\s+of)"),
     ("between", r"(?:in\s+)?between"),
-    ("next to", r"(?:(?:standing|sitting|walking|parked|lying)\s+)?(?:right\s+|just\s+|directly\s+)?(?:next\s+to|close(?:st)?\s+to|near(?:est)?(?:\s+to)?|beside|"
+    ("next to", r"(?:(?:standing|sitting|walking|parked|lying)\s+)?(?:right\s+|just\s+|directly\s+)?"
+                r"(?:next\s+to|close(?:st)?\s+to|near(?:est)?(?:\s+to)?|beside|"
                 r"alongside|adjacent\s+to|nearby|by|at)"),
     ("behind", r"(?:(?:standing|walking|sitting|parked)\s+)?(?:right\s+|just\s+)?(?:behind|at\s+the\s+back\s+of|in\s+back\s+of)"),
     ("above", r"above|over"),
     ("below", r"below|underneath|under|beneath"),
     ("in", r"inside(?:\s+of)?|within|in|dressed\s+in"),
+    ("without", r"without|who\s+has\s+no|with\s+no"),
     ("with", r"with|holding|wearing|carrying|having|who\s+has|that\s+has|who\s+wears|that\s+wears|who\s+holds|eating|using|reading"),
     ("of", r"of|from|belonging\s+to"),
 )  # fmt: skip
 _RELATION = re.compile("|".join(rf"\b(?P<r{i}>{pattern})\s+" for i, (_, pattern) in enumerate(_RELATIONS)))
 _WHO = re.compile(r"\b(?:who|that|which)\s+(?:(?:is|are|was|were)\b\s*)?(?=\S)|\b(?:that|who|which)\s*'s\s+")
 _OF_PICTURE = re.compile(rf"\s+(?:in|of|from|on|within|at|inside)\s+(?:the|this|that|my|our)\s+(?:whole\s+)?{_PICTURE}\b")
-_SOME_OF = re.compile(r"\b(all|both|each|every|one|two|three|four|five|any|some|most|either)(?:\s+one)?\s+of\s+(?:the|these|those|them|my|his|her)\b\s*")
+_SOME_OF = re.compile(r"\b(all|both|each|every|one|two|three|four|five|any|some|most|either)(?:\s+one)?\s+of\s+(?:the|these|those|"
+                      r"them|my|his|her)\b\s*")
 _GROUP_OF = re.compile(r"\b(?:(?:a|the|this|that)\s+)?(?:whole\s+)?(group|crowd|bunch|row|set|lot|pair|couple)s?\s+of\s+")
+_OF_TWO = re.compile(r"^(?:the\s+)?([a-z]+(?:er|est|most)|left|right|first|second|third|last|middle)(?:\s+one)?\s+of\s+(?:the|these|"
+                     r"those)\s+"
+                     r"(?:(?:two|three|four|five|\d+)\s+)?([a-z][a-z ]*)$")  # fmt: skip
 _POSSESSIVE = re.compile(r"^(?P<owner>.+?)(?:'s|s')\s+(?P<rest>.+)$")
-_BIG = {"big": 1, "large": 1, "huge": 1, "giant": 1, "tall": 1, "bigger": 1, "larger": 1, "taller": 1, "biggest": 2, "largest": 2, "tallest": 2,
+_BIG = {"big": 1, "large": 1, "huge": 1, "tall": 1, "bigger": 2, "larger": 2, "taller": 2, "biggest": 2, "largest": 2, "tallest": 2,
         "hugest": 2, "main": 3}  # fmt: skip
-_SMALL = {"small": 1, "little": 1, "tiny": 1, "short": 1, "smaller": 1, "shorter": 1, "smallest": 2, "tiniest": 2, "littlest": 2, "shortest": 2}
-_NEAR_FAR = {"nearest": "front", "closest": "front", "front": "front", "foremost": "front", "farthest": "back", "furthest": "back", "rear": "back"}
-_ANYTHING = frozenset(("thing", "object", "item", "one", "it", "this", "that", "stuff", "element", "region", "something", "anything", "part", "guy there"))
-_MAIN = frozenset(("subject", "motif", "main object", "main thing", "main subject", "main motif", "foreground", "protagonist", "main character"))
-_PRONOUNS = {"him": False, "her": False, "he": False, "she": False, "them": True, "they": True, "us": True, "me": False, "you": False}
+_SMALL = {"small": 1, "little": 1, "tiny": 1, "short": 1, "smaller": 2, "shorter": 2, "smallest": 2, "tiniest": 2, "shortest": 2}
+_NEAR_FAR = {"nearest": "front", "closest": "front", "front": "front", "foremost": "front", "farthest": "back", "furthest": "back"}
+_ANYTHING = frozenset(("thing", "object", "item", "one", "it", "this", "that", "stuff", "element", "region", "something", "anything"))
+_MAIN = frozenset(("subject", "motif", "main object", "main thing", "main subject", "main motif", "main character"))
+_PRONOUNS = {"him": False, "her": False, "he": False, "she": False, "them": True, "they": True, "everyone": True}
 _DETERMINERS = frozenset((
-    "the", "a", "an", "this", "that", "these", "those", "my", "our", "his", "her", "their", "its", "your", "some", "any", "other", "another", "whole",
-    "entire", "only", "same", "remaining",
+    "the", "a", "an", "this", "that", "these", "those", "my", "our", "his", "her", "their", "its", "your", "some", "any", "another",
+    "whole",
+    "entire", "only", "same",
 ))  # fmt: skip
 _TAIL = frozenset((
-    "there", "here", "too", "away", "completely", "entirely", "instead", "now", "please", "again", "also", "fully", "totally", "together", "only",
-    "alone", "out", "else", "visible", "altogether", "standing", "sitting", "walking", "though", "properly", "cleanly", "well",
+    "there", "here", "too", "away", "completely", "entirely", "instead", "now", "please", "again", "also", "fully", "totally",
+    "together", "only",
+    "alone", "out", "visible", "altogether", "standing", "sitting", "walking", "though", "properly", "cleanly", "well",
 ))  # fmt: skip
 # Parts of things, which a detector of whole things does not find.
 PARTS = frozenset((
-    "hand", "head", "face", "hair", "eye", "nose", "mouth", "ear", "arm", "leg", "foot", "feet", "finger", "beard", "moustache", "mustache", "tail",
-    "fur", "whiskers", "paw", "jacket", "coat", "shirt", "t-shirt", "tshirt", "trousers", "pants", "jeans", "dress", "skirt", "suit", "sweater", "pullover",
-    "hat", "cap", "helmet", "shoe", "shoes", "boots", "sneakers", "glasses", "sunglasses", "glove", "gloves", "scarf", "socks", "belt", "clothes",
-    "clothing", "outfit", "uniform", "wheel", "wheels", "tyre", "tire", "tyres", "tires", "window", "windows", "door", "doors", "roof", "handle",
-    "saddle", "headlight", "headlights", "engine", "tank", "rim", "logo", "text", "body", "back", "skin", "teeth", "lips", "eyes", "ears", "hands", "legs",
+    "hand", "head", "face", "hair", "eye", "nose", "mouth", "ear", "arm", "leg", "foot", "feet", "finger", "beard", "moustache",
+    "mustache", "tail",
+    "fur", "whiskers", "paw", "jacket", "coat", "shirt", "t-shirt", "tshirt", "trousers", "pants", "jeans", "dress", "skirt", "suit",
+    "sweater", "pullover",
+    "hat", "cap", "helmet", "shoe", "shoes", "boots", "sneakers", "glasses", "sunglasses", "glove", "gloves", "scarf", "socks", "belt",
+    "clothes",
+    "clothing", "outfit", "uniform", "wheel", "wheels", "tyre", "tire", "tyres", "tires", "window", "windows", "door", "doors", "roof",
+    "handle",
+    "saddle", "headlight", "headlights", "engine", "tank", "rim", "logo", "text", "body", "back", "skin", "teeth", "lips", "eyes",
+    "ears", "hands", "legs",
     "spacesuit", "hoodie", "blouse", "collar", "sleeve", "pocket", "button", "patch", "badge", "lapel",
 ))  # fmt: skip
 
@@ -92,6 +109,7 @@ class Phrase:
         order: (along, place): the place-th (from 0; -1 the last) by "left", "right", "top", "bottom", "big", "small", "front", "back".
         sides: where it is: "left", "right", "top", "bottom", "middle", "front", "back".
         relations: (how it lies, to what). excluded: what is not meant. unread: words that say something that is not understood.
+        others: all but the most prominent one ("the other people", "everybody else").
     """
 
     text: str
@@ -109,6 +127,7 @@ class Phrase:
     relations: tuple[tuple[str, tuple[Phrase, ...]], ...] = ()
     excluded: tuple[Phrase, ...] = ()
     unread: tuple[str, ...] = field(default=(), compare=False)
+    others: bool = False
 
     @property
     def known(self) -> bool:
@@ -138,6 +157,8 @@ def _parse(text: str, depth: int) -> Phrase:
         return Phrase(whole, noun="", unread=(text,) if text else ())
     text = _OF_PICTURE.sub("", f" {text}").strip() if not re.fullmatch(rf".*\b{_PICTURE}", text) or _OF_PICTURE.search(f" {text}") else text
     text = _SOME_OF.sub(r"\1 the ", text)
+    text = re.sub(r"^(?:whatever|anything\s+that|everything\s+that)\s+(?:is|are)\s+", "everything ", text)
+    text = _OF_TWO.sub(lambda m: f"the {m[1]} {names.singular(m[2])}", text)
     text = _GROUP_OF.sub(lambda m: "both " if m[1] in ("pair", "couple") else "all ", text)
     excluded: tuple[Phrase, ...] = ()
     found = _EXCEPT.search(text)
@@ -152,15 +173,18 @@ def _parse(text: str, depth: int) -> Phrase:
         phrase = _related(phrase, relation, rest, depth)
     if excluded:
         # "the ones on the left" means what the phrase around it names
-        heirs = [replace(e, name=phrase.name, noun=phrase.noun, anything=phrase.anything) if _is_one(e) else e for e in excluded]
+        heirs = [replace(e, name=phrase.name, noun=phrase.noun, anything=phrase.anything) if is_one(e) else e for e in excluded]
         phrase = replace(phrase, excluded=phrase.excluded + tuple(heirs))
         if phrase.anything and not phrase.main:
             phrase = replace(phrase, number=ALL)
     return phrase
 
 
-def _is_one(phrase: Phrase) -> bool:
-    return phrase.anything and not phrase.main and re.search(r"\bones?\b|\b(?:left|right)\b|^(?:it|that|this)$", phrase.text) is not None
+def is_one(phrase: Phrase) -> bool:
+    """Whether a phrase takes its noun from the one before it: "the red one", "the one on the left", "the leftmost"."""
+    if not phrase.anything or phrase.main or re.search(r"\b(?:thing|object|item|everything|anything|something)s?\b", phrase.text):
+        return False
+    return bool(re.search(r"\bones?\b", phrase.text) or phrase.sides or phrase.order)
 
 
 def _listed(text: str) -> list[str]:
@@ -185,7 +209,7 @@ def _related(phrase: Phrase, relation: str, rest: str, depth: int) -> Phrase:
             others = (replace(others[0], number=2) if others[0].number == ALL else others[0],)
         return replace(phrase, relations=((relation, others),))
     other = _parse(rest, depth + 1)
-    if other.name is None and not other.anything:
+    if other.name is None and (not other.anything or other.colours and not is_one(other)):
         if relation in ("in", "with") and (other.colours or colours_in(rest)):  # "in red", "in the black coat", "with the white hat"
             deeper = tuple(link for link in other.relations)
             return replace(
@@ -209,7 +233,7 @@ def _head(text: str, depth: int) -> Phrase:
     text, order, sides, far = _read_sides(text)
     words = text.replace("-", "-").split()
     number, definite, size, unread = 0, True, "", []
-    counted = False
+    counted = others = False
     kept: list[str] = []
     for at, word in enumerate(words):
         bare = word.strip(",.;:")
@@ -232,6 +256,12 @@ def _head(text: str, depth: int) -> Phrase:
             definite = bool({"the", "these", "those"} & set(words[:at]))
         elif bare in ("a", "an", "any", "some", "another") and not counted:
             definite = False
+        elif bare in _PRONOUNS and not more:
+            kept.append(bare)
+        elif bare in ("other", "else", "others") or (bare == "remaining" and more):
+            others = True
+            if bare == "others" or (bare == "other" and not more):
+                kept.append("ones")
         elif bare in _DETERMINERS and (more or not kept and bare not in ("this", "that")):
             continue
         elif bare in _BIG and more:
@@ -260,7 +290,7 @@ def _head(text: str, depth: int) -> Phrase:
         number = 1 if order[0] not in sides else ALL
     return Phrase(
         whole, name, noun, anything, main, number, definite, colours, (), "" if order and order[0] == size else size, order, sides, (), (),
-        tuple(unread),
+        tuple(unread), others,
     )  # fmt: skip
 
 
@@ -283,7 +313,7 @@ def _read_sides(text: str) -> tuple[str, tuple[str, int] | None, tuple[str, ...]
                 if said.get(key):
                     side = {"upper": "top", "lower": "bottom", "topmost": "top", "uppermost": "top", "highest": "top", "lowest": "bottom"}
                     sides.append(side.get(said[key], said[key].replace("bottommost", "bottom")))
-            far = far or bool(said.get("far") or said.get("most") or said.get("v2"))
+            far = far or bool(said.get("far") or said.get("far0") or said.get("most") or said.get("v2"))
             if said.get("mid"):
                 sides.append("middle")
             if said.get("depth"):
@@ -319,7 +349,8 @@ def _noun(words: list[str], placed: bool) -> tuple[Name | None, str, bool, bool,
     found = names.at_end(words)
     if found:
         name, count = found
-        return name, names.singular(name.text), False, "main" in words[:-count], name.many, [word for word in words[:-count] if word != "main"]
+        before = words[:-count]
+        return name, names.singular(name.text), False, "main" in before, name.many, [word for word in before if word != "main"]
     bare = without_colours(" ".join(words)).split()
     if not bare and placed | bool(words):  # "the red": the red one
         return None, "", True, False, False, words

@@ -28,6 +28,7 @@ _PROMINENCE = 0.3  # of what is named without more, the larger is rather meant: 
 _FITS = 0.4  # of several that are meant, those that fit at least this well against the best
 _CLEAR = 0.5  # a second best of more than this share of the best makes a guess of the choice
 _SUBJECT = 0.4  # of the most salient region's salience: what stands before a background beside it
+_NEAR = 0.35  # of the nearest one's size and place: from there on something stands in the foreground with it
 _MOST_TYPOS = 0.84  # likeness of words from which one is taken for a slip of the other
 
 
@@ -70,7 +71,9 @@ def subjects(regions: Regions) -> tuple[int, ...]:
         return ()
     salience = search.salience()
     best = max(float(salience[i]) for i in everything)
-    kept = [i for i in everything if float(salience[i]) >= _SUBJECT * best]
+    # people before a bus are in front of the background as the bus is
+    least = {i: _SUBJECT * best * (0.6 if search.labels[i] == "person" else 1) for i in everything}
+    kept = [i for i in everything if float(salience[i]) >= least[i]]
     return tuple(sorted(kept, key=lambda i: -float(salience[i])))
 
 
@@ -196,12 +199,12 @@ class _Search:
                 f'Loader), or say where it is: "the thing on the left". {found}'
             )
         last = noun.split()[-1] if noun.split() else ""
-        part = f" It is part of a thing, and only whole things are found: name the thing, or draw a box in FireEdit Region Select." if (
+        part = " It is part of a thing, and only whole things are found: name the thing, or draw a box in FireEdit Region Select." if (
             last in PARTS or names.singular(last) in PARTS) else ""
         return (
             f"{shown!r} is no name that is known, and no region is called so.{part} {found} Things that can be named with the shipped "
-            f"detector, by these and other words for them: {', '.join(names.THINGS)}. A detector that reads a prompt (Grounding DINO, OWLv2) "
-            "finds other things."
+            f"detector, by these and other words for them: {', '.join(names.THINGS)}. A detector that reads a prompt (Grounding DINO, "
+            "OWLv2) finds other things."
         )
 
     # how well each fits
@@ -211,6 +214,10 @@ class _Search:
         if phrase.excluded:
             candidates, more = self._without(candidates, phrase)
             notes += more
+        if phrase.others and not phrase.excluded and len(candidates) > 1:
+            stays = max(candidates, key=lambda i: float(self.salience()[i]))
+            candidates = [i for i in candidates if i != stays]
+            notes.append(f"What stays was taken for the most prominent one, {self.regions.labels[stays]} {self._place(stays)}.")
         fit = torch.ones(len(candidates))
         for colour in phrase.colours:
             fit, more = self._joined(fit, self._coloured(candidates, colour, phrase), f"looks {colour}", candidates)
@@ -232,6 +239,8 @@ class _Search:
             fit = self._in_order(candidates, fit, phrase)
         if phrase.main:
             fit = fit * torch.stack([self.salience()[i] for i in candidates]).pow(3)
+        if "back" in phrase.sides and phrase.number == ALL and several and float(fit.max()) < 0.2:
+            raise NotFound(f"no {phrase.noun or 'region'} in the background was found: all are large and near. {found_text(self.regions)}")
         fit = fit / fit.max().clamp(min=1e-9)
         if many:
             found = self._several(candidates, fit, phrase)
@@ -279,10 +288,14 @@ class _Search:
 
     def _on_side(self, candidates: list[int], side: str, fit: Tensor, ranked: bool) -> Tensor:
         """How far each lies on a side: of its like when one is meant, of the picture when all there are."""
-        if side in ("front", "back"):
-            return self._ranked([float(self.area[i] * self.boxes[i, 3]) for i in candidates], side == "front", 0.3 if ranked else 0.6)
+        if side in ("front", "back"):  # what is near is large and stands low
+            near = [float(self.area[i] * self.boxes[i, 3]) for i in candidates]
+            if ranked:
+                return self._ranked(near, side == "front", 0.3)
+            return torch.tensor([1.0 if (value >= _NEAR * max(near)) == (side == "front") else 0.1 for value in near])
         if side == "middle":
-            off = [abs(float(self.centre[i, 0]) / self.width - 0.5) + 0.3 * abs(float(self.centre[i, 1]) / self.height - 0.5) for i in candidates]
+            size = torch.tensor([self.width, self.height])
+            off = [float(((self.centre[i] / size - 0.5).abs() * torch.tensor([1.0, 0.3])).sum()) for i in candidates]
             return self._ranked(off, False, 0.25) if ranked else torch.tensor([1.0 if value < 0.2 else 0.2 for value in off])
         axis, towards_end = (0, side == "right") if side in ("left", "right") else (1, side == "bottom")
         size = (self.width, self.height)[axis]
@@ -290,8 +303,9 @@ class _Search:
         there = (place - 0.5) if towards_end else (0.5 - place)
         if not ranked:
             return torch.where(there > 0, 1.0, torch.where(there > -0.05, 0.35, 0.1))
-        alive = [float(value) if float(f) >= 0.3 * float(fit.max()) else (-9.0 if towards_end else 9.0) for value, f in zip(place, fit, strict=True)]
-        return self._ranked(alive, towards_end, 0.25) * torch.where(there > 0, 1.0, 0.5)
+        last = -9.0 if towards_end else 9.0  # for those that are not meant anyway
+        values = [float(at) if float(f) >= 0.3 * float(fit.max()) else last for at, f in zip(place, fit, strict=True)]
+        return self._ranked(values, towards_end, 0.25) * torch.where(there > 0, 1.0, 0.5)
 
     @staticmethod
     def _ranked(values: list[float], largest_first: bool, step: float) -> Tensor:
@@ -304,7 +318,8 @@ class _Search:
         along, place = phrase.order
         row = [k for k in range(len(candidates)) if float(fit[k]) >= 0.3 * float(fit.max())]
         keys = {
-            "left": lambda i: float(self.centre[i, 0]), "right": lambda i: -float(self.centre[i, 0]), "top": lambda i: float(self.centre[i, 1]),
+            "left": lambda i: float(self.centre[i, 0]), "right": lambda i: -float(self.centre[i, 0]),
+            "top": lambda i: float(self.centre[i, 1]),
             "bottom": lambda i: -float(self.centre[i, 1]), "big": lambda i: -float(self.area[i]), "small": lambda i: float(self.area[i]),
             "front": lambda i: -float(self.boxes[i, 3]), "back": lambda i: float(self.boxes[i, 3]),
         }  # fmt: skip
@@ -343,6 +358,8 @@ class _Search:
             usable = [j for j in anchors if j != i]
             if not usable:
                 values.append(0.0)
+            elif relation == "without":
+                values.append(max(0.02, 1 - max(self._lies("with", self.boxes[i], self.boxes[j]) for j in usable)))
             elif relation == "between":
                 values.append(self._between(i, usable))
             else:
@@ -377,10 +394,11 @@ class _Search:
             return (1.0 if middle[1] < other_middle[1] else 0.02) * (0.3 + 0.7 * near)
         if relation == "below":
             return (1.0 if middle[1] > other_middle[1] else 0.02) * (0.3 + 0.7 * near)
+        in_line = 0.1 + 0.9 * min(1.0, 1.25 * shared_x / min(width, max(a2 - a1, 1.0)))
         if relation == "in front of":  # what is nearer stands lower in the picture
-            return (1.0 if y2 > b2 - 0.02 * height else 0.1) * (0.1 + 0.9 * min(1.0, 1.25 * shared_x / min(width, a2 - a1) if a2 > a1 else 0.0)) * near
+            return (1.0 if y2 > b2 - 0.02 * height else 0.1) * in_line * near
         if relation == "behind":
-            return (1.0 if y2 < b2 + 0.02 * height else 0.1) * (0.1 + 0.9 * min(1.0, 1.25 * shared_x / min(width, max(a2 - a1, 1.0)))) * near
+            return (1.0 if y2 < b2 + 0.02 * height else 0.1) * in_line * near
         if relation == "on":
             stands = b1 - 0.15 * height <= y2 <= b2 + 0.15 * height and shared_x > 0.5 * min(width, max(a2 - a1, 1.0))
             return max(1.0 if stands else 0.0, inside if y2 <= b2 else 0.5 * inside)
@@ -399,7 +417,12 @@ class _Search:
         weights = fit * torch.stack([self._trusted(i) for i in candidates])
         if not phrase.order and not phrase.main:
             area = torch.stack([self.area[i] for i in candidates])
-            weights = weights * (area / area.max()) ** _PROMINENCE
+            told_apart = bool(phrase.sides or phrase.relations or phrase.size or phrase.colours)
+            weights = weights * (area / area.max()) ** (_PROMINENCE / 3 if told_apart else _PROMINENCE)
+        labels = Counter(self.labels[i] for i in candidates)
+        if phrase.name and len(phrase.name.things) > 1 and phrase.definite:
+            # "the coach" speaks of what there is one of: the bus rather than one of four people
+            weights = weights / torch.tensor([float(labels[self.labels[i]]) for i in candidates])
         best = float(weights.max())
         shares = weights / (weights.sum() + _DOUBT * max(best, 1e-6) + 1e-9)
         # a region of which the detector itself is not sure is not surely meant either
@@ -412,10 +435,11 @@ class _Search:
         guess = len(order) > 1 and (float(weights[order[1]]) > _CLEAR * best or float(shares[order[0]]) < CHOSEN)
         notes = []
         if guess:
-            shown = ", ".join(f"{self.regions.labels[candidates[k]]} {self._place(candidates[k])} {float(shares[k]):.2f}" for k in order[:4])
+            first_four = [(candidates[k], float(shares[k])) for k in order[:4]]
+            shown = ", ".join(f"{self.regions.labels[i]} {self._place(i)} {share:.2f}" for i, share in first_four)
             rest = f" and {len(order) - 4} more" if len(order) > 4 else ""
             notes.append(
-                f"This is a guess among {len(order)}: {shown}{rest}. Say which one (\"on the left\", \"second from the left\", a colour), or "
+                f'This is a guess among {len(order)}: {shown}{rest}. Say which one ("on the left", "second from the left", a colour), or '
                 "pick it with the mouse in FireEdit Region Select."
             )
         return Found(scores, (candidates[first],), guess, tuple(notes))
@@ -441,8 +465,8 @@ class _Search:
                 sure = sure * (least / (least + next_one))
                 if guess:
                     notes.append(
-                        f"{phrase.number} of {len(order)} that fit were taken, the more prominent ones: this is a guess. Say which ones, or "
-                        "pick them with the mouse in FireEdit Region Select."
+                        f"{phrase.number} of {len(order)} that fit were taken, the more prominent ones: this is a guess. Say which ones, "
+                        "or pick them with the mouse in FireEdit Region Select."
                     )
         scores = torch.zeros(len(self.labels))
         for k, i in enumerate(candidates):

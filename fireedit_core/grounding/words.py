@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import instructions
 from .colours import COLOUR, colour_text, is_colour
 from .language import check_readable
-from .phrases import Phrase, parse
+from .phrases import ALL, PARTS, Phrase, is_one, parse
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Words:
     @property
     def thing(self) -> str:
         """The words for what is meant; "" for the whole picture."""
-        return " and ".join(phrase.text for phrase in self.phrases)
+        return " and ".join(re.sub(r"^(?:the|an?)\s+", "", phrase.text) for phrase in self.phrases)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ _PICTURE_NOUN = r"(?:picture|image|photo(?:graph)?|pic|scene|shot)"
 _PICTURE = rf"(?:(?:{_DET}|a)?\s*(?:whole|entire|complete|full|overall)?\s*{_PICTURE_NOUN}|(?:the\s+)?whole\s+thing)"
 _WHOLE = re.compile(rf"^(?:{_PICTURE}|everything|all(?:\s+of)?(?:\s+it)?|(?:it|this|that|them)\s+all)$", re.IGNORECASE)
 _IT = re.compile(r"^(?:it|this|that)$", re.IGNORECASE)
-_OF_PICTURE = re.compile(rf"\s+(?:in|of|from|out\s+of|on|within|throughout)\s+{_DET}\s+(?:whole\s+|entire\s+)?{_PICTURE_NOUN}$", re.IGNORECASE)
+_OF_PICTURE = re.compile(rf"\s+(?:in|of|from|out\s+of|on|within|throughout)\s+{_DET}\s+(?:whole\s+|entire\s+)?{_PICTURE_NOUN}$",
+                         re.IGNORECASE)
 _IN_PICTURE = re.compile(rf"^(?:in|from|on)\s+{_DET}\s+{_PICTURE_NOUN}\s*,?\s+", re.IGNORECASE)
 _WISH = re.compile(
     r"^(?:(?:i\s+(?:want|need|wish|would\s+like|'d\s+like)\s+(?:you\s+)?to|i'd\s+like\s+(?:you\s+)?to|let's|let\s+us|help\s+me(?:\s+to)?|try\s+to|"
@@ -73,24 +74,40 @@ _KEEP = re.compile(
     r"|(?:\s*,)?\s+without\s+(?:changing|touching|altering|affecting|moving)\s+(?P<keep2>.+)$",
     re.IGNORECASE,
 )
-_BACKGROUND = r"(?:(?:the|this|its|his|her|their|my)\s+)?(?:(?:whole|entire|current|old|image|photo|picture)\s+)?(?:(?:picture|image|photo)'s\s+)?(?:background|back-?drop|back\s+ground)"
+_BACKGROUND = (
+    r"(?:(?:the|this|its|his|her|their|my)\s+)?(?:(?:whole|entire|current|old|image|photo|picture)\s+)?(?:(?:picture|image|"
+    r"photo)'s\s+)?(?:background|back-?drop|back\s+ground)"
+)
 _BEHIND = rf"{_BACKGROUND}(?:\s+(?:behind|around|of|from)\s+(?P<thing>.+?))?"
-_AROUND = r"(?:everything|all|anything|the\s+(?:rest|surroundings?))(?:\s+(?:of\s+(?:the\s+)?" + _PICTURE_NOUN + r"\s+)?(?:else\s+)?(?:but(?:\s+not)?|except(?:\s+for)?|around|behind|besides|other\s+than|apart\s+from|outside(?:\s+of)?|surrounding)\s+(?P<thing>.+?))?"
+_BUT = r"(?:but(?:\s+not)?|except(?:\s+for)?|around|behind|besides|other\s+than|apart\s+from|outside(?:\s+of)?|surrounding)"
+_AROUND = (
+    rf"(?:everything|all|anything|the\s+(?:rest|surroundings?))"
+    rf"(?:\s+(?:of\s+(?:the\s+)?{_PICTURE_NOUN}\s+)?(?:else\s+)?{_BUT}\s+(?P<thing>.+?))?"
+)
 _REMOVE = (
     r"(?:remove|delete|erase|eliminate|get\s+rid\s+of|take\s+(?:away|out|off)|clear(?:\s+(?:away|out|off))?|drop|wipe(?:\s+(?:out|away|off))?|edit\s+out|"
-    r"photoshop\s+out|crop\s+out|lose|dispose\s+of|strip(?:\s+out)?|rub\s+out|paint\s+out|clean\s+(?:up|away|out)|hide|discard|banish|omit|exclude|cut(?!\s+out)|"
+    r"photoshop\s+out|crop\s+out|lose|dispose\s+of|strip(?:\s+out)?|rub\s+out|paint\s+out|clean\s+(?:away|out)|hide|discard|banish|omit|exclude|cut(?!\s+out)|"
     r"do\s+away\s+with|subtract|scrub(?:\s+out)?|vanish|inpaint|take)"
 )
 _TO_BLUR = r"(?:blur(?:red|ry|rier)?|out\s+of\s+focus|unsharp|fuzzy|defocus(?:s?ed)?|soft(?:er)?|bokeh)"
-_GREY = r"(?:black[\s-]*(?:and|&|n|'n')[\s-]*white|b\s*&\s*w|b/w|bw|monochrom(?:e|atic)|gr[ae]y[\s-]?scale|colou?rless|desaturated|without\s+colou?r)"
-_BRIGHT = r"(?:(?:much|a\s+bit|a\s+little|slightly|way|even|more)\s+)?(?:brighter|bright|lighter|light)"
-_DARK = r"(?:(?:much|a\s+bit|a\s+little|slightly|way|even|more)\s+)?(?:darker|dark|dimmer|dim)"
+_GREY = (
+    r"(?:black[\s-]*(?:and|&|n|'n')[\s-]*white|b\s*&\s*w|b/w|bw|monochrom(?:e|atic)|gr[ae]y[\s-]?scale|colou?rless|desaturated|"
+    r"without\s+colou?r)"
+)
+_BRIGHT = r"(?:(?:much|a\s+bit|a\s+little|a\s+lot|far|slightly|way|even|more|very)\s+)?(?:brighter|bright|lighter|light)"
+_DARK = r"(?:(?:much|a\s+bit|a\s+little|a\s+lot|far|slightly|way|even|more|very)\s+)?(?:darker|dark|dimmer|dim)"
 _TO = r"(?:to\s+be(?:come)?|to|into|in|as|with|for|by|become)"
 _MAKE = r"(?:make|turn|convert|transform|change|render|paint|set|get|put|let|switch|edit|have|give|modify)"
-_PAINT = r"(?:make|paint|colou?r(?:\s+in)?|recolou?r|re-colou?r|dye|tint|turn|change|spray(?:[\s-]+paint)?|convert|render|set|tone|colou?ri[sz]e|repaint|switch|have|get|let)"
+_PAINT = (
+    r"(?:make|paint|colou?r(?:\s+in)?|recolou?r|re-colou?r|dye|tint|turn|change|spray(?:[\s-]+paint)?|convert|render|set|tone|"
+    r"colou?ri[sz]e|repaint|switch|have|get|let)"
+)
 _CHANGE = r"(?:change|set|switch|alter|turn|make|modify|adjust|swap|edit|shift|convert|recolou?r|replace)"
 _WEAR = r"(?:wear(?:ing)?|hold(?:ing)?|have|carry(?:ing)?|put\s+on|with)"
-_ON = r"(?:on\s+top\s+of|on(?:to)?|in(?:to)?|to|next\s+to|beside|behind|above|below|under(?:neath)?|in\s+front\s+of|over|near|between|around|at|inside|by|for)"
+_ON = (
+    r"(?:on\s+top\s+of|on(?:to)?|in(?:to)?|to|next\s+to|beside|behind|above|below|under(?:neath)?|in\s+front\s+of|over|near|between|"
+    r"around|at|inside|by|for)"
+)
 
 
 def _blurry(after: str) -> str:
@@ -111,7 +128,8 @@ def _scenery(text: str) -> str:
         return "brighter"
     if re.fullmatch(_DARK, text, re.IGNORECASE):
         return "darker"
-    plain = re.sub(r"^(?:an?|the|plain|solid|pure|simple|clean)\s+", "", re.sub(r"^(?:an?|the)\s+", "", text, flags=re.IGNORECASE), flags=re.IGNORECASE)
+    plain = re.sub(r"^(?:an?|the|plain|solid|pure|simple|clean)\s+",
+                   "", re.sub(r"^(?:an?|the)\s+", "", text, flags=re.IGNORECASE), flags=re.IGNORECASE)
     return colour_text(plain) if is_colour(plain) else text
 
 
@@ -143,7 +161,8 @@ def _remove(match: re.Match) -> _Clause | None:
     behind = re.fullmatch(_BEHIND, thing, re.IGNORECASE)
     if behind:
         return _background(behind, "transparent")
-    around = re.fullmatch(r"(?:everything|all|anything)\s+(?:around|behind|surrounding|outside(?:\s+of)?)\s+(?P<thing>.+)", thing, re.IGNORECASE)
+    around = re.fullmatch(r"(?:everything|all|anything)\s+(?:around|behind|surrounding|outside(?:\s+of)?)\s+(?P<thing>.+)",
+                          thing, re.IGNORECASE)
     if around:
         return _Clause("cutout", around["thing"], "transparent")
     owner = re.fullmatch(r"(?P<rest>the\s+colou?rs?)(?:\s+(?:of|from|in)\s+(?P<thing>.+))?", thing, re.IGNORECASE)
@@ -172,9 +191,20 @@ def _turned(match: re.Match) -> _Clause | None:
         return _Clause("recolour", thing, colour_text(after))
     if re.fullmatch(_BEHIND, thing, re.IGNORECASE):
         return _background(re.fullmatch(_BEHIND, thing, re.IGNORECASE), _scenery(after))
-    if re.search(r"\b(?:painting|drawing|sketch|cartoon|comic|anime|watercolou?r|mosaic|pixel\s+art|engraving|line\s+art|origami|statue\s+style|style)\b", after, re.IGNORECASE):
+    if _same_but_colour(thing, after):
+        return _Clause("recolour", thing, _same_but_colour(thing, after))
+    if re.search(r"\b(?:painting|drawing|sketch|cartoon|comic|anime|watercolou?r|mosaic|pixel\s+art|engraving|line\s+art|origami|"
+                 r"statue\s+style|style)\b", after, re.IGNORECASE):
         return _Clause("restyle", thing, after)
     return _Clause("replace", thing, after)
+
+
+def _same_but_colour(thing: str, after: str) -> str:
+    """The colour of "a blue one", and of "a blue car" where a car is spoken of; "" for another thing."""
+    match = re.fullmatch(rf"(?:an?|the)\s+(?P<colour>{COLOUR})\s+(?P<noun>[\w-]+)", after, re.IGNORECASE)
+    if match and match["noun"].lower() in ("one", parse(thing).noun.split(" ")[-1]):
+        return colour_text(match["colour"])
+    return ""
 
 
 def _replaced(match: re.Match) -> _Clause | None:
@@ -183,6 +213,10 @@ def _replaced(match: re.Match) -> _Clause | None:
         return _background(re.fullmatch(_BEHIND, thing, re.IGNORECASE), _scenery(after))
     if re.fullmatch(r"nothing|empty\s+space|(?:the\s+)?background|what\s+is\s+behind(?:\s+it)?", after, re.IGNORECASE):
         return _Clause("remove", thing)
+    if is_colour(after):
+        return _Clause("recolour", thing, colour_text(after))
+    if _same_but_colour(thing, after):
+        return _Clause("recolour", thing, _same_but_colour(thing, after))
     return _Clause("replace", thing, after)
 
 
@@ -190,15 +224,18 @@ def _placed(match: re.Match) -> _Clause | None:
     """ "put the cat on a beach" changes what is behind the cat; "put a hat on the cat" adds a hat."""
     thing, after = match["thing"].strip(), match["after"].strip()
     definite = re.match(rf"(?:{_DET}\s+|it$|him$|her$|them$|us$|me$|everyone$)", thing, re.IGNORECASE)
-    known = parse(after).name is not None
-    if definite and not re.match(rf"{_DET}\s", after, re.IGNORECASE) and not known:
+    place = parse(after)
+    # "the hat on the head" moves something; "the dog on the moon" changes what is around it
+    scenery = place.name is None and not place.known and place.noun.split()[-1:] != [] and place.noun.split()[-1] not in PARTS
+    if definite and scenery:
         return _Clause("background", "" if _IT.match(thing) else thing, _scenery(after), subject=bool(_IT.match(thing)))
     return None
 
 
 def _added(match: re.Match) -> _Clause | None:
     after, thing = match["after"].strip(), (match.groupdict().get("thing") or "").strip()
-    back = re.fullmatch(rf"(?P<new>.+?)\s+(?:in|as|for|to|into|on)\s+{_BACKGROUND}|(?P<new2>an?\s+.+?\s+background)|(?P<new3>.+)\s+behind\s+(?P<thing>.+)",
+    back = re.fullmatch(rf"(?P<new>.+?)\s+(?:in|as|for|to|into|on)\s+{_BACKGROUND}|(?P<new2>an?\s+.+?\s+background)|"
+                        rf"(?P<new3>.+)\s+behind\s+(?P<thing>.+)",
                         match[0].split(None, 1)[-1], re.IGNORECASE)  # fmt: skip
     if back and back["new2"] and not thing:
         return _Clause("background", "", _scenery(back["new2"]), subject=True)
@@ -213,74 +250,116 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], _Clause | None]], ...]
     for pattern, build in (
         # background
         (rf"(?:blur|defocus|soften)(?:\s+out)?\s+{_BEHIND}", lambda m: _background(m, "blur")),
-        (rf"(?:blur|defocus|soften)(?:\s+out)?\s+{_AROUND}", lambda m: _background(m, "blur") if m["thing"] or "rest" in m[0].lower() else None),
+        (rf"(?:blur|defocus|soften)(?:\s+out)?\s+{_AROUND}",
+         lambda m: _background(m, "blur") if m["thing"] or "rest" in m[0].lower() else None),
         (rf"(?:{_REMOVE}|cut\s+out)\s+{_BEHIND}", lambda m: _background(m, "transparent")),
-        (rf"(?:replace|swap(?:\s+out)?|exchange|substitute)\s+{_BEHIND}\s+(?:with|by|for|to|against)\s+(?P<after>.+)", lambda m: _background(m, _scenery(m["after"]))),
+        (rf"(?:replace|swap(?:\s+out)?|exchange|substitute)\s+{_BEHIND}\s+(?:with|by|for|to|against)\s+(?P<after>.+)",
+         lambda m: _background(m, _scenery(m["after"]))),
         (rf"{_CHANGE}\s+(?:the\s+)?colou?r\s+of\s+{_BEHIND}\s+{_TO}\s+(?P<after>.+)", lambda m: _background(m, _scenery(m["after"]))),
         (rf"{_CHANGE}\s+{_BACKGROUND}\s+colou?r\s+{_TO}\s+(?P<after>.+)", lambda m: _background(m, _scenery(m["after"]))),
         (rf"(?:brighten|lighten)\s+(?:up\s+)?{_BEHIND}", lambda m: _background(m, "brighter")),
         (rf"(?:darken|dim)\s+{_BEHIND}", lambda m: _background(m, "darker")),
         (rf"(?:desaturate|gr[ae]y\s+out)\s+{_BEHIND}", lambda m: _background(m, "black and white")),
-        (rf"(?:{_MAKE}|{_PAINT}|exchange)\s+{_BEHIND}(?:\s+{_TO}|\s+look(?:\s+like)?)?\s+(?P<after>.+)", lambda m: _background(m, _scenery(m["after"]))),
-        (rf"{_BEHIND}\s+(?:should|must|has\s+to|needs\s+to|shall)\s+(?:be(?:come)?|look|show)\s+(?P<after>.+)", lambda m: _background(m, _scenery(m["after"]))),
+        (rf"(?:{_MAKE}|{_PAINT}|exchange)\s+{_BEHIND}(?:\s+{_TO}|\s+look(?:\s+like)?)?\s+(?P<after>.+)",
+         lambda m: _background(m, _scenery(m["after"]))),
+        (rf"{_BEHIND}\s+(?:should|must|has\s+to|needs\s+to|shall)\s+(?:be(?:come)?|look|show)\s+(?P<after>.+)",
+         lambda m: _background(m, _scenery(m["after"]))),
         (rf"(?:change|replace|edit|swap)\s+{_BEHIND}", lambda m: _background(m, "")),
-        (rf"(?:use|add|put|set|place|insert|have|show)\s+(?P<after>.+?)\s+(?:as|in|for|into)\s+{_BACKGROUND}", lambda m: _Clause("background", "", _scenery(m["after"]), subject=True)),
-        (rf"(?:use|add|insert|put|apply|with|on)\s+(?P<after>an?\s+.+?)\s+background(?:\s+(?:to|behind|for|on|around)\s+(?P<thing>.+))?", lambda m: _background(m, _scenery(m["after"]))),
-        (rf"give\s+(?P<thing>.+?)\s+(?P<after>an?\s+.+?)\s+(?:background|back-?drop)", lambda m: _background(m, _scenery(m["after"]))),
-        (rf"(?:put|place|set|show)\s+(?P<thing>.+?)\s+(?:on|before|against|in\s+front\s+of|onto)\s+(?P<after>an?\s+.+?\s+(?:background|back-?drop))", lambda m: _background(m, _scenery(m["after"]))),
-        (r"(?:put|place|set|move|transport|teleport|bring|take|send)\s+(?P<thing>.+?)\s+(?:on(?:to)?|in(?:to)?|at|to|in\s+front\s+of|against|before|under|inside)\s+(?P<after>.+)", _placed),
+        (rf"(?:use|add|put|set|place|insert|have|show)\s+(?P<after>.+?)\s+(?:as|in|for|into)\s+{_BACKGROUND}",
+         lambda m: _Clause("background", "", _scenery(m["after"]), subject=True)),
+        (r"(?:use|add|insert|put|apply|with|on)\s+(?P<after>an?\s+.+?)\s+background(?:\s+(?:to|behind|for|on|"
+         r"around)\s+(?P<thing>.+))?", lambda m: _background(m, _scenery(m["after"]))),
+        (r"give\s+(?P<thing>.+?)\s+(?P<after>an?\s+.+?)\s+(?:background|back-?drop)", lambda m: _background(m, _scenery(m["after"]))),
+        (r"(?:put|place|set|show)\s+(?P<thing>.+?)\s+(?:on|before|against|in\s+front\s+of|onto)\s+(?P<after>an?\s+.+?\s+(?:background|"
+         r"back-?drop))", lambda m: _background(m, _scenery(m["after"]))),
+        (r"(?:put|place|set|move|transport|teleport|bring|take|send)\s+(?P<thing>.+?)\s+(?:in\s+front\s+of|on(?:to)?|in(?:to)?|at|to|"
+         r"against|before|under|inside)\s+(?P<after>.+)", _placed),
         # cut out
-        (r"(?:cut\s*-?out|extract|isolate|crop\s+out|separate|clip\s+out|single\s+out|make\s+a\s+cut-?out\s+of|lift\s+out)\s+(?P<thing>.+?)(?:\s+from\s+(?:its|the)\s+(?:background|rest|surroundings))?",
+        (r"(?:cut\s*-?out|extract|isolate|crop\s+out|separate|clip\s+out|single\s+out|make\s+a\s+cut-?out\s+of|"
+         r"lift\s+out)\s+(?P<thing>.+?)(?:\s+from\s+(?:its|the)\s+(?:background|rest|surroundings))?",
          lambda m: _Clause("cutout", m["thing"], "transparent")),
         (r"(?:cut|crop|clip)\s+(?P<thing>.+?)\s+out(?:\s+of\s+.+)?", lambda m: _Clause("cutout", m["thing"], "transparent")),
-        (r"(?:(?:keep|leave|show)\s+(?:only|just|nothing\s+but|solely)|(?:only|just)\s+(?:keep|leave|show))\s+(?P<thing>.+)", lambda m: _Clause("cutout", m["thing"], "transparent")),
+        (r"(?:(?:keep|leave|show)\s+(?:only|just|nothing\s+but|solely)|(?:only|just)\s+(?:keep|leave|show))\s+(?P<thing>.+)",
+         lambda m: _Clause("cutout", m["thing"], "transparent")),
         # adjust
-        (r"(?:brighten|lighten|illuminate|light)(?:\s+up)?\s+(?P<thing>.+?)(?:\s+up)?(?:\s+(?:a\s+(?:bit|little)|slightly|more))?", lambda m: _adjust(m["thing"], "brighter")),
-        (r"(?:darken|dim)(?:\s+down)?\s+(?P<thing>.+?)(?:\s+down)?(?:\s+(?:a\s+(?:bit|little)|slightly|more))?", lambda m: _adjust(m["thing"], "darker")),
-        (r"(?:blur|defocus|pixelate|pixelise|pixelize|censor|anonymi[sz]e)(?:\s+out)?\s+(?P<thing>.+?)(?:\s+out)?(?:\s+(?:a\s+(?:bit|little)|slightly|more))?", lambda m: _adjust(m["thing"], "blurred")),
+        (r"(?:brighten|lighten|illuminate|light)(?:\s+up)?\s+(?P<thing>.+?)(?:\s+up)?(?:\s+(?:a\s+(?:bit|little)|slightly|more))?",
+         lambda m: _adjust(m["thing"], "brighter")),
+        (r"(?:darken|dim)(?:\s+down)?\s+(?P<thing>.+?)(?:\s+down)?(?:\s+(?:a\s+(?:bit|little)|slightly|more))?",
+         lambda m: _adjust(m["thing"], "darker")),
+        (r"(?:blur|defocus|pixelate|pixelise|pixelize|censor|anonymi[sz]e)(?:\s+out)?\s+(?P<thing>.+?)(?:\s+out)?(?:\s+(?:a\s+(?:bit|"
+         r"little)|slightly|more))?", lambda m: _adjust(m["thing"], "blurred")),
         (r"(?:desaturate|gr[ae]y(?:\s+out)?|decolou?ri[sz]e|decolou?r)\s+(?P<thing>.+?)(?:\s+out)?", lambda m: _adjust(m["thing"], "grey")),
-        (r"(?:increase|raise|boost|turn\s+up)\s+(?:the\s+)?(?:brightness|exposure|light)(?:\s+(?:of|on|in)\s+(?P<thing>.+))?", lambda m: _adjust(m["thing"] or "it", "brighter")),
-        (r"(?:decrease|reduce|lower|turn\s+down)\s+(?:the\s+)?(?:brightness|exposure|light)(?:\s+(?:of|on|in)\s+(?P<thing>.+))?", lambda m: _adjust(m["thing"] or "it", "darker")),
-        (rf"{_MAKE}\s+(?P<thing>.+?)\s+(?:{_TO}\s+|look\s+|appear\s+)?(?:an?\s+)?(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|(?:more\s+)?{_TO_BLUR})(?:\s+(?:{_PICTURE_NOUN}|version))?",
+        (r"(?:increase|raise|boost|turn\s+up)\s+(?:the\s+)?(?:brightness|exposure|light)(?:\s+(?:of|on|in)\s+(?P<thing>.+))?",
+         lambda m: _adjust(m["thing"] or "it", "brighter")),
+        (r"(?:decrease|reduce|lower|turn\s+down)\s+(?:the\s+)?(?:brightness|exposure|light)(?:\s+(?:of|on|in)\s+(?P<thing>.+))?",
+         lambda m: _adjust(m["thing"] or "it", "darker")),
+        (rf"{_MAKE}\s+(?:in)?to\s+(?:an?\s+)?(?P<after>{_GREY})", lambda m: _Clause("adjust", "", "grey")),
+        (rf"{_MAKE}\s+(?P<thing>.+?)\s+(?:{_TO}\s+|look\s+|appear\s+)?(?:an?\s+)?(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|"
+         rf"(?:more\s+)?{_TO_BLUR})(?:\s+(?:{_PICTURE_NOUN}|version))?",
          lambda m: _adjust(m["thing"], _adjusted(m["after"]))),
-        (rf"(?P<thing>.+?)\s+(?:should|must|shall|has\s+to|needs\s+to)\s+(?:be(?:come)?|look)\s+(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|{_TO_BLUR})", lambda m: _adjust(m["thing"], _adjusted(m["after"]))),
+        (rf"(?P<thing>.+?)\s+(?:should|must|shall|has\s+to|needs\s+to)\s+(?:be(?:come)?|look)\s+(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|"
+         rf"{_TO_BLUR})", lambda m: _adjust(m["thing"], _adjusted(m["after"]))),
         # recolour
-        (rf"{_CHANGE}\s+(?:the\s+)?colou?r\s+of\s+(?P<thing>.+?)\s+(?:from\s+.+?\s+)?{_TO}\s+(?:an?\s+)?(?P<colour>{COLOUR})(?:\s+colou?r)?", _recolour),
-        (rf"{_CHANGE}\s+(?P<thing>.+?)(?:'s|s')?\s+colou?r\s+(?:from\s+.+?\s+)?{_TO}\s+(?:an?\s+)?(?P<colour>{COLOUR})(?:\s+colou?r)?", _recolour),
-        (rf"give\s+(?P<thing>.+?)\s+an?\s+(?P<colour>{COLOUR})\s+(?:colou?r|tint|paint(?:\s+job)?|coat\s+of\s+paint|tone|look|hue|finish|shade)", _recolour),
-        (rf"{_PAINT}\s+(?P<thing>.+?)\s+(?:(?:from\s+.+?\s+)?{_TO}\s+)?(?:an?\s+)?(?P<colour>{COLOUR})(?:\s+(?:colou?r|instead|one))?", _recolour),
-        (rf"(?:i\s+(?:want|would\s+like|need|wish)|i'd\s+like)\s+(?P<thing>.+?)\s+(?:to\s+be(?:come)?\s+|in\s+)?(?P<colour>{COLOUR})", _recolour),
-        (rf"(?P<thing>.+?)\s+(?:should|must|shall|has\s+to|have\s+to|needs?\s+to|ought\s+to)\s+(?:be(?:come)?|turn|look)\s+(?:an?\s+|in\s+)?(?P<colour>{COLOUR})(?:\s+colou?r)?", _recolour),
+        (rf"{_CHANGE}\s+(?:the\s+)?colou?r\s+of\s+(?P<thing>.+?)\s+(?:from\s+.+?\s+)?{_TO}\s+(?:an?\s+)?(?P<colour>{COLOUR})"
+         rf"(?:\s+colou?r)?", _recolour),
+        (rf"{_CHANGE}\s+(?P<thing>.+?)(?:'s|"
+         rf"s')?\s+colou?r\s+(?:from\s+.+?\s+)?(?:{_TO}\s+)?(?:an?\s+)?(?P<colour>{COLOUR})(?:\s+colou?r)?", _recolour),
+        (rf"give\s+(?P<thing>.+?)\s+an?\s+(?P<colour>{COLOUR})\s+(?:colou?r|tint|paint(?:\s+job)?|coat\s+of\s+paint|tone|look|hue|"
+         rf"finish|shade)", _recolour),
+        (rf"give\s+(?P<thing>.+?)\s+an?\s+(?:coat|layer|touch|splash)\s+of\s+(?P<colour>{COLOUR})(?:\s+(?:paint|colou?r))?", _recolour),
+        (rf"{_PAINT}\s+(?P<thing>.+?)\s+(?:(?:from\s+.+?\s+)?{_TO}\s+)?(?:an?\s+)?(?P<colour>{COLOUR})(?:\s+(?:colou?r|instead|one))?",
+         _recolour),
+        (rf"(?:i\s+(?:want|would\s+like|need|wish)|i'd\s+like)\s+(?P<thing>.+?)\s+(?:to\s+be(?:come)?\s+|in\s+)?(?P<colour>{COLOUR})",
+         _recolour),
+        (rf"(?P<thing>.+?)\s+(?:should|must|shall|has\s+to|have\s+to|needs?\s+to|ought\s+to)\s+(?:be(?:come)?|turn|look)\s+(?:an?\s+|"
+         rf"in\s+)?(?P<colour>{COLOUR})(?:\s+colou?r)?", _recolour),
         (r"(?:recolou?r|re-colou?r|repaint|dye)\s+(?P<thing>.+)", lambda m: _Clause("recolour", m["thing"])),
         (rf"{_CHANGE}\s+(?:the\s+)?colou?r\s+of\s+(?P<thing>.+)", lambda m: _Clause("recolour", m["thing"])),
         # remove
-        (r"(?:make|let|have)\s+(?P<thing>.+?)\s+(?:to\s+)?(?:disappear|vanish|go(?:\s+away)?|gone|invisible|removed)", lambda m: _remove(m)),
-        (r"(?:i\s+(?:want|would\s+like|need)|i'd\s+like)\s+(?P<thing>.+?)\s+(?:to\s+be\s+|to\s+)?(?:gone|removed|deleted|erased|out|away|go|disappear|vanish)", lambda m: _remove(m)),
-        (r"(?:i\s+(?:do\s+not|don't|dont)\s+(?:want|need|like)(?:\s+to\s+(?:see|have))?)\s+(?P<thing>.+?)(?:\s+(?:there|here|anymore|any\s+more|to\s+be\s+(?:there|here|visible|seen)|visible))*", lambda m: _remove(m)),
-        (r"(?P<thing>.+?)\s+(?:should|must|shall|has\s+to|have\s+to|needs?\s+to|ought\s+to)\s+(?:go(?:\s+away)?|disappear|vanish|leave|be\s+(?:gone|removed|deleted|erased|taken\s+out))", lambda m: _remove(m)),
+        (r"(?:make|let|have)\s+(?P<thing>.+?)\s+(?:to\s+)?(?:disappear|vanish|go(?:\s+away)?|gone|invisible|removed)",
+         lambda m: _remove(m)),
+        (r"(?:i\s+(?:want|would\s+like|need)|i'd\s+like)\s+(?P<thing>.+?)\s+(?:to\s+be\s+|to\s+)?(?:gone|removed|deleted|erased|out|"
+         r"away|go|disappear|vanish)", lambda m: _remove(m)),
+        (r"(?:i\s+(?:do\s+not|don't|dont)\s+(?:want|need|like)(?:\s+to\s+(?:see|have))?)\s+(?P<thing>.+?)(?:\s+(?:there|here|anymore|"
+         r"any\s+more|to\s+be\s+(?:there|here|visible|seen)|visible))*", lambda m: _remove(m)),
+        (r"(?P<thing>.+?)\s+(?:should|must|shall|has\s+to|have\s+to|needs?\s+to|ought\s+to)\s+(?:go(?:\s+away)?|disappear|vanish|"
+         r"leave|be\s+(?:gone|removed|deleted|erased|taken\s+out))", lambda m: _remove(m)),
         (r"(?P<thing>.+?)\s+(?:should\s+not|shouldn't|must\s+not|mustn't)\s+be\s+(?:there|here|visible|seen)", lambda m: _remove(m)),
-        (r"(?:take|cut|edit|photoshop|crop|wipe|get|throw|clear|clean|brush)\s+(?P<thing>.+?)\s+(?:away|out|off)(?:\s+of\s+.+)?", lambda m: _remove(m)),
+        (rf"(?:take|clear|get|wipe|remove)\s+(?P<what>.+?)\s+(?:off(?:\s+of)?|out\s+of)\s+(?P<where>{_DET}\s+.+)",
+         lambda m: _Clause("remove", f"{m['what']} from {m['where']}")),
+        (r"(?:take|cut|edit|photoshop|crop|wipe|get|throw|clear|clean|brush)\s+(?P<thing>.+?)\s+(?:away|out|off)(?:\s+of\s+.+)?",
+         lambda m: _remove(m)),
         (rf"{_REMOVE}\s+(?P<thing>.+?)(?:\s+(?:completely|entirely|cleanly|altogether))?", lambda m: _remove(m)),
         (r"(?:no|without|no\s+more)\s+(?P<thing>.+)", lambda m: _remove(m)),
         # style, another thing, something new
-        (rf"(?:restyle|styli[sz]e|redraw|repaint|re-?imagine|show|render)\s+(?P<thing>.+?)\s+(?:as|like|in|into)\s+(?P<after>.+)", _turned),
-        (rf"(?:make|let|have|turn|get)\s+(?P<thing>.+?)\s+(?:to\s+)?(?:look|appear|seem|be)\s+(?P<after>(?:like|as\s+if|as|in|more|less|older|younger|happ|sad)\b.*)",
+        (r"(?:restyle|styli[sz]e|redraw|repaint|re-?imagine|show|render)\s+(?P<thing>.+?)\s+(?:as|like|in|into)\s+(?P<after>.+)", _turned),
+        (r"(?:make|let|have|turn|get)\s+(?P<thing>.+?)\s+(?:to\s+)?(?:look|appear|seem|be)\s+(?P<after>(?:like|as\s+if|as|in|more|"
+         r"less|older|younger|happ|sad)\b.*)",
          lambda m: _Clause("restyle", "" if _WHOLE.match(m["thing"]) or _IT.match(m["thing"]) else m["thing"], m["after"])),
-        (r"(?:make|let)\s+(?:it|there\s+be)\s+(?P<after>(?:a\s+)?(?:snow|rain|night|day|winter|summer|spring|autumn|fall|sunset|sunrise|fog|storm|sunny|cloudy|rainy|snowy|foggy|vintage|evening|morning|christmas|halloween)\w*.*)",
+        (r"(?:turn|change|convert|transform|make)\s+(?:the\s+)?(?:day(?:time|light)?|night(?:time)?|summer|winter|spring|autumn|"
+         r"season|weather|time\s+of\s+day|lighting)\s+(?:in)?to\s+(?P<after>.+)", lambda m: _Clause("restyle", "", m["after"])),
+        (r"(?:make|let)\s+(?:it|there\s+be)\s+(?P<after>(?:a\s+)?(?:snow|rain|night|day|winter|summer|spring|autumn|fall|sunset|"
+         r"sunrise|fog|storm|sunny|cloudy|rainy|snowy|foggy|vintage|evening|morning|christmas|halloween)\w*.*)",
          lambda m: _Clause("restyle", "", m["after"])),
-        (rf"(?:apply|add|give)\s+(?:(?:it|{_PICTURE})\s+)?(?P<after>an?\s+.+?\s+(?:style|filter|effect|look|vibe|mood))(?:\s+(?:to|on|for)\s+(?P<thing>.+))?",
+        (rf"(?:apply|add|give)\s+(?:(?:it|{_PICTURE})\s+)?(?P<after>an?\s+.+?\s+(?:style|filter|effect|look|vibe|mood))(?:\s+(?:to|on|"
+         rf"for)\s+(?P<thing>.+))?",
          lambda m: _Clause("restyle", "" if not m["thing"] or _WHOLE.match(m["thing"]) else m["thing"], m["after"])),
-        (rf"(?:replace|substitute|swap(?:\s+out)?|exchange|switch)\s+(?P<thing>.+?)\s+(?:with|by|for|to|against)\s+(?P<after>.+)", _replaced),
+        (r"(?:replace|substitute|swap(?:\s+out)?|exchange|switch)\s+(?P<thing>.+?)\s+(?:with|by|for|to|against)\s+(?P<after>.+)",
+         _replaced),
         (r"(?:turn|transform|convert|change|morph|make|switch)\s+(?P<thing>.+?)\s+(?:in)?to\s+(?:be\s+)?(?P<after>.+)", _turned),
         (r"put\s+(?P<after>an?\s+.+?)\s+(?:instead\s+of|in\s+(?:the\s+)?place\s+of|where)\s+(?P<thing>.+?)(?:\s+(?:is|are))?", _replaced),
         (r"make\s+(?P<thing>.+?)\s+(?P<after>an?\s+(?!(?:bit|little|lot)\b).+)", _turned),
         (rf"(?:make|let|have)\s+(?P<thing>.+?)\s+{_WEAR}\s+(?P<after>.+)", _added),
         (rf"(?P<thing>.+?)\s+(?:should|must)\s+{_WEAR}\s+(?P<after>.+)", _added),
         (r"(?:give|hand|dress|equip)\s+(?P<thing>.+?)\s+(?:(?:in|with)\s+)?(?P<after>(?:an?|some|the|two|three|more)\s+.+|[\w-]+)", _added),
-        (rf"(?:add|insert|draw|place|put|paint|include|attach|stick|render|hang|write|create|generate|let\s+there\s+be)\s+(?P<after>.+?)\s+{_ON}\s+(?P<thing>(?:{_DET}|a|an|it|him|her|them|everyone|every|each|all|both)\b.*)", _added),
+        (rf"(?:add|insert|draw|place|put|paint|include|attach|stick|render|hang|write|create|generate|"
+         rf"let\s+there\s+be)\s+(?P<after>.+?)\s+{_ON}\s+(?P<thing>(?:{_DET}|a|an|it|him|her|them|everyone|every|each|all|both)\b.*)",
+         _added),
         (r"(?:add|insert|draw|place|put|paint|include|create|generate|let\s+there\s+be)\s+(?P<after>.+)", _added),
+        (r"(?P<thing>.+?)\s*(?:->|=>|\u2192)\s*(?P<after>.+)", _turned),
         # all else
-        (r"(?:enlarge|shrink|scale(?:\s+(?:up|down))?|grow|reduce|increase|magnify|move|shift|rotate|flip|mirror|turn|crop|sharpen|straighten|resize|stretch|tilt|lift|raise|lower|duplicate|copy|clone|open|close|zoom\s+in\s+on|"
+        (r"(?:enlarge|shrink|scale(?:\s+(?:up|down))?|grow|reduce|increase|magnify|move|shift|rotate|flip|mirror|turn|crop|sharpen|"
+         r"straighten|resize|stretch|tilt|lift|raise|lower|duplicate|copy|clone|open|close|zoom\s+in\s+on|"
          r"focus\s+on|select|mask|segment|find|pick|choose|highlight|mark|outline|edit|change|modify|improve|fix|enhance)\s+(?P<thing>.+?)(?P<after>\s+(?:to\s+the\s+(?:left|right|top|bottom|back|front)|up(?:wards?)?|down(?:wards?)?|by\s+.+|a\s+bit|a\s+little|upside\s+down))?",
          lambda m: _Clause("other", "" if _WHOLE.match(m["thing"]) else m["thing"], (m["after"] or "").strip())),
         (r"(?:make|let|have|get)\s+(?P<rest>.+)", lambda m: _made(m["rest"])),
@@ -310,20 +389,22 @@ def read_words(instruction: str) -> Words:
     if not request.edits:
         raise ValueError(f"the instruction only says what must stay ({'; '.join(request.kept)[:200]}), and asks for no edit.")
     clauses, keep = [], list(request.kept)
-    for edit in request.edits:
+    edits = [edit for clause in request.edits for edit in _two_colours(clause)]
+    for edit in edits:
         clause, kept = _read_clause(edit)
         clauses.append(clause)
         keep += kept
     first = clauses[0]
     # one edit of several things is one edit: "remove the cat and the dog"
     alike = 1
-    while alike < len(clauses) and first.thing and clauses[alike].thing and (clauses[alike].kind, clauses[alike].after) == (first.kind, first.after):
+    while alike < len(clauses) and first.thing and clauses[alike].thing and _asked(clauses[alike]) == _asked(first):
         alike += 1
     phrases = tuple(phrase for clause in clauses[:alike] if clause.thing for phrase in _phrases(clause.thing))
+    phrases = _leaving_out(phrases, keep)
     subject = first.subject and not phrases
     if first.kind == "other" and not phrases and not first.after and first.thing:
         phrases = (parse(first.thing),)
-    return Words(first.kind, phrases, first.after, tuple(dict.fromkeys(_kept(phrases, keep))), request.edits[alike:], subject, first.anchor)
+    return Words(first.kind, phrases, first.after, tuple(dict.fromkeys(_kept(phrases, keep))), tuple(edits[alike:]), subject, first.anchor)
 
 
 def noun_phrase(instruction: str) -> str:
@@ -338,8 +419,34 @@ def noun_phrase(instruction: str) -> str:
     return ", ".join(dict.fromkeys(noun for phrase in words.phrases for noun in phrase.nouns))
 
 
+def _asked(clause: _Clause) -> tuple[str, str]:
+    return clause.kind, clause.after
+
+
+def _two_colours(edit: str) -> list[str]:
+    """ "make the apple green and the banana red" as two edits; others as they are."""
+    match = re.fullmatch(rf"(?P<verb>{_PAINT})\s+(?P<one>.+?\s+{COLOUR})(?:\s+and|,)\s+(?P<two>{_DET}\s+.+?\s+{COLOUR})",
+                         edit, re.IGNORECASE)
+    return [f"{match['verb']} {match['one']}", f"{match['verb']} {match['two']}"] if match else [edit]
+
+
+def _leaving_out(phrases: tuple[Phrase, ...], keep: list[str]) -> tuple[Phrase, ...]:
+    """The phrases without what shall stay: "the people, but not the one on the left", "everything, but keep the cup"."""
+    if not phrases:
+        return phrases
+    last = phrases[-1]
+    for text in keep:
+        match = re.fullmatch(r"not\s+(?P<thing>.+)", text, re.IGNORECASE)
+        other = parse(match["thing"] if match else text)
+        if is_one(other):
+            other = replace(other, name=last.name, noun=last.noun, anything=last.anything)
+        if other.known and (match or last.number == ALL):
+            last = replace(last, excluded=(*last.excluded, other))
+    return (*phrases[:-1], last)
+
+
 def _kept(phrases: tuple[Phrase, ...], keep: list[str]) -> list[str]:
-    return keep + [other.text for phrase in phrases for other in phrase.excluded]
+    return keep + [other.text for phrase in phrases for other in phrase.excluded if not any(other.text in text.lower() for text in keep)]
 
 
 def _phrases(text: str) -> list[Phrase]:
@@ -347,7 +454,8 @@ def _phrases(text: str) -> list[Phrase]:
     parts = [part for part in re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+|\s*&\s*|\s+as\s+well\s+as\s+", text) if part]
     if len(parts) > 1 and not re.search(r"\b(?:between|but|except|not|other than|apart from)\b", text, re.IGNORECASE):
         found = [parse(part) for part in parts]
-        if all(phrase.known or phrase.noun for phrase in found) and sum(phrase.known for phrase in found) == len(found):
+        # "the blue and white boat" is one thing
+        if all(phrase.known and not (phrase.anything and phrase.colours and not is_one(phrase)) for phrase in found):
             return found
     return [parse(text)]
 

@@ -23,6 +23,7 @@ NODES = {
     "FireEditRegionDetect": (
         ["image", "score_threshold", "iou_threshold", "max_regions", "fireedit", "detector", "prompt"], ["REGIONS"],
     ),
+    "FireEditGround": (["image", "instruction", "regions", "answer"], ["REGIONS", "MASK", "STRING"]),
     "FireEditRegionSelect": (["image", "selection", "regions"], ["REGIONS", "MASK"]),
     "FireEditRegionsFilter": (
         ["regions", "labels", "min_score", "min_area", "max_area", "numbers", "top"], ["REGIONS", "REGIONS"],

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FireEditGround: which regions an instruction means, by words; the answer is a text that can be kept, corrected and given back."""
+
+from __future__ import annotations
+
+import torch
+
+from fireedit_core.grounding import Grounding, answers_from_json, answers_to_json, from_answer, ground
+
+from .detection import check_regions
+from .errors import named
+from .host import models, progress
+from .host.compat import CATEGORY, io, schema
+from .pictures import size_of, to_core
+from .types import RegionsType
+
+NAME = "FireEdit Ground"
+
+
+class FireEditGround(io.ComfyNode):
+    """IMAGE + REGIONS + an instruction -> REGIONS, MASK and the answer."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditGround",
+            display_name=NAME,
+            category=f"{CATEGORY}/regions",
+            description="Finds the regions that an instruction means: by name, colour, size, side, order and neighbours. Reads what kind "
+            "of edit it is, what should appear and what must stay. No model runs; English only.",
+            search_aliases=["grounding", "referring", "text to mask", "words to regions", "find object"],
+            inputs=[
+                io.Image.Input("image", tooltip="The picture to edit, or a batch of pictures of one size."),
+                io.String.Input(
+                    "instruction", default="", multiline=True,
+                    tooltip='What to do, in English: "remove the man on the right", "make the motorcycle blue", "blur the background". One '
+                    "instruction for all pictures of a batch.",
+                ),
+                RegionsType.Input(
+                    "regions",
+                    tooltip="Regions of this picture with names, from FireEdit Region Detect with a detector that names things; with "
+                    "masks, from FireEdit Region Masks, the mask has their outline.",
+                ),
+                io.String.Input(
+                    "answer", default="", multiline=True,
+                    tooltip="Empty: the instruction is read. Filled: this answer is used as it is and nothing is read, for example one "
+                    'that came out of this node and was corrected: {"kind": "remove", "thing": "cat", "targets": [{"box": [x1, y1, x2, y2], '
+                    '"score": 1.0}], "after": "", "keep": []}. A list of such records answers for a batch.',
+                ),
+            ],
+            outputs=[
+                RegionsType.Output(
+                    display_name="regions",
+                    tooltip="All regions, best first; the score is the probability that the instruction means the region.",
+                ),
+                io.Mask.Output(
+                    display_name="mask",
+                    tooltip="What is meant, as one mask: the regions' masks, or their boxes where they have none. White where the whole "
+                    "picture is meant.",
+                ),
+                io.String.Output(
+                    display_name="answer",
+                    tooltip="What was understood, as JSON: kind, thing, targets, after, keep. It can be edited and given back to the "
+                    "answer input.",
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, image, instruction, regions, answer="") -> io.NodeOutput:
+        """Ground every picture of the batch by the same words."""
+        pictures = to_core(image, NAME)
+        check_regions(regions, pictures, NAME)
+        count = pictures.shape[0]
+        found: list[Grounding] = []
+        if (answer or "").strip():
+            with named(NAME, "Empty the answer to have the instruction read instead."):
+                records = answers_from_json(answer, [size_of(pictures)] * count)
+                found = [from_answer(record, one) for record, one in zip(records, regions, strict=True)]
+        else:
+            for index, one in enumerate(regions):
+                models.check_interrupted()
+                with named(NAME if count == 1 else f"{NAME}: picture {index + 1} of {count}"):
+                    found.append(ground(pictures[index], instruction or "", one))
+        masks = models.intermediate(torch.stack([one.mask for one in found]))
+        text = "\n".join(one.message if count == 1 else f"picture {i + 1}: {one.message}" for i, one in enumerate(found))
+        answers = answers_to_json([one.answer for one in found])
+        return io.NodeOutput([one.regions for one in found], masks, answers, ui=progress.report(text))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FireEdit Ground in the host: what comes out for one picture and a batch, a filled answer, and refusals that name the node."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from tests.host.inside.pack import nodes  # first: it makes the pack importable
+
+from fireedit_core.regions import Regions  # isort: skip
+from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
+from fireedit_pack.nodes.ground import FireEditGround  # isort: skip
+
+HEIGHT, WIDTH = 40, 60
+
+
+def two() -> Regions:
+    return Regions(torch.tensor([[2.0, 5, 18, 35], [40, 5, 58, 30]]), torch.tensor([0.8, 0.7]), ("cat", "dog"), (HEIGHT, WIDTH))
+
+
+@pytest.fixture
+def image():
+    return torch.rand(1, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(0))
+
+
+def test_it_is_a_node_of_the_pack():
+    assert any(node.__name__ == "FireEditGround" for node in nodes.NODES)
+
+
+def test_one_picture(image):
+    regions, mask, answer = FireEditGround.execute(image, "remove the dog", [two()]).args
+    assert regions[0].labels == ("dog", "cat") and float(regions[0].scores[0]) > 0.8 and float(regions[0].scores[1]) == 0
+    assert mask.shape == (1, HEIGHT, WIDTH) and mask.sum() == 18 * 25 and mask[0, 10, 50] == 1
+    record = json.loads(answer)
+    assert record["kind"] == "remove" and record["targets"][0]["box"] == [40, 5, 58, 30] and record["image_size"] == [HEIGHT, WIDTH]
+
+
+def test_the_report_stands_on_the_node(image):
+    output = FireEditGround.execute(image, "make the cat blue and remove the dog", [two()])
+    assert "recolour cat -> blue" in output.ui["text"][0] and "Multi Turn" in output.ui["text"][0]
+
+
+def test_a_batch_has_a_record_for_each(image):
+    other = Regions(torch.tensor([[0.0, 0, 30, 30]]), torch.tensor([0.9]), ("dog",), (HEIGHT, WIDTH))
+    regions, mask, answer = FireEditGround.execute(image.repeat(2, 1, 1, 1), "remove the dog", [two(), other]).args
+    assert len(regions) == 2 and mask.shape == (2, HEIGHT, WIDTH) and mask[1].sum() == 900
+    assert [record["targets"][0]["box"] for record in json.loads(answer)] == [[40, 5, 58, 30], [0, 0, 30, 30]]
+    again = FireEditGround.execute(image.repeat(2, 1, 1, 1), "not read at all", [two(), other], answer)
+    assert torch.equal(again.args[1], mask) and again.args[2] == answer
+
+
+def test_a_filled_answer_runs_nothing(image, monkeypatch):
+    monkeypatch.setattr("fireedit_pack.nodes.ground.ground", None)  # calling it would fall
+    answer = '{"kind": "cutout", "targets": [{"box": [1, 1, 11, 11]}]}'
+    regions, mask, out = FireEditGround.execute(image, "", [two()], answer).args
+    assert mask.sum() == 100 and regions[0].boxes.tolist() == [[1, 1, 11, 11]] and json.loads(out)["kind"] == "cutout"
+
+
+@pytest.mark.parametrize(
+    "instruction, answer, words",
+    [
+        ("remove the horse", "", r"FireEdit Ground: no horse was found.*cat \(0\.80\)"),
+        ("remove the frobnicator", "", "no name that is known.*person, bicycle"),
+        ("", "", "empty"),
+        ("!!!", "", "no words"),
+        ("x" * 10_000, "", "10000 characters"),
+        ("entferne die Katze", "", "German"),
+        ("הסר את החתול", "", "Hebrew"),
+        ("remove the cat", "{", "no valid JSON"),
+        ("remove the cat", '{"kind": "remove", "targets": [], "image_size": [9, 9]}', "height 9 and width 9"),
+        ("remove the cat", '{"kind": "remove", "targets": [{"box": [0, 0, 900, 9]}]}', "does not lie in the picture"),
+    ],
+)
+def test_what_cannot_be_read_or_found_is_said(image, instruction, answer, words):
+    with pytest.raises(FireEditNodeError, match=f"(?s)^FireEdit Ground: .*{words.removeprefix('FireEdit Ground: ')}"):
+        FireEditGround.execute(image, instruction, [two()], answer)
+
+
+def test_which_picture_of_a_batch_lacks_it(image):
+    none = Regions.empty((HEIGHT, WIDTH))
+    with pytest.raises(FireEditNodeError, match="picture 2 of 2"):
+        FireEditGround.execute(image.repeat(2, 1, 1, 1), "remove the dog", [two(), none])
+    with pytest.raises(FireEditNodeError, match="Connect the same picture"):
+        FireEditGround.execute(image.repeat(2, 1, 1, 1), "remove the dog", [two()])
+
+
+def test_pictures_that_are_grey_tiny_or_broken(image):
+    assert FireEditGround.execute(image[..., :1], "remove the red dog", [two()]).args[1].sum() == 450
+    one = Regions(torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), ("dog",), (1, 1))
+    assert FireEditGround.execute(torch.rand(1, 1, 1, 4), "make the red dog blue", [one]).args[1].sum() == 1
+    with pytest.raises(FireEditNodeError, match="not numbers"):
+        FireEditGround.execute(image * float("nan"), "remove the dog", [two()])
