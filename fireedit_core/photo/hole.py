@@ -11,7 +11,7 @@ import numpy as np
 _TOUCHED = 0.06  # of the mask: a pixel that holds more of the thing than this goes
 _LOOK = 360  # px, long side at which shadows and leftovers are looked for
 _REACH = 0.3  # of the thing's size (root of its area): how far from it they are looked for
-_SHADE = (0.25, 0.85)  # a shadow keeps between these shares of the light around it
+_SHADE = (0.12, 0.85)  # a shadow keeps between these shares of the light around it
 _MOST = 0.6  # of the thing's area: more than this is no rim
 
 

@@ -46,7 +46,8 @@ def answer(kind: str, picture: Tensor, after: str = "", thing: str = "") -> Answ
 def photograph(name: str) -> Tensor:
     """(3, H, W) of a photograph that lies in scikit-image's package; skips where that is not installed."""
     data = pytest.importorskip("skimage.data", reason="scikit-image, which brings the photograph, is not installed")
-    return torch.from_numpy(getattr(data, name)().copy()).movedim(-1, 0).float() / 255
+    picture = torch.from_numpy(getattr(data, name)().copy()).float() / 255
+    return picture.expand(3, -1, -1).clone() if picture.ndim == 2 else picture.movedim(-1, 0)
 
 
 def smooth(picture: Tensor, sigma: float) -> Tensor:
