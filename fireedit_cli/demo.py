@@ -36,7 +36,7 @@ from host_setup.host_lookup import REPO
 log = logging.getLogger("fireedit")
 
 EXAMPLES = REPO / "web" / "examples" / "examples.json"
-PHOTOS = REPO / "web" / "examples" / "photos" / "photos.json"
+PHOTOS = EXAMPLES.with_name("photos.json")
 # What the host composites (fireedit_core edit_mask): the mask above one half, grown by 3 px with a ramp of 4 px.
 MASK_REACH = 7
 ONE_HALF = 127 / 255  # the host cuts to 8 bit by rounding down: what was above one half may arrive as 127

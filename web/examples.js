@@ -6,7 +6,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const FOLDER = new URL("./examples/", import.meta.url);
-const OURS = /^fireedit_\w+\.png$/;
+const OURS = /^fireedit_\w+\.(png|jpg)$/;
 const uploads = new Map(); // name -> promise of the upload, so that two nodes do not send one file twice
 
 async function upload(name) {
