@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from authoring.front_end import Canvas, started_chromium
 from authoring.make_workflows import SCREEN
@@ -70,7 +70,7 @@ def thumbnail(graph: Image.Image, sources: list[Image.Image], edits: list[Image.
     pen = ImageDraw.Draw(back)
     for index, picture in enumerate(pictures):
         pen.rectangle((x - 2, y - 2, x + side + 1, y + side + 1), fill="white")
-        back.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (x, y))
+        back.paste(ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS), (x, y))
         if index == len(before):  # from here on edits
             middle = y + side // 2
             pen.polygon([(x - 16, middle - 12), (x + 6, middle), (x - 16, middle + 12)], fill=(255, 160, 60), outline="white")

@@ -47,6 +47,7 @@ APPS = {
          ("FireEditSample", "text_guidance"), ("FireEditSample", "steps"), ("FireEditSample", "seed")],
         ["SaveImage"],
     ),
+    "fireedit_photo_remove": ([("LoadImage", "image"), ("FireEditGround", "instruction")], ["SaveImage"]),
 }  # fmt: skip
 
 SCREEN = (1920, 990)  # px that a workflow may cover at full size
@@ -55,6 +56,7 @@ _TITLE, _GAP, _LEFT, _TOP = 30, 30, 20, 40
 _SHOWN = {
     260: ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditGroundingPreview", "FireEditRegionSelect", "FireEditCompare"),
     100: ("FireEditApply",),
+    120: ("FireEditRegionMasks", "FireEditGround", "FireEditQuickEdit"),
     60: ("FireEditRegionDetect", "FireEditRegionTokenize", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn",
          "FireEditRegionsFilter", "FireEditRegionsMerge", "FireEditRegionsFromMask", "FireEditRegionsFromSEGS", "FireEditRegionsFromBBox"),
 }  # fmt: skip

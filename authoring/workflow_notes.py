@@ -58,6 +58,21 @@ _TEXTS = {
     "fireedit_controlnet": ("With a ControlNet", "The ControlNet acts on `positive` and `image_only`; `negative` stays as it is."),
     "fireedit_lora": ("With a LoRA", "**FireEdit Apply** comes after LoRAs and other patches, though the order does not matter."),
     "fireedit_upscale": ("With an upscaler", "The edited picture goes to any upscaler; the edit itself is made at the bundle's size."),
+    "fireedit_photo_remove": (
+        "Remove a thing from a photograph",
+        f"{_OWN}\n\n**Ground** finds what the words mean among 80 kinds of things, **Quick Edit** takes it out. No generative model runs: "
+        "over a large hole the fill is a guess, and the report says so.",
+    ),
+    "fireedit_photo_recolour": (
+        "Recolour a thing in a photograph",
+        f"{_OWN}\n\nSay *make the bus red*, *make the man on the right black and white*, *brighten the dog*. Outside of the mask every "
+        "byte stays the photo's own.",
+    ),
+    "fireedit_photo_background": (
+        "What is behind the thing in a photograph",
+        f"{_OWN}\n\n*blur the background*, *make the background white*, *remove the background*. A picture on **backdrop** of **Quick "
+        "Edit** goes behind instead. A better outline: **Segmenter Loader** into **Region Masks**.",
+    ),
     "fireedit_other_packs": (
         "Joins to other packs",
         "SEGS go to and from Impact Pack, BBOX to and from KJNodes and Florence2, MASK everywhere. A detector of yours replaces the "

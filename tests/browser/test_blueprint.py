@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from authoring.make_blueprint import DESCRIPTION, NAME, PATH, blueprint
-from fireedit_cli.workflow import Workflow
+from authoring.make_blueprint import BLUEPRINTS, BY_INSTRUCTION, Blueprint, blueprint
 from tests.browser.conftest import FRONT_ENDS, Canvas
 from tests.host.small import INSTRUCTION, install, picture
 
 
-def test_the_file_belongs_to_the_workflow(server):
-    assert json.loads(PATH.read_text(encoding="utf-8")) == blueprint(Workflow.load(), server.object_info())
+@pytest.mark.parametrize("about", BLUEPRINTS, ids=lambda about: about.name)
+def test_the_file_belongs_to_the_workflow(server, about: Blueprint):
+    assert json.loads(about.path.read_text(encoding="utf-8")) == blueprint(about, server.object_info())
 
 
-def searched(canvas: Canvas):
+def searched(canvas: Canvas, about: Blueprint):
     """The blueprint among what the search box finds."""
     canvas.load({"nodes": [], "links": [], "last_node_id": 0, "last_link_id": 0, "version": 0.4}, "empty")
     search = canvas.page.locator("input[placeholder*='Search'], input[role='combobox']")
@@ -29,24 +29,25 @@ def searched(canvas: Canvas):
         canvas.page.wait_for_timeout(1000)
         if search.count():
             break
-    search.last.fill(NAME)
-    found = canvas.page.get_by_role("option", name=NAME)
+    search.last.fill(about.name)
+    found = canvas.page.get_by_role("option", name=about.name)
     found.wait_for()
     return found
 
 
 @pytest.mark.parametrize("canvas", [name for name in FRONT_ENDS if "newest" in name], indirect=True)
-def test_it_says_what_it_does(canvas: Canvas):
+@pytest.mark.parametrize("about", BLUEPRINTS, ids=lambda about: about.name)
+def test_it_says_what_it_does(canvas: Canvas, about: Blueprint):
     """Front end 1.32.9 says "User generated subgraph blueprint" of all. The aliases are read by 1.58.1 of a user's own blueprints only."""
-    searched(canvas).hover()
-    canvas.page.get_by_text(DESCRIPTION[:40]).first.wait_for(timeout=10_000)
+    searched(canvas, about).hover()
+    canvas.page.get_by_text(about.description[:40]).first.wait_for(timeout=10_000)
     canvas.shot("blueprint-found")
 
 
 def test_blueprint_edits_as_the_workflow_does(canvas: Canvas):
     server, page = canvas.server, canvas.page
     image, bundle = server.upload_image(picture(60, 52, seed=77), "blueprint.png"), install(server)
-    searched(canvas)
+    searched(canvas, BY_INSTRUCTION)
     page.wait_for_timeout(1000)  # until the first one found is the chosen one
     page.keyboard.press("Enter")
     page.wait_for_function("() => app.graph.nodes.length === 1")
