@@ -32,11 +32,18 @@ _SURE = 0.75  # a guess may not be surer than this
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one row. `right` is None where it could not be judged: the photograph is not there."""
+    """What came of one row.
+
+    Attributes:
+        right: None where it could not be judged: the photograph is not there. got: what came, in words. refused: whether it was refused.
+        undetected: the row speaks of a thing that is not among the regions, so that a refusal is all that words can do.
+    """
 
     row: dict[str, Any]
     right: bool | None
     got: str
+    refused: bool = False
+    undetected: bool = False
 
 
 def photograph(entry: dict[str, Any]) -> Tensor | None:
@@ -97,10 +104,13 @@ def judge_table(
 
 
 def _judged(row: dict[str, Any], image: Tensor, written: Regions, regions: Regions) -> Verdict:
+    named = [row["expect"]] if isinstance(row.get("expect"), str) else row.get("expect", row.get("guess", []))
+    overlap = box_iou(written.boxes, regions.boxes) if len(written) and len(regions) else torch.zeros(len(written), 1)
+    undetected = any(isinstance(i, int) and float(overlap[i].max()) < _SAME for i in named)
     try:
         found = ground(image, row["instruction"], regions)
     except ValueError as error:
-        return Verdict(row, row.get("expect") == "refuse", f"refused: {str(error)[:160]}")
+        return Verdict(row, row.get("expect") == "refuse", f"refused: {str(error)[:160]}", True, undetected)
     answer = found.answer
     chosen = _written_numbers(answer, written)
     got = f"{answer.kind} {chosen} {[round(target.score, 2) for target in answer.targets[:4]]} after {answer.after!r}"
@@ -114,7 +124,7 @@ def _judged(row: dict[str, Any], image: Tensor, written: Regions, regions: Regio
         sure = all(target.score >= CHOSEN for target in answer.targets[: len(chosen)])
         right = sure and _one_of_each(chosen, written) == _one_of_each(row["expect"], written)
     right = right and answer.kind == row.get("kind", answer.kind) and answer.after == row.get("after", answer.after)
-    return Verdict(row, right, got)
+    return Verdict(row, right, got, False, undetected)
 
 
 def _written_numbers(answer, written: Regions) -> list[int]:  # noqa: ANN001
@@ -142,7 +152,9 @@ def report(verdicts: Sequence[Verdict]) -> str:
         half = [verdict for verdict in verdicts if verdict.row["aside"] == aside and verdict.right is not None]
         if half:
             right = sum(bool(verdict.right) for verdict in half)
-            lines.append(f"{name}: {right} of {len(half)} right ({100 * right / len(half):.1f} %)")
+            absent = sum(verdict.undetected and verdict.refused and not verdict.right for verdict in half)
+            more = f"; {absent} more name what the detector did not find, and were refused" if absent else ""
+            lines.append(f"{name}: {right} of {len(half)} right ({100 * right / len(half):.1f} %){more}")
     skipped = sum(verdict.right is None for verdict in verdicts)
     if skipped:
         lines.append(f"{skipped} rows without their photograph")

@@ -28,6 +28,7 @@ _PROMINENCE = 0.3  # of what is named without more, the larger is rather meant: 
 _FITS = 0.4  # of several that are meant, those that fit at least this well against the best
 _CLEAR = 0.5  # a second best of more than this share of the best makes a guess of the choice
 _SUBJECT = 0.4  # of the most salient region's salience: what stands before a background beside it
+_SHADOW = 0.45  # of the surest candidate's score: below it another is no candidate
 _NEAR = 0.35  # of the nearest one's size and place: from there on something stands in the foreground with it
 _MOST_TYPOS = 0.84  # likeness of words from which one is taken for a slip of the other
 
@@ -175,7 +176,9 @@ class _Search:
             found = self.distinct(found)
         if not found:
             raise NotFound(self._unknown(phrase))
-        return found, notes
+        # at a low threshold a detector gives shadows of things: they are no members of a row, and "all people" does not mean them
+        surest = max(float(self.trust[i]) for i in found)
+        return [i for i in found if float(self.trust[i]) >= _SHADOW * surest], notes
 
     def _slip(self, noun: str) -> str:
         """The word for something found of which a noun is a slip of the keyboard; "" for none."""

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an instruction is read as: kind, thing, what shall appear, what must stay; and what is refused in words."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from fireedit_core.grounding import KINDS, noun_phrase, read_words
+
+
+@pytest.mark.parametrize(
+    "instruction, kind, thing, after",
+    [
+        ("get rid of the dog on the sofa", "remove", "dog on the sofa", ""),
+        ("I'd like the bike gone", "remove", "bike", ""),
+        ("the bird should disappear", "remove", "bird", ""),
+        ("take the cup off the table", "remove", "cup from the table", ""),
+        ("Could you please take the bicycle out of the photo, thanks!", "remove", "bicycle", ""),
+        ("change the car colour from red to silver", "recolour", "car", "silver"),
+        ("make the car’s colour red", "recolour", "car", "red"),
+        ("give the bench a coat of red paint", "recolour", "bench", "red"),
+        ("replace the red car with a blue one", "recolour", "red car", "blue"),
+        ("dog -> blue", "recolour", "dog", "blue"),
+        ("recolor the umbrella", "recolour", "umbrella", ""),
+        ("paint the chair in light gray", "recolour", "chair", "light grey"),
+        ("set the background to #00ff88", "background", "", "#00ff88"),
+        ("put the dog in front of the Eiffel Tower", "background", "dog", "the Eiffel Tower"),
+        ("blur everything but the dog", "background", "dog", "blur"),
+        ("give it a white background", "background", "", "white"),
+        ("remove the background", "background", "", "transparent"),
+        ("make it black and white", "adjust", "", "grey"),
+        ("make the cat a bit brighter", "adjust", "cat", "brighter"),
+        ("make the picture a lot brighter", "adjust", "", "brighter"),
+        ("blur the person in the background", "adjust", "person in the background", "blurred"),
+        ("keep just the two people", "cutout", "two people", "transparent"),
+        ("remove everything around the bottle", "cutout", "bottle", "transparent"),
+        ("swap the cat for a rabbit", "replace", "cat", "a rabbit"),
+        ("make the horse a zebra", "replace", "horse", "a zebra"),
+        ("add a red hat to the cat", "add", "cat", "a red hat"),
+        ("put sunglasses on the man", "add", "man", "sunglasses"),
+        ("add fireworks", "add", "", "fireworks"),
+        ("make it look like a Van Gogh painting", "restyle", "", "like a Van Gogh painting"),
+        ("turn day into night", "restyle", "", "night"),
+        ("make the cat bigger", "other", "cat", "bigger"),
+        ("the man on the left", "other", "man on the left", ""),
+    ],
+)
+def test_kind_thing_and_what_shall_appear(instruction, kind, thing, after):
+    words = read_words(instruction)
+    assert (words.kind, words.thing, words.after) == (kind, thing, after)
+
+
+def test_several_things_of_one_edit_are_one_edit():
+    words = read_words("delete both cats and the dog")
+    assert [phrase.number for phrase in words.phrases] == [2, 1] and words.more == ()
+    assert read_words("make the cat and the dog red").thing == "cat and dog"
+
+
+def test_of_several_edits_the_first_is_read():
+    words = read_words("remove the cat. make the dog blue")
+    assert words.thing == "cat" and words.more == ("make the dog blue",)
+    words = read_words("make the apple green and the banana red")
+    assert (words.thing, words.after, words.more) == ("apple", "green", ("make the banana red",))
+
+
+def test_what_must_stay():
+    words = read_words("remove the bus but keep the people")
+    assert words.thing == "bus" and words.keep == ("the people",)
+    words = read_words("erase everything except the cat and the dog")
+    assert words.keep == ("the cat", "the dog") and len(words.phrases) == 1 and len(words.phrases[0].excluded) == 2
+    words = read_words("remove the dogs but not the one on the left")
+    assert words.phrases[0].excluded[0].name.things == ("dog",)
+
+
+@pytest.mark.parametrize(
+    "instruction, prompt",
+    [
+        ("remove the red helmet next to the bus", "helmet, bus"),
+        ("make both motorbikes blue", "motorbike"),
+        ("remove everything except the lamp", "lamp"),
+        ("remove it", ""),
+        ("blur the background", ""),
+    ],
+)
+def test_the_prompt_of_a_detector_that_reads_one(instruction, prompt):
+    assert noun_phrase(instruction) == prompt
+
+
+@pytest.mark.parametrize(
+    "instruction, words",
+    [
+        ("", "empty"),
+        ("   \n ", "empty"),
+        ("!!!", "no words"),
+        ("\U0001f431", "no words"),
+        ("x" * 10_000, "10000 characters"),
+        ("don't remove the cat", "only says what must stay"),
+        ("mach die Katze weg", "German"),
+        ("rends la voiture bleue", "French"),
+        ("haz el coche azul", "Spanish"),
+        ("rimuovi il gatto", "Italian"),
+        ("remova o gato", "Portuguese"),
+        ("verwijder de kat", "Dutch"),
+        ("удали кошку", "Cyrillic"),
+        ("ネコを消して", "Japanese"),
+        ("去掉猫", "Chinese"),
+        ("고양이를 지워", "Korean"),
+        ("احذف القطة", "Arabic"),
+        ("הסר את החתול", "Hebrew"),
+        ("βγάλε τη γάτα", "Greek"),
+    ],
+)
+def test_what_cannot_be_read_is_said(instruction, words):
+    with pytest.raises(ValueError, match=words):
+        read_words(instruction)
+
+
+def test_what_is_not_seen_does_not_stand_between_letters():
+    assert read_words("remove the c\u200bat\u202e").thing == "cat"
+    assert read_words("ＲＥＭＯＶＥ the cat").thing == "cat"
+
+
+@pytest.mark.parametrize("instruction", ["remove the cafe", "make the man in the den brighter", "remove the die", "remove José's car"])
+def test_english_with_a_foreign_word_is_english(instruction):
+    assert read_words(instruction).phrases
+
+
+def test_any_words_are_read_in_no_time():
+    """Patterns that try all ways to share a text out would hang the server."""
+    rng = random.Random(0)
+    pool = (
+        "make remove the a cat dog to into red blue background of and but not except with in on change colour turn replace left right "
+        "second from everything i want don't please put give , . blur keep only 's -> : between"
+    ).split()
+    texts = ["make " + "the red and " * 80, "color " + "dark " * 190, "the " * 240, "remove the cat's " * 55, "replace " + "with " * 190]
+    texts += [" ".join(rng.choice(pool) for _ in range(rng.choice([3, 8, 20, 150])))[:1000] for _ in range(150)]
+    for text in texts:
+        start = time.perf_counter()
+        try:
+            assert read_words(text).kind in KINDS
+        except ValueError as error:
+            assert str(error)
+        assert time.perf_counter() - start < 3
