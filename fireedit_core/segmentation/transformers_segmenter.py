@@ -19,6 +19,7 @@ from ..regions.transformers_detector import to_picture
 from .segmenter import check_boxes
 
 _PROCESSORS = {"sam2": "Sam2Processor", "edgetam": "Sam2Processor", "sam3_tracker": "Sam3TrackerProcessor"}
+_CORNERED = ("sam", "sam_hq")  # see the picture in the upper left of a padded square; the others see it stretched
 _MOST_SIDE = 2048  # of the picture that the processor gets: the networks see 1024
 _LOW = 256  # side of the masks that these networks make, of the picture's longer side
 
@@ -73,8 +74,8 @@ class TransformersSegmenter(nn.Module):
         return {"image_embeddings": seen}
 
     def _at(self, low: Tensor, inputs: Any, size: tuple[int, int], full: tuple[int, int]) -> Tensor:
-        """Logits (1, 1, h, w) as a mask (H, W) in 0..1 of the photo. The older networks see the picture in a corner of a square."""
-        if "reshaped_input_sizes" in inputs:
+        """Logits (1, 1, h, w) as a mask (H, W) in 0..1 of the photo."""
+        if self.family in _CORNERED:
             square = inputs["pixel_values"].shape[-2:]
             rows, columns = (int(v) for v in inputs["reshaped_input_sizes"][0])
             low = F.interpolate(low, tuple(square), mode="bilinear", align_corners=False)[..., :rows, :columns]

@@ -49,8 +49,8 @@ def sam2(folder):
 
 def edgetam(folder):
     """An EdgeTAM of 64 pixels around the smallest backbone of timm that has four stages."""
-    backbone = transformers.TimmWrapperConfig.from_dict(
-        {"architecture": "resnet10t", "model_args": {"in_chans": 3, "features_only": True, "out_indices": [1, 2, 3, 4]}}
+    backbone = transformers.TimmWrapperConfig(
+        architecture="resnet10t", model_args={"in_chans": 3, "features_only": True, "out_indices": [1, 2, 3, 4]}
     )
     vision = transformers.EdgeTamVisionConfig(
         backbone_config=backbone, backbone_channel_list=[512, 256, 128, 64], backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
