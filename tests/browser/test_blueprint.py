@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from authoring.make_blueprint import BLUEPRINTS, BY_INSTRUCTION, Blueprint, blueprint
+from fireedit_cli.workflow import Workflow
 from tests.browser.conftest import FRONT_ENDS, Canvas
 from tests.host.small import INSTRUCTION, install, picture
 

@@ -169,7 +169,8 @@ def test_what_one_server_refuses_another_is_asked_for(pictures: Path, tmp_path: 
     fleet = Fleet(["http://one", "http://two"], Ways(Workflow.load()), Journal(""), Stub, patience=0.2)
     failed = fleet.run(jobs)
     assert len(failed) == 3 and all(set(job.refused) == {"http://one", "http://two"} for job in failed)
-    failed = Fleet(["http://one", "http://dead"], Ways(Workflow.load()), Journal(""), Stub, patience=0.2).run(jobs_of(pictures, "x", tmp_path))
+    fleet = Fleet(["http://one", "http://dead"], Ways(Workflow.load()), Journal(""), Stub, patience=0.2)
+    failed = fleet.run(jobs_of(pictures, "x", tmp_path))
     assert len(failed) == 3 and all(set(job.refused) == {"http://one"} for job in failed)
     with pytest.raises(NoServer, match="3 of 3 edits are left.*nobody there"):
         Fleet(["http://dead", "http://dead2"], Ways(Workflow.load()), Journal(""), Stub, patience=0.2).run(jobs_of(pictures, "x", tmp_path))
