@@ -44,8 +44,8 @@ class FireEditGround(io.ComfyNode):
                 io.String.Input(
                     "answer", default="", multiline=True,
                     tooltip="Empty: the instruction is read. Filled: this answer is used as it is and nothing is read, for example one "
-                    'that came out of this node and was corrected: {"kind": "remove", "thing": "cat", "targets": [{"box": [x1, y1, x2, y2], '
-                    '"score": 1.0}], "after": "", "keep": []}. A list of such records answers for a batch.',
+                    'that came out of this node and was corrected: {"kind": "remove", "thing": "cat", "targets": [{"box": [x1, y1, x2, '
+                    'y2], "score": 1.0}], "after": "", "keep": []}. A list of such records answers for a batch.',
                 ),
             ],
             outputs=[
