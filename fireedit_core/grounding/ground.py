@@ -149,11 +149,14 @@ def _targets(regions: Regions, scores: Tensor, chosen: tuple[int, ...]) -> tuple
 
 
 def _union(regions: Regions, chosen: tuple[int, ...]) -> Tensor:
-    if not chosen:
-        return torch.zeros(regions.image_size)
-    picked = regions.select(list(chosen))
-    masks = box_masks(picked) if picked.masks is None else picked.masks.float().cpu()
-    return masks.amax(0).clamp(0, 1)
+    mask = torch.zeros(regions.image_size)  # one after the other: thirty masks of a large photograph do not fit beside each other
+    for i in chosen:
+        if regions.masks is not None:
+            mask = torch.maximum(mask, regions.masks[i].float().cpu())
+            continue
+        x1, y1, x2, y2 = regions.boxes[i].round().int().tolist()
+        mask[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = 1
+    return mask.clamp(0, 1)
 
 
 def _kind_text(answer: Answer) -> str:
