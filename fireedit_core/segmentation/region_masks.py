@@ -14,7 +14,7 @@ from ..regions.record import Regions
 from .matting import refine
 from .overlaps import settle, take_off
 from .quality import quality_of
-from .segmenter import Segmenter, crop_around
+from .segmenter import Segmenter, bounds, crop_around
 
 BOX, GIVEN = "box", "given"  # families of masks that no segmenter made: the box itself, and what the regions brought
 _ENOUGH = 0.5  # a quality above this is taken without asking another family
@@ -92,7 +92,7 @@ def region_masks(
     failed: list[list[str]] = [[] for _ in range(len(kept))]
     pixels: list[float] = []
     for i, box in enumerate(kept.boxes):
-        if kept.masks is not None and (kept.masks[i] > 0.5).any():
+        if kept.masks is not None and bool((kept.masks[i] > 0.5).any()):
             masks[i] = kept.masks[i].float().clamp(0, 1)
             families.append(GIVEN)
             pixels.append(1.0)
@@ -166,13 +166,11 @@ def what_is_wrong(mask: Tensor, box: Tensor) -> str:
     x2, y2 = min(int(corners[2].ceil()), width), min(int(corners[3].ceil()), height)
     if x2 <= x1 or y2 <= y1:
         return "found nothing"
-    part = mask[y1:y2, x1:x2] > 0.5
-    share = float(part.float().mean())
-    if not share:
+    found = bounds(mask, (x1, y1, x2, y2))
+    if found is None:
         return "found nothing"
-    rows, columns = part.any(1).nonzero(), part.any(0).nonzero()
-    tall = (int(rows[-1]) - int(rows[0]) + 1) / part.shape[0]
-    wide = (int(columns[-1]) - int(columns[0]) + 1) / part.shape[1]
+    share = float((mask[y1:y2, x1:x2].numpy() > 0.5).mean())
+    tall, wide = (found[3] - found[1]) / (y2 - y1), (found[2] - found[0]) / (x2 - x1)
     cut = x1 <= 1 or y1 <= 1 or x2 >= width - 1 or y2 >= height - 1
     if share < _LEAST or min(tall, wide) < _SPAN:
         return f"found only {share:.0%} of the box" + (", which the photo's frame cuts" if cut else "")
