@@ -64,8 +64,8 @@ A_PHOTO = Blueprint(
     "FireEdit - edit a photo",
     PHOTO_WORKFLOW,
     "Edits a photograph by an instruction such as 'remove the man on the right', 'make the bus red' or 'blur the background': finds the "
-    "thing that the words mean among 80 kinds, cuts it out, and removes it, recolours it or changes what is behind it. No generative model, no "
-    "download; outside of the mask every byte stays.",
+    "thing that the words mean among 80 kinds, cuts it out, and removes it, recolours it or changes what is behind it. No generative "
+    "model, no download; outside of the mask every byte stays.",
     ("photo edit", "remove object", "recolor", "background", "cut out", "fireedit"),
     (
         ("image", "FireEditQuickEdit", "image"), ("mask", "FireEditQuickEdit", "mask"), ("regions", "FireEditGround", "regions"),

@@ -16,6 +16,7 @@ from fireedit_cli import __main__ as command
 from fireedit_cli.batch import JOURNAL, Fleet, Journal, Places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected, RunResult
 from fireedit_cli.pictures import PictureError, check_picture
+from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import Workflow
 
 COLOURS = {"one": (200, 20, 60), "two": (10, 180, 90), "three": (40, 70, 220)}
@@ -45,7 +46,7 @@ class Recorder(ComfyClient):
             return RunResult("id", {flow.only("FireEditGround"): {"text": ["found it"]}}, {shown: [made]}, [], 1.0)
         (shown,) = flow.fed_by("PreviewImage", "FireEditSample")
         made = np.full((6, 8, 4), flow.get("FireEditSample", "seed") % 251, np.uint8)
-        made[..., 0] = 77
+        made[..., 0], made[..., 3] = 77, 255
         said = {flow.only("FireEditVLMConditioning"): {"text": ["understood:\n" + flow.get("FireEditVLMConditioning", "instruction")]}}
         return RunResult("id", said, {shown: [made, made // 2]}, [], 1.0)
 
@@ -173,7 +174,7 @@ def test_a_line_of_this_run_is_the_latest(pictures, tmp_path):
 def test_a_job_leaves_the_workflow_as_it_was(pictures, tmp_path):
     flow = Workflow.load()
     before = copy.deepcopy(flow.nodes)
-    Fleet(["http://one"], flow, Journal(""), Recorder).run(jobs_of(pictures, "remove it", tmp_path / "out", 3))
+    Fleet(["http://one"], Ways(flow), Journal(""), Recorder).run(jobs_of(pictures, "remove it", tmp_path / "out", 3))
     assert flow.nodes == before
 
 
@@ -182,7 +183,7 @@ def test_a_picture_that_brings_the_mask_is_not_replaced(pictures, tmp_path, reco
     mask = flow.add("LoadImage", image="mask.png")
     flow.nodes[flow.only("FireEditVLMConditioning")]["inputs"]["mask"] = [mask, 1]
     assert Places.of(flow).picture != mask
-    Fleet(["http://one"], flow, Journal(""), Recorder).run(jobs_of(pictures / "one.png", "remove it", tmp_path / "o.png"))
+    Fleet(["http://one"], Ways(flow), Journal(""), Recorder).run(jobs_of(pictures / "one.png", "remove it", tmp_path / "o.png"))
     assert recorder.sent[0][mask]["inputs"]["image"] == "mask.png"
 
 
@@ -212,7 +213,7 @@ def test_a_job_is_not_given_to_a_server_that_refused_it(pictures, tmp_path):
             raise PromptRejected({"error": {"message": "no"}})
 
     jobs = jobs_of(pictures, "remove it", tmp_path / "out")
-    failed = Fleet(["http://one", "http://two"], Workflow.load(), Journal(""), Refusing).run(jobs)
+    failed = Fleet(["http://one", "http://two"], Ways(Workflow.load()), Journal(""), Refusing).run(jobs)
     assert len(failed) == 3 and sorted(asked) == ["http://one"] * 3 + ["http://two"] * 3
 
 
@@ -227,7 +228,8 @@ def test_how_results_are_saved(pictures, tmp_path):
                 result = super().run(workflow, timeout)
                 return RunResult("id", {}, {key: [made] for key in result.images}, [], 1.0)
 
-        Fleet(["http://one"], Workflow.load(), Journal(""), Back).run(jobs_of(pictures / "one.png", "x", tmp_path / f"o.{end}"))
+        jobs = jobs_of(pictures / "one.png", "x", tmp_path / f"o.{end}")
+        Fleet(["http://one"], Ways(Workflow.load()), Journal(""), Back).run(jobs)
         return np.abs(np.asarray(Image.open(tmp_path / f"o.{end}").convert("RGB")).astype(int) - made)
 
     assert saved("png", colours).max() == 0 and saved("jpg", colours).mean() < 4 and saved("webp", grey).mean() < 8

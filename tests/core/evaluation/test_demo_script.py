@@ -45,7 +45,7 @@ def test_requests_that_cannot_work_say_what_is_missing(tmp_path):
         with pytest.raises((demo.DemoError, demo.PictureError), match=message):
             demo.jobs_of(image, instruction)
     with pytest.raises(demo.DemoError, match="bundled pictures are missing"):
-        demo.jobs_of(None, None, tmp_path / "examples.json")
+        demo.jobs_of(None, None, tmp_path / "examples.json", tmp_path / "photos.json")
     assert demo.main(["--image", str(tmp_path / "none.png"), "--instruction", "x"]) == 1
 
 
@@ -55,7 +55,24 @@ def test_jobs(tmp_path):
     assert (job.name, job.instruction, job.picture.shape) == ("my_cat", "remove the cat", (4, 6, 3))
     examples = tmp_path / "examples.json"
     examples.write_text(json.dumps([{"image": "my cat.png", "instruction": "do", "edit_type": "add", "seed_index": 1}]))
-    assert [j.name for j in demo.jobs_of(None, None, examples)] == ["my cat"]
+    photos = tmp_path / "photos.json"
+    records = [
+        {"name": "mine", "image": "my cat.png", "instruction": "blur"},
+        {"name": "gone", "image": "x.png", "instruction": "blur"},
+        {"name": "packed", "package": "ultralytics", "image": "assets/bus.jpg", "instruction": "blur"},
+        {"name": "not installed", "package": "no_such_package", "image": "x.jpg", "instruction": "blur"},
+    ]
+    photos.write_text(json.dumps(records))
+    found = demo.jobs_of(None, None, examples, photos)
+    assert [(j.name, j.way) for j in found] == [("mine", "photo"), ("packed", "photo"), ("my cat", "bundle")]
+
+
+def test_what_is_transparent_lies_on_chequers():
+    picture = np.full((16, 16, 4), 10, np.uint8)
+    picture[:8, :, 3] = 0
+    picture[8:, :, 3] = 255
+    shown = demo.on_chequers(picture)
+    assert (shown[8:] == 10).all() and set(np.unique(shown[:8])) == {204, 255} and demo.on_chequers(shown) is shown
 
 
 def test_change_is_measured_where_the_host_composites():

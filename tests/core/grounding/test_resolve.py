@@ -177,8 +177,8 @@ def test_a_picture_of_another_size_is_refused(image):
 def test_colours_as_people_name_them():
     for colour, rgb in {
         "red": (0.8, 0.1, 0.1), "orange": (0.95, 0.5, 0.1), "yellow": (0.95, 0.85, 0.1), "green": (0.1, 0.5, 0.15), "blue": (0.1, 0.2, 0.8),
-        "purple": (0.5, 0.15, 0.7), "pink": (0.95, 0.5, 0.75), "brown": (0.4, 0.25, 0.12), "black": (0.05, 0.05, 0.06), "white": (0.96, 0.96, 0.94),
-        "grey": (0.5, 0.5, 0.51), "beige": (0.88, 0.78, 0.62), "turquoise": (0.1, 0.7, 0.7),
+        "purple": (0.5, 0.15, 0.7), "pink": (0.95, 0.5, 0.75), "brown": (0.4, 0.25, 0.12), "black": (0.05, 0.05, 0.06),
+        "white": (0.96, 0.96, 0.94), "grey": (0.5, 0.5, 0.51), "beige": (0.88, 0.78, 0.62), "turquoise": (0.1, 0.7, 0.7),
     }.items():  # fmt: skip
         flat = torch.tensor(rgb)[:, None, None].expand(3, 10, 10)
         assert list(region_colours(flat, torch.tensor([0.0, 0, 10, 10]))) == [colour]
