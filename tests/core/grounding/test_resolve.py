@@ -90,6 +90,13 @@ def test_scores_are_best_first_and_follow_the_detector(image):
     assert doubtful.regions.scores[0] < found.regions.scores[0]
 
 
+def test_what_is_said_and_not_seen_lowers_the_score(image):
+    plain = ground(image, "remove the dog", regions()).regions.scores[0]
+    for words in ("the green dog", "the dog on the right", "the dog behind the cat"):
+        found = ground(image, f"remove {words}", regions())
+        assert found.regions.labels[0] == "dog" and found.regions.scores[0] < 0.8 * plain and found.answer.note, words
+
+
 def test_a_second_opinion_counts_for_less(image):
     boxes = torch.tensor([[5.0, 5, 200, 95], [8, 6, 198, 95]])
     two = Regions(boxes, torch.tensor([0.59, 0.40]), ("person", "cat"), (HEIGHT, WIDTH))
@@ -177,8 +184,8 @@ def test_a_picture_of_another_size_is_refused(image):
 def test_colours_as_people_name_them():
     for colour, rgb in {
         "red": (0.8, 0.1, 0.1), "orange": (0.95, 0.5, 0.1), "yellow": (0.95, 0.85, 0.1), "green": (0.1, 0.5, 0.15), "blue": (0.1, 0.2, 0.8),
-        "purple": (0.5, 0.15, 0.7), "pink": (0.95, 0.5, 0.75), "brown": (0.4, 0.25, 0.12), "black": (0.05, 0.05, 0.06), "white": (0.96, 0.96, 0.94),
-        "grey": (0.5, 0.5, 0.51), "beige": (0.88, 0.78, 0.62), "turquoise": (0.1, 0.7, 0.7),
+        "purple": (0.5, 0.15, 0.7), "pink": (0.95, 0.5, 0.75), "brown": (0.4, 0.25, 0.12), "black": (0.05, 0.05, 0.06),
+        "white": (0.96, 0.96, 0.94), "grey": (0.5, 0.5, 0.51), "beige": (0.88, 0.78, 0.62), "turquoise": (0.1, 0.7, 0.7),
     }.items():  # fmt: skip
         flat = torch.tensor(rgb)[:, None, None].expand(3, 10, 10)
         assert list(region_colours(flat, torch.tensor([0.0, 0, 10, 10]))) == [colour]
