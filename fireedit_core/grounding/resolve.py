@@ -28,6 +28,7 @@ _PROMINENCE = 0.3  # of what is named without more, the larger is rather meant: 
 _FITS = 0.4  # of several that are meant, those that fit at least this well against the best
 _CLEAR = 0.5  # a second best of more than this share of the best makes a guess of the choice
 _SUBJECT = 0.4  # of the most salient region's salience: what stands before a background beside it
+_MISMATCH = 0.75  # of a score, for each thing said of a region that it does not show
 _SHADOW = 0.45  # of the surest candidate's score: below it another is no candidate
 _NEAR = 0.35  # of the nearest one's size and place: from there on something stands in the foreground with it
 _MOST_TYPOS = 0.84  # likeness of words from which one is taken for a slip of the other
@@ -221,6 +222,7 @@ class _Search:
             stays = max(candidates, key=lambda i: float(self.salience()[i]))
             candidates = [i for i in candidates if i != stays]
             notes.append(f"What stays was taken for the most prominent one, {self.regions.labels[stays]} {self._place(stays)}.")
+        said = len(notes)
         fit = torch.ones(len(candidates))
         for colour in phrase.colours:
             fit, more = self._joined(fit, self._coloured(candidates, colour, phrase), f"looks {colour}", candidates)
@@ -234,6 +236,10 @@ class _Search:
                 notes += more
         many = phrase.number != 1
         several = len(candidates) > 1
+        for side in phrase.sides if not several else ():
+            if float(self._on_side(candidates, side, fit, ranked=False)[0]) < 0.3:
+                notes.append(f"The only {self.regions.labels[candidates[0]]} that was found lies elsewhere ({side} was said).")
+        wrong = len(notes) - said  # what the words say and the picture does not show
         for side in phrase.sides:
             fit = fit * (self._on_side(candidates, side, fit, ranked=phrase.number not in (ALL,) and not phrase.order) if several else 1)
         if phrase.size and several:
@@ -252,7 +258,7 @@ class _Search:
         notes += found.notes
         if found.guess and phrase.unread:
             notes.append(f"Not understood: {' '.join(phrase.unread[:8])!r}.")
-        return Found(found.scores, found.chosen, found.guess, tuple(dict.fromkeys(notes)))
+        return Found(found.scores * _MISMATCH**wrong, found.chosen, found.guess, tuple(dict.fromkeys(notes)))
 
     def _without(self, candidates: list[int], phrase: Phrase) -> tuple[list[int], list[str]]:
         """Candidates without what the phrase leaves out, and without other opinions about those."""

@@ -90,6 +90,13 @@ def test_scores_are_best_first_and_follow_the_detector(image):
     assert doubtful.regions.scores[0] < found.regions.scores[0]
 
 
+def test_what_is_said_and_not_seen_lowers_the_score(image):
+    plain = ground(image, "remove the dog", regions()).regions.scores[0]
+    for words in ("the green dog", "the dog on the right", "the dog behind the cat"):
+        found = ground(image, f"remove {words}", regions())
+        assert found.regions.labels[0] == "dog" and found.regions.scores[0] < 0.8 * plain and found.answer.note, words
+
+
 def test_a_second_opinion_counts_for_less(image):
     boxes = torch.tensor([[5.0, 5, 200, 95], [8, 6, 198, 95]])
     two = Regions(boxes, torch.tensor([0.59, 0.40]), ("person", "cat"), (HEIGHT, WIDTH))
