@@ -111,7 +111,8 @@ def test_light():
 @pytest.mark.parametrize(
     ("text", "rgb"),
     (
-        ("#aabbcc", (170, 187, 204)), ("AABBCC", (170, 187, 204)), ("#fa0", (255, 170, 0)), ("navy", (22, 36, 88)), ("Navy Blue", (22, 36, 88)),
+        ("#aabbcc", (170, 187, 204)), ("AABBCC", (170, 187, 204)), ("#fa0", (255, 170, 0)), ("navy", (22, 36, 88)),
+        ("Navy Blue", (22, 36, 88)),
         ("a beige colour", (220, 203, 170)), ("gold", (206, 160, 58)), ("reddish brown", (112, 68, 38)),
     ),
 )  # fmt: skip
