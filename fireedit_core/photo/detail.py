@@ -51,7 +51,7 @@ def with_detail(enlarged: np.ndarray, small: np.ndarray, hole: np.ndarray, full:
     if not len(sources):
         return enlarged
     back = cv2.resize(cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA), (columns, rows), interpolation=cv2.INTER_CUBIC)
-    detail = full - back
+    detail = np.subtract(full, back, out=back)
     scale = np.array([rows / height, columns / width])
     side = np.ceil(TILE * scale).astype(int)
     window = np.outer(*[np.hanning(n + 2)[1:-1] for n in side]).astype(np.float32)[..., None]
@@ -62,7 +62,8 @@ def with_detail(enlarged: np.ndarray, small: np.ndarray, hole: np.ndarray, full:
         made[place] += window * detail[source[0] : source[0] + side[0], source[1] : source[1] + side[1]]
         power[place] += window**2
     # unrelated textures add up by their squares: divided by the root, the sum is as rough as each of them
-    return enlarged + made / np.sqrt(np.maximum(power, 0.05))
+    made /= np.sqrt(np.maximum(power, 0.05, out=power), out=power)
+    return np.add(enlarged, made, out=made)
 
 
 def _corners(length: int) -> np.ndarray:

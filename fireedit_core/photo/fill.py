@@ -28,7 +28,7 @@ LARGE = 0.25  # of the picture: a hole of more than this is filled by guessing
 # another person, .01 to .12 before wood, sky, wall and blur.
 _CROSSED = 0.2
 _EDGE = 10  # of Lab (8 bits): a change along the border of that much, over 3 % of the hole's size, is an edge
-_CONTEXT = 0.9  # of the hole's longer side: how much of the picture around it is looked at
+_CONTEXT = 0.7  # of the hole's longer side: how much of the picture around it is looked at
 _CROP_PIXELS, _HOLE_PIXELS = 600_000, 110_000  # work at most on so many; what is larger is made smaller, and its texture borrowed
 _PATCH = 3  # px, radius
 
@@ -65,13 +65,14 @@ def fill(image: Tensor, mask: Tensor, avoid: Tensor | None = None, check: Callab
     box = box_of(mask > 0.06, max(48, round(_CONTEXT * longer)))
     full = np.ascontiguousarray(cut(image, box).float().clamp(0, 1).permute(1, 2, 0).cpu().numpy())
     others = None if avoid is None else cut(avoid, box).cpu().numpy() > 0.5
-    hole = find_hole(_bytes(full), cut(mask, box).float().cpu().numpy(), others)
+    small = _bytes(full)
+    hole = find_hole(small, cut(mask, box).float().cpu().numpy(), others)
     known = ~hole.mask if others is None else ~(hole.mask | others)
     if known.sum() < 64:
         raise ValueError("the mask leaves nothing of the picture to fill from: mark only the thing that is to go.")
     check()
     scale = min(1.0, math.sqrt(_CROP_PIXELS / hole.mask.size), math.sqrt(_HOLE_PIXELS / max(int(hole.mask.sum()), 1)))
-    small, small_hole, small_others = _bytes(full), hole.mask, others
+    small_hole, small_others = hole.mask, others
     if scale < 1:
         size = (max(1, round(full.shape[1] * scale)), max(1, round(full.shape[0] * scale)))
         small = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
@@ -89,7 +90,7 @@ def fill(image: Tensor, mask: Tensor, avoid: Tensor | None = None, check: Callab
     part = torch.from_numpy(np.clip(inner / (hole.feather + 1), 0, 1).astype(np.float32)).to(image.device)
     alpha = torch.zeros(image.shape[-2:], dtype=torch.float32, device=image.device)
     cut(alpha, box).copy_(part)
-    pixels = torch.from_numpy(np.clip(new, 0, 1)).permute(2, 0, 1).to(image)
+    pixels = torch.from_numpy(np.clip(new, 0, 1, out=new)).permute(2, 0, 1).to(image)
     guesses = _guesses(float(hole.mask.sum()) / mask.numel(), made, small_hole)
     return Filled(paste(image, pixels, part, box), alpha, way, guesses, hole.grown, hole.rim)
 
@@ -151,6 +152,6 @@ def _shrunk(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:
-    return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+    return cv2.convertScaleAbs(picture, alpha=255)
 
 

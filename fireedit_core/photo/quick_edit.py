@@ -84,7 +84,7 @@ def quick_edit(
         filled = fill(rgb, mask, avoid, check)
         new, touched = filled.image, filled.alpha
         said = f"removed {thing} ({share:.1%} of the picture) with its rim of {filled.grown} px; filled by {filled.way}"
-        if filled.rim:
+        if filled.rim >= 0.01:
             said += f"; a shadow or leftovers beside it ({filled.rim:.0%} of its size) went with it"
         if filled.guesses:
             said += f". The fill is a guess: {', and '.join(filled.guesses)}. An inpainting model can take it from here: denoise about .6"

@@ -20,7 +20,7 @@ from .colours import Colour
 from .light import lightness, luminance, oklab, to_linear, to_srgb, within_gamut
 from .paste import STRIP, Box, blended, box_of, cut
 
-_SAMPLE = 150_000  # pixels of the thing that are looked at before painting
+_SAMPLE = 40_000  # pixels of the thing that are looked at before painting
 _CHROMA = 0.04  # of OKLab: below, people call a thing white, grey or black
 # Of a thing's pixels that must have its colour: a black car is black in spite of its tail lights, a man in black in spite of his face,
 # but a motorcycle is red if its tank is.
@@ -93,32 +93,36 @@ def recolour(image: Tensor, alpha: Tensor, colour: Colour, check: Callable[[], N
     part, matte = cut(image, box), cut(alpha, box)
     sample, places = _sample(part, matte)
     paint = look_at(sample)
-    near = _near_paint(part, matte, paint)
+    near, width = _near_paint(part, matte, paint), matte.shape[1]
     reached = min(max(paint.body, colour.lightness - colour.room), colour.lightness + colour.room / 2)
     # a curve through a corner would be none
     curve = Curve(min(max(paint.body, 0.04), 0.96), min(max(reached, 0.04), 0.96), paint.gloss)
-    reach = _reach(sample, matte.flatten()[places.to(matte.device)].cpu(), _at(near, places, matte.shape), paint, curve)
+    around = _at(near, places // width, places % width, matte.shape).cpu()
+    reach = _reach(sample, matte.flatten()[places.to(matte.device)].cpu(), around, paint, curve)
 
-    def change(light: Tensor, top: int) -> Tensor:
-        return repaint(light, paint, colour, curve, reach, _rows(near, top, light.shape[1], matte.shape))
+    def change(light: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        return repaint(light, paint, colour, curve, reach, _at(near, y, x, matte.shape))
 
     return in_light(image, alpha, box, change, check)
 
 
 def in_light(
-    image: Tensor, alpha: Tensor, box: Box, change: Callable[[Tensor, int], Tensor], check: Callable[[], None] = lambda: None
+    image: Tensor, alpha: Tensor, box: Box, change: Callable[[Tensor, Tensor, Tensor], Tensor], check: Callable[[], None] = lambda: None
 ) -> Tensor:
     """A copy of the picture (3, H, W) in which `change` is seen through alpha (H, W), inside the box.
 
     Args:
-        change: from linear light (3, h, w) of some rows, and the number of the first of them below the box's top, to linear light.
+        change: from linear light (3, n) of some pixels, and their rows and columns (n,) in the box, to linear light.
     """
     result = image.clone()
     into, alpha = cut(result, box), cut(alpha, box)
     for top in range(0, alpha.shape[0], STRIP):
         check()
-        rows = slice(top, top + STRIP)
-        into[:, rows] = blended(into[:, rows], to_srgb(change(to_linear(into[:, rows].float()), top)), alpha[rows])
+        rows = into[:, top : top + STRIP]
+        weight = alpha[top : top + STRIP]
+        y, x = (weight > 0).nonzero(as_tuple=True)  # a thing fills half of its box
+        old = rows[:, y, x]
+        rows[:, y, x] = blended(old, to_srgb(change(to_linear(old.float()), y + top, x)), weight[y, x])
     return result
 
 
@@ -225,19 +229,10 @@ def _near_paint(image: Tensor, alpha: Tensor, paint: Paint) -> Tensor:
     return smooth(gaussian_blur(painted[None, None], max(0.7, 0.012 * math.hypot(*size))), 0.12, 0.4)
 
 
-def _rows(near: Tensor, top: int, count: int, size: tuple[int, int]) -> Tensor:
-    """Rows of a smaller map (1, 1, h, w) as they lie in a picture of `size` = (height, width), (count, width)."""
-    y = ((torch.arange(top, top + count) + 0.5) / size[0] * 2 - 1)[:, None].expand(-1, size[1])
-    x = ((torch.arange(size[1]) + 0.5) / size[1] * 2 - 1).expand(count, -1)
-    grid = torch.stack([x, y], -1)[None].to(near)
-    return F.grid_sample(near, grid, mode="bilinear", padding_mode="border", align_corners=False)[0, 0]
-
-
-def _at(near: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
-    """Values (n,) of such a map at flat places of the picture."""
-    y, x = places // size[1], places % size[1]
-    height, width = near.shape[-2:]
-    return near[0, 0, (y * height // size[0]).clamp(max=height - 1), (x * width // size[1]).clamp(max=width - 1)]
+def _at(near: Tensor, y: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Values (n,) of such a map at rows and columns of the picture of `size` = (height, width), between its own pixels in proportion."""
+    place = [((at + 0.5) / side * 2 - 1).to(near) for at, side in ((x, size[1]), (y, size[0]))]
+    return F.grid_sample(near, torch.stack(place, -1)[None, None], mode="bilinear", padding_mode="border", align_corners=False)[0, 0, 0]
 
 
 def _typical(values: Tensor, weights: Tensor) -> float:

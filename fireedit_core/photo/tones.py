@@ -28,9 +28,9 @@ def adjust(image: Tensor, alpha: Tensor, how: str, check: Callable[[], None] = l
     """
     box = box_of(alpha)
     if how in _CURVES:
-        return in_light(image, alpha, box, lambda light, _: _toned(light, _CURVES[how]), check)
+        return in_light(image, alpha, box, lambda light, *_: _toned(light, _CURVES[how]), check)
     if how == "grey":
-        return in_light(image, alpha, box, lambda light, _: luminance(light).expand(3, *light.shape[1:]), check)
+        return in_light(image, alpha, box, lambda light, *_: luminance(light).expand(3, *light.shape[1:]), check)
     if how != "blurred":
         raise ValueError(f"a thing can be made brighter, darker, blurred or grey, not {how!r}.")
     radius = max(2.0, _BLUR * math.sqrt(float((alpha > 0.5).sum())))

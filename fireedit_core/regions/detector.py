@@ -113,9 +113,15 @@ class Proposals:
 
 
 class LabelledDetector(nn.Module):
-    """A detector that names what it finds. A backend implements `propose` only; it never moves itself."""
+    """A detector that names what it finds. A backend implements `propose` only; it never moves itself.
+
+    Attributes:
+        second_opinions: whether boxes of different names may lie on each other: for a small network, whose second guess ("cat .40" under
+            "person .59") is what an instruction may name.
+    """
 
     reads_prompt = False
+    second_opinions = False
 
     def propose(self, image: Tensor, score_threshold: float, iou_threshold: float, prompt: str = "") -> Proposals:
         """What is in one picture (1, 3, H, W) in 0..1; what lies below the threshold may already be left out."""
@@ -147,7 +153,7 @@ class LabelledDetector(nn.Module):
             found.append(
                 select_regions(
                     made.boxes.float().cpu(), made.scores.float().cpu(), size, score_threshold, iou_threshold, max_regions,
-                    made.labels, masks,
+                    made.labels, masks, self.second_opinions,
                 )
             )  # fmt: skip
         return found
@@ -183,8 +189,9 @@ def select_regions(
     max_regions: int,
     labels: Sequence[str] | None = None,
     masks: Tensor | None = None,
+    per_label: bool = False,
 ) -> Regions:
-    """Score filter, clip to the picture, class-agnostic NMS, best `max_regions`, best first.
+    """Score filter, clip to the picture, NMS (among all, or `per_label` among those of one name), best `max_regions`, best first.
 
     boxes (N, 4) xyxy in pixels of `size` = (height, width), scores (N,), labels of N names, masks (N, height, width).
     """
@@ -193,7 +200,11 @@ def select_regions(
     keep = (scores > score_threshold) & torch.isfinite(boxes).all(dim=1)
     keep &= ((clipped[:, 2:] - clipped[:, :2]) > 0).all(dim=1)
     indices = keep.nonzero().flatten()
-    indices = indices[non_maximum_suppression(clipped[indices], scores[indices], iou_threshold)[:max_regions]]
+    places = clipped[indices]
+    if per_label and labels is not None:  # boxes of different names are moved apart, so that they do not meet
+        kinds = {name: number for number, name in enumerate(dict.fromkeys(labels))}
+        places = places + places.new_tensor([2.0 * max(size) * kinds[labels[i]] for i in indices.tolist()]).reshape(-1, 1)
+    indices = indices[non_maximum_suppression(places, scores[indices], iou_threshold)[:max_regions]]
     names = (OBJECT_LABEL,) * len(indices) if labels is None else tuple(labels[i] for i in indices.tolist())
     return Regions(clipped[indices], scores[indices], names, size, None if masks is None else masks[indices])
 

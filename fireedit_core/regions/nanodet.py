@@ -120,6 +120,8 @@ class NanoDetDetector(LabelledDetector):
         names: of the classes, in the order of the network.
     """
 
+    second_opinions = True
+
     def __init__(self, names: list[str]):
         super().__init__()
         self.names = tuple(names)

@@ -59,6 +59,7 @@ NODES = {
         ],
         ["IMAGE", "IMAGE", "MASK", "STRING"],
     ),
+    "FireEditQuickEdit": (["image", "answer", "mask", "regions", "backdrop"], ["IMAGE", "MASK", "STRING"]),
     "FireEditCompare": (["before", "after", "amplify", "mask"], ["IMAGE", "STRING"]),
     "FireEditRegionsPreview": (["image", "regions", "zoom", "mask"], ["IMAGE"]),
     "FireEditGroundingPreview": (["image", "mask", "opacity", "zoom"], ["IMAGE"]),

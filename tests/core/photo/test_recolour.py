@@ -74,6 +74,15 @@ def test_a_photograph(target):
     assert order(picture, made, mask) >= 0.95
 
 
+@pytest.mark.parametrize("target", ("white", "black", "#ffe000"))
+def test_the_order_is_kept_between_paint_and_the_rest(target):
+    """A red tank between grey metal of every lightness: made white by itself it would pass most of the metal."""
+    grey = torch.linspace(0.05, 0.95, 90).expand(3, 60, 90).clone()
+    grey[0, :20], grey[1:, :20] = 0.2 + 0.6 * grey[0, :20], 0.08 * grey[0, :20]
+    made = recolour(grey, torch.ones(60, 90), read_colour(target))
+    assert order(grey, made, torch.ones(60, 90)) >= 0.95
+
+
 def test_the_same_twice():
     picture, mask = ball(96, PAINTS["skin"])
     assert torch.equal(recolour(picture, mask, read_colour("teal")), recolour(picture, mask, read_colour("teal")))
