@@ -238,3 +238,11 @@ def test_labels_and_masks_stay_with_their_boxes():
     found = select_regions(boxes, scores, (10, 50), 0.1, 0.5, 2, names, masks)
     assert found.labels == ("dog", "cat") and found.masks[:, 0, 0].tolist() == [3, 2] and found.boxes[:, 0].tolist() == [40, 0]
     assert select_regions(boxes, scores, (10, 50), 0.1, 0.5, 9, names).labels == ("dog", "cat", "ant")
+
+
+def test_second_opinions_are_kept_where_a_detector_has_them():
+    boxes = torch.tensor([[0.0, 0, 50, 50], [1, 0, 50, 50], [2, 0, 50, 50], [0, 0, 50, 49]])
+    scores, names = torch.tensor([0.6, 0.5, 0.4, 0.3]), ("person", "person", "cat", "cat")
+    assert select_regions(boxes, scores, (50, 50), 0.1, 0.5, 9, names).labels == ("person",)
+    found = select_regions(boxes, scores, (50, 50), 0.1, 0.5, 9, names, per_label=True)
+    assert found.labels == ("person", "cat") and found.boxes.tolist() == [boxes[0].tolist(), boxes[2].tolist()]
