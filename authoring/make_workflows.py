@@ -56,7 +56,7 @@ _TITLE, _GAP, _LEFT, _TOP = 30, 30, 20, 40
 _SHOWN = {
     260: ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditGroundingPreview", "FireEditRegionSelect", "FireEditCompare"),
     100: ("FireEditApply",),
-    120: ("FireEditRegionMasks", "FireEditGround", "FireEditQuickEdit"),
+    150: ("FireEditRegionMasks", "FireEditGround", "FireEditQuickEdit"),
     60: ("FireEditRegionDetect", "FireEditRegionTokenize", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn",
          "FireEditRegionsFilter", "FireEditRegionsMerge", "FireEditRegionsFromMask", "FireEditRegionsFromSEGS", "FireEditRegionsFromBBox"),
 }  # fmt: skip
@@ -115,7 +115,8 @@ def widget_values(info: dict[str, Any], values: dict[str, Any]) -> list[Any]:
         if not is_widget(spec):
             continue
         options = spec[1] if len(spec) > 1 else {}
-        out.append(values.get(name, options.get("default")))
+        value = values.get(name, options.get("default"))
+        out.append(options.get("default") if isinstance(value, list) else value)  # a widget whose socket is linked keeps its own value
         if options.get("control_after_generate") or name in ("seed", "noise_seed"):
             out.append("fixed")
         if options.get("image_upload"):

@@ -54,12 +54,13 @@ class DemoError(ValueError):
 
 @dataclass
 class Job:
-    """One picture, (H, W, 3) uint8, what to do with it, and on which way (`ways.WAYS`)."""
+    """One picture, (H, W, 3) uint8, what to do with it, on which way (`ways.WAYS`), and whether the picture is part of the repository."""
 
     name: str
     picture: np.ndarray
     instruction: str
     way: str = "auto"
+    shipped: bool = False
 
 
 @dataclass
@@ -99,7 +100,7 @@ def _photographs(photos: Path) -> list[Job]:
         if folder is None or not (folder / record["image"]).is_file():
             log.info("%s is not there (package %s); left out", record["image"], record.get("package"))
             continue
-        found.append(Job(record["name"], read_picture(folder / record["image"]), record["instruction"], "photo"))
+        found.append(Job(record["name"], read_picture(folder / record["image"]), record["instruction"], "photo", "package" not in record))
     return found
 
 
@@ -110,7 +111,7 @@ def _scenes(examples: Path) -> list[Job]:
     records = json.loads(examples.read_text(encoding="utf-8"))
     if not records:
         raise DemoError(f"{examples} lists no pictures; give IMAGE= and INSTRUCTION=")
-    return [Job(Path(r["image"]).stem, read_picture(examples.parent / r["image"]), r["instruction"], "bundle") for r in records]
+    return [Job(Path(r["image"]).stem, read_picture(examples.parent / r["image"]), r["instruction"], "bundle", True) for r in records]
 
 
 def make_workflow(server: ComfyServer, bundle: str | None = None) -> Ways:
@@ -212,6 +213,8 @@ def demo(options: argparse.Namespace) -> None:
     """Everything; raises DemoError, WorkflowError, HostNotFound, HostError, TimeoutError or OSError."""
     begin = time.monotonic()
     jobs = jobs_of(options.image, options.instruction, way=options.way)
+    if options.shipped:
+        jobs = [job for job in jobs if job.shipped]
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
     edits = []
@@ -235,6 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--instruction", help='what to change, e.g. "remove the cat"')
     parser.add_argument("--seed", type=int, help="of the noise; default: the workflow's")
     parser.add_argument("--out", default="output/demo", help="folder for the pictures")
+    parser.add_argument("--shipped", action="store_true", help="leave out what lies in other packages: for pictures that may be shown")
     parser.add_argument("--way", choices=WAYS, default="auto", help="of a picture of one's own (default %(default)s)")
     parser.add_argument("--bundle", help="another bundle: its name, or its folder; default: the workflow's")
     options = parser.parse_args(arguments)

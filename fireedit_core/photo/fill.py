@@ -24,7 +24,7 @@ from .paste import box_of, cut, paste
 logger = logging.getLogger("fireedit")
 
 LARGE = 0.25  # of the picture: a hole of more than this is filled by guessing
-# Of a hole's border: more than this crossed by edges of other things. On ten photographs .22 to .44 where people stood before a bus or
+# Of a hole's border: more than this crossed by edges of other things. On nine holes .32 to .44 where people stood before a bus or
 # another person, .01 to .12 before wood, sky, wall and blur.
 _CROSSED = 0.2
 _EDGE = 10  # of Lab (8 bits): a change along the border of that much, over 3 % of the hole's size, is an edge
