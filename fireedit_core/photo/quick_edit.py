@@ -31,6 +31,8 @@ _ADJUST_BY_HAND = {
     "brighter": "brighter", "brighten": "brighter", "lighter": "brighter", "darker": "darker", "darken": "darker", "blurred": "blurred",
     "blur": "blurred", "grey": "grey", "gray": "grey", "greyscale": "grey", "grayscale": "grey",
 }  # fmt: skip
+# tones of a background, in words -> as `adjust` calls them; a background of the colour grey is "grey"
+_TONES_BEHIND = {"brighter": "brighter", "darker": "darker", "black and white": "grey"}
 BY_HAND = "remove; recolour: dark red; background: blur (or transparent, white, picture); cutout; brighter, darker, blurred or grey"
 
 
@@ -97,9 +99,14 @@ def quick_edit(
         matte = _soft_edge(mask)
         if kind == "cutout" or after in _TRANSPARENT:
             return _cut_out(image, rgb, matte, f"cut out {thing} ({share:.1%} of the picture); all else is transparent")
-        behind, what = _behind(rgb, matte, answer, backdrop, check)
-        new, touched = over(rgb, matte, behind, check), 1 - matte
-        said = f"put {what} behind {thing} ({share:.1%} of the picture)"
+        touched = 1 - matte
+        if after in _TONES_BEHIND:
+            new = adjust(rgb, touched, _TONES_BEHIND[after], check)
+            said = f"made what is behind {thing} ({share:.1%} of the picture) {after}"
+        else:
+            behind, what = _behind(rgb, matte, answer, backdrop, check)
+            new = over(rgb, matte, behind, check)
+            said = f"put {what} behind {thing} ({share:.1%} of the picture)"
         if image.shape[0] == 4 and bool((image[3] < 1).any()):
             said += "; the picture's own alpha is kept, so what was transparent stays so"
     if image.shape[0] == 1:

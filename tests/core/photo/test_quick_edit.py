@@ -96,6 +96,22 @@ def test_a_picture_behind_covers_and_is_not_stretched():
     assert "the given picture" in edited.report
 
 
+def test_tones_of_what_is_behind():
+    """The thing stays bit for bit; around it there is no colour, or more or less light; "grey" alone is a colour."""
+    picture, mask = textured(60, 80, 3), disc(60, 80)
+    behind = mask == 0
+    for after, sign in (("black and white", 0), ("brighter", 1), ("darker", -1)):
+        made = quick_edit(picture, mask, answer("background", picture, after)).image
+        assert torch.equal(made[:, mask == 1], picture[:, mask == 1])
+        change = (made - picture)[:, behind].mean()
+        if sign:
+            assert sign * float(change) > 0.02
+        else:
+            assert float((made[:, behind] - made[:1, behind]).abs().max()) < 1e-5 < float((picture[0] - picture[1])[behind].abs().max())
+    flat = quick_edit(picture, mask, answer("background", picture, "grey")).image
+    assert float(flat[:, behind].std(dim=1).max()) < 0.02
+
+
 def test_grey_pictures():
     picture, mask = textured(64, 64)[:1], disc(64, 64)
     removed = quick_edit(picture, mask, answer("remove", picture))
