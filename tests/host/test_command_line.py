@@ -426,3 +426,20 @@ def test_a_terminated_command_leaves_nothing_running(server: ComfyServer, pictur
     while server.get("/queue")["queue_running"] and time.monotonic() < until:
         time.sleep(0.1)
     assert server.get("/queue") == {"queue_running": [], "queue_pending": []} and not list((tmp_path / "out").glob("*.png"))
+
+
+def test_a_photograph_takes_the_photo_way_and_a_scene_the_bundles(server: ComfyServer, tmp_path: Path):
+    """By the embedded bundle's own word; outside of what was touched every byte is the photo's."""
+    examples, folder, out = REPO / "web" / "examples", tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("fireedit_photo_flower.jpg", "fireedit_remove.png"):
+        (folder / name).write_bytes((examples / name).read_bytes())
+    rows = ("image,instruction,output", "fireedit_photo_flower.jpg,remove the main object,a.png")
+    (folder / "rows.csv").write_text("\n".join([*rows, "fireedit_remove.png,get rid of the orange cat,b.png"]) + "\n")
+    assert main(["edit", str(folder / "rows.csv"), "-o", str(out), "--server", server.url, "--quiet"]) == 0
+    said = {line["output"]: "\n".join(line["said"]) for line in journal(out)}
+    assert "photo way" in said["a.png"] and "removed main object" in said["a.png"] and "photo way" not in said["b.png"]
+    before, after = (np.asarray(Image.open(p).convert("RGB")).astype(int) for p in (folder / "fireedit_photo_flower.jpg", out / "a.png"))
+    changed = (before != after).any(-1)
+    assert 0.1 < changed.mean() < 0.35 and not changed[:, :80].any() and not changed[:40].any()
+    assert after[220, 300].tolist() != before[220, 300].tolist()
