@@ -42,7 +42,9 @@ def test_a_template_opens_runs_and_shows(canvas: Canvas, name: str):
     assert canvas.run("() => app.graph.nodes.filter((n) => n.has_errors || n.type === undefined).length") == 0
     wanted = [node["widgets_values"][0] for node in flow["nodes"] if node["type"] == "LoadImage"]
     assert canvas.run("() => app.graph.nodes.filter((n) => n.type === 'LoadImage').map((n) => n.widgets[0].value)") == wanted
-    canvas.page.wait_for_function("() => app.graph.nodes.every((n) => n.type !== 'LoadImage' || n.imgs?.[0]?.naturalWidth === 128)")
+    widths = [Image.open(REPO / "web" / "examples" / image).width for image in wanted]
+    shown = "(w) => JSON.stringify(app.graph.nodes.filter((n) => n.type === 'LoadImage').map((n) => n.imgs?.[0]?.naturalWidth)) === w"
+    canvas.page.wait_for_function(shown, arg=json.dumps(widths, separators=(",", ":")))
     assert canvas.page.get_by_text("Select image").count() == 0  # what Nodes 2.0 writes for a file that it does not know
     canvas.queue()
     save = canvas.run("() => app.graph.nodes.find((n) => n.type === 'SaveImage').id")

@@ -47,7 +47,8 @@ def tiny_parts() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tiny_options() -> dict[str, Any]:
     """The options that `tiny_bundle` is written with; no value is a default, so that a lost one shows."""
-    return {"native_size": 64, "source_latent_scaled": True, "text_guidance": 3.0, "image_guidance": 1.25, "steps": 3}
+    sampling = {"text_guidance": 3.0, "image_guidance": 1.25, "steps": 3}
+    return sampling | {"native_size": 64, "source_latent_scaled": True, "reconstruction_limit": 0.5}
 
 
 @pytest.fixture(scope="session")
