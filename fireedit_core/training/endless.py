@@ -362,7 +362,7 @@ def _plot(points: list[dict[str, Any]], out: Path) -> None:
         middle.plot(looks, [row["validation"]["kinds"].get(kind) for row in points], ".-", label=kind)
     middle.set_title("by kind of edit, t = 999")
     for name in points[-1]["validation"]["power"]:
-        right.plot(looks, [row["validation"]["power"][name] for row in points], ".-", label=name)
+        right.plot(looks, [row["validation"]["power"].get(name, math.nan) for row in points], ".-", label=name)  # older ones lack some
     right.set_title("share of power between rows")
     right.set_ylim(0, 1)
     for axis in (left, middle, right):
