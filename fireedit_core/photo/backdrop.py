@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..threads import keeping_threads, kept_threads
 from .light import to_linear, to_srgb
 from .paste import blended, box_of, cut
 
@@ -118,11 +119,12 @@ def thing_colours(image: Tensor, alpha: Tensor) -> Tensor:
 def _matting():
     """pymatting's estimate of the foreground, or None with one line in the log."""
     try:
-        from pymatting import estimate_foreground_ml
+        with kept_threads():
+            from pymatting import estimate_foreground_ml
     except ImportError:
         logger.info("pymatting is not installed: colours at a thing's edge are taken from inside of it. Better: pip install pymatting")
         return None
-    return estimate_foreground_ml
+    return keeping_threads(estimate_foreground_ml)
 
 
 def _estimated(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..threads import keeping_threads, kept_threads
 from .opencv import bytes_of, opencv
 from .segmenter import bounds
 
@@ -134,7 +135,8 @@ def _guided(colours: np.ndarray, bits: np.ndarray, unknown: np.ndarray) -> np.nd
 def _pymatting() -> Any | None:
     """The function that makes the matting Laplacian; None, with one log line, where pymatting is not installed."""
     try:
-        return importlib.import_module("pymatting.laplacian.cf_laplacian").cf_laplacian
+        with kept_threads():
+            return keeping_threads(importlib.import_module("pymatting.laplacian.cf_laplacian").cf_laplacian)
     except ImportError as error:
         logger.info("FireEdit: edges of masks come from a guided filter, since pymatting is not there (%s): pip install pymatting", error)
         return None

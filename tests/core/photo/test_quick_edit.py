@@ -199,3 +199,17 @@ def test_a_cancel_gets_through():
     for kind, after in EDITS[:-2]:
         with pytest.raises(Cancelled):
             quick_edit(picture, disc(64, 64), answer(kind, picture, after), check=cancel)
+
+
+def test_the_process_keeps_its_number_of_threads():
+    """pymatting sets it by way of numba; the host's own results would differ in the last bit afterwards."""
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            picture, mask = textured(64, 64), disc(64, 64)
+            for kind, after in (("background", "navy"), ("cutout", ""), ("remove", ""), ("recolour", "red")):
+                quick_edit(picture, mask, answer(kind, picture, after))
+                assert torch.get_num_threads() == count, kind
+    finally:
+        torch.set_num_threads(before)
