@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..regions.suppression import box_iou
 from ..regions.ultralytics_detector import UltralyticsDetector, load_ultralytics
 from .segmenter import check_boxes, crop_around
 
@@ -41,7 +42,7 @@ class UltralyticsSegmenter(nn.Module):
             left, top, right, bottom = crop_around(box, size, MARGIN)
             found = self.detector.detect(image[None, :, top:bottom, left:right].float(), 0.1, 0.7, 30)[0]
             if found.masks is not None and len(found):
-                agree = _overlaps(found.boxes, box - box.new_tensor([left, top, left, top]))
+                agree = box_iou(found.boxes, (box - box.new_tensor([left, top, left, top]))[None])[:, 0]
                 if float(agree.max()) >= _AGREE:
                     masks[i, top:bottom, left:right] = found.masks[int(agree.argmax())].clamp(0, 1)
             if progress is not None:
@@ -59,10 +60,3 @@ def load_ultralytics_segmenter(path: Path | str) -> UltralyticsSegmenter:
     if "Segment" not in type(detector.network).__name__:
         raise ValueError(f"{Path(path).name} finds boxes and makes no masks; choose a segmentation file (yolo...-seg.pt).")
     return UltralyticsSegmenter(detector)
-
-
-def _overlaps(boxes: Tensor, box: Tensor) -> Tensor:
-    """Intersection over union (n,) of boxes (n, 4) with one (4,)."""
-    shared = (torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])).clamp(min=0).prod(1)
-    both = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - shared
-    return shared / both.clamp(min=1e-6)
