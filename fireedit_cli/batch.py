@@ -262,6 +262,13 @@ class Places:
             raise WorkflowError(f"{flow.origin} has no node that takes a seed ({', '.join(SEEDED)}): all jobs would get the same noise")
         return cls(found[0], readers[0], seeds, result_node(flow))
 
+    def fill(self, flow: Workflow, picture: str, instruction: str, seed: int | None) -> None:
+        """Put a job into the graph: a picture's name on the server, the instruction, and the seed where one is given."""
+        flow.nodes[self.picture]["inputs"]["image"] = picture
+        flow.nodes[self.reader]["inputs"]["instruction"] = instruction
+        for key, name in self.seeds if seed is not None else ():
+            flow.nodes[key]["inputs"][name] = seed
+
 
 def edit(client: ComfyClient, ways: Ways, job: Job, timeout: float = 600.0) -> tuple[float, list[str]]:
     """Run one job and write its picture; returns the seconds and what the nodes said. Raises HostError as `ComfyClient.run` does."""
@@ -276,10 +283,7 @@ def edit(client: ComfyClient, ways: Ways, job: Job, timeout: float = 600.0) -> t
     said += [why] if why else []
     flow = base.copy()
     places = Places.of(flow)
-    flow.nodes[places.picture]["inputs"]["image"] = name
-    flow.nodes[places.reader]["inputs"]["instruction"] = job.instruction
-    for key, field_name in places.seeds:
-        flow.nodes[key]["inputs"][field_name] = job.seed
+    places.fill(flow, name, job.instruction, job.seed)
     shown = places.result
     flow.nodes[shown] = {"class_type": "PreviewImage", "inputs": {"images": flow.nodes[shown]["inputs"]["images"]}}  # leaves no file
     result = client.run(flow.nodes, timeout)

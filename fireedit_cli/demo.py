@@ -140,11 +140,7 @@ def run(server: ComfyServer, ways: Ways, job: Job, seed: int | None) -> Edit:
         base, why = ways.choose(server, name, job.instruction)
     flow = base.copy()
     places = Places.of(flow)
-    flow.nodes[places.picture]["inputs"]["image"] = name
-    flow.nodes[places.reader]["inputs"]["instruction"] = job.instruction
-    if seed is not None:
-        for key, field_name in places.seeds:
-            flow.nodes[key]["inputs"][field_name] = seed
+    places.fill(flow, name, job.instruction, seed)
     result = server.run(flow.nodes)
     mask_id, overlay = mask_picture(flow), flow.only("FireEditRegionsPreview")
     missing = [i for i in (places.result, overlay, mask_id) if not result.images.get(i)]

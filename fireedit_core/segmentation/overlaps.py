@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..regions.record import Regions
+from ..regions.suppression import box_iou
 
 # Found as things of their own, but worn or held: who removes the person removes them too.
 WORN = frozenset({"tie", "hat", "glasses", "sunglasses", "backpack", "handbag", "watch", "shoe", "helmet", "badge", "glove"})
@@ -67,10 +68,7 @@ def _belong(regions: Regions, i: int, j: int) -> bool:
     labels = regions.labels[i].lower(), regions.labels[j].lower()
     if any(a in WORN and b in WEARERS for a, b in (labels, labels[::-1])):
         return True
-    a, b = regions.boxes[i], regions.boxes[j]
-    shared = float((torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0).prod())
-    both = float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - shared
-    return both > 0 and shared / both > _SAME
+    return float(box_iou(regions.boxes[i : i + 1], regions.boxes[j : j + 1])) > _SAME
 
 
 def _shared(a: Tensor, b: Tensor, size: tuple[int, int], room: int = 8) -> tuple[slice, slice] | None:

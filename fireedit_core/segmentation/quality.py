@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..regions.suppression import box_iou
 from .opencv import bytes_of, opencv
 from .segmenter import bounds
 
@@ -29,7 +30,7 @@ def quality_of(image: Tensor, mask: Tensor, box: Tensor, within: tuple[int, int,
     if corners is None:
         return 0.0
     found = torch.tensor(corners, dtype=torch.float32)
-    return edge_share(image, mask, found) * _overlap(found, box.float())
+    return edge_share(image, mask, found) * float(box_iou(found[None], box[None].float()))
 
 
 def edge_share(image: Tensor, mask: Tensor, found: Tensor) -> float:
@@ -54,9 +55,3 @@ def edge_share(image: Tensor, mask: Tensor, found: Tensor) -> float:
     here = mean(lab * weight[..., None])[edge] / counts[0][edge][:, None]
     there = mean(lab * (1 - weight)[..., None])[edge] / counts[1][edge][:, None]
     return float((np.linalg.norm(here - there, axis=1) > _CONTRAST).mean())
-
-
-def _overlap(a: Tensor, b: Tensor) -> float:
-    shared = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0).prod()
-    both = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared
-    return float(shared / both) if both > 0 else 0.0
