@@ -8,12 +8,12 @@ import logging
 import math
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..opencv import opencv
 from ..threads import keeping_threads, kept_threads
 from .light import to_linear, to_srgb
 from .paste import blended, box_of, cut
@@ -61,6 +61,7 @@ def blurred(image: Tensor, alpha: Tensor, radius: float, check: Callable[[], Non
     Args:
         alpha: (H, W) in 0..1, the thing. radius: px.
     """
+    cv2 = opencv()
     height, width = image.shape[-2:]
     scale = min(1.0, math.sqrt(_BLUR_PIXELS / (height * width)), 12 / max(radius, 1e-6))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -129,6 +130,7 @@ def _matting():
 
 def _estimated(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Colours of the thing (h, w, 3) float32."""
+    cv2 = opencv()
     estimate = _matting()
     if estimate is not None and min(alpha.shape) >= 4:
         return np.asarray(estimate(np.ascontiguousarray(picture), np.ascontiguousarray(alpha)), np.float32)
@@ -143,6 +145,7 @@ def _estimated(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _far(light: np.ndarray, weight: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """A wide blur, made small: light (h, w, 3) and weight (h, w)."""
+    cv2 = opencv()
     factor = max(1.0, sigma / 4)
     size = (max(1, round(weight.shape[1] / factor)), max(1, round(weight.shape[0] / factor)))
     spread = lambda x: cv2.resize(  # noqa: E731

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from scipy.spatial import cKDTree
+
+from ..opencv import opencv
 
 TILE, STEP = 8, 4  # px of the small picture
 _SOURCES = 40_000  # places at most that are looked through
@@ -18,6 +19,7 @@ def look_alikes(small: np.ndarray, hole: np.ndarray, wanted: np.ndarray) -> np.n
     Args:
         small: (h, w, 3) uint8. hole: (h, w) bool. wanted: (n, 2) top left corners y, x of tiles.
     """
+    cv2 = opencv()
     height, width = hole.shape
     taken = cv2.boxFilter(hole.astype(np.float32), -1, (TILE, TILE), anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT)
     free = np.argwhere(taken[: height - TILE + 1, : width - TILE + 1] < 0.5)
@@ -41,6 +43,7 @@ def with_detail(enlarged: np.ndarray, small: np.ndarray, hole: np.ndarray, full:
         enlarged: (H, W, 3) float32, the fill made at the small size and enlarged. small: (h, w, 3) uint8, the same at its own size.
         hole: (h, w) bool. full: (H, W, 3) float32, the picture, on the scale of `enlarged`.
     """
+    cv2 = opencv()
     (height, width), (rows, columns) = hole.shape, full.shape[:2]
     if min(height, width) < TILE or not hole.any():
         return enlarged
@@ -72,6 +75,7 @@ def _corners(length: int) -> np.ndarray:
 
 def _tiles(picture: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """(n, TILE/2, TILE/2, 3) float32: the tiles at half their size, which says enough of them."""
+    cv2 = opencv()
     halved = cv2.blur(picture, (2, 2), anchor=(0, 0)).astype(np.float32)
     offset = np.arange(0, TILE, 2)
     return halved[corners[:, 0, None, None] + offset[:, None], corners[:, 1, None, None] + offset]

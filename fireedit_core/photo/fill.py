@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..opencv import opencv
 from .detail import with_detail
 from .hole import find_hole
 from .paste import box_of, cut, paste
@@ -60,6 +60,7 @@ def fill(image: Tensor, mask: Tensor, avoid: Tensor | None = None, check: Callab
     Raises:
         ValueError: for a mask that is 0 everywhere, or that leaves nothing of the picture to fill from.
     """
+    cv2 = opencv()
     thing = box_of(mask > 0.06)
     longer = max(thing[1] - thing[0], thing[3] - thing[2])
     box = box_of(mask > 0.06, max(48, round(_CONTEXT * longer)))
@@ -110,6 +111,7 @@ def _patchmatch():
 
 def _filled(picture: np.ndarray, hole: np.ndarray, avoid: np.ndarray | None) -> tuple[str, np.ndarray]:
     """Name of the way, and the picture (h, w, 3) uint8 without the hole."""
+    cv2 = opencv()
     library = _patchmatch()
     if library is None or min(hole.shape) < 2 * (2 * _PATCH + 1):
         return "OpenCV (Telea)", cv2.inpaint(picture, hole.astype(np.uint8), 5, cv2.INPAINT_TELEA)
@@ -130,6 +132,7 @@ def _guesses(share: float, picture: np.ndarray, hole: np.ndarray) -> tuple[str, 
 
 def _edges_into(picture: np.ndarray, hole: np.ndarray) -> float:
     """The share of the hole's border, 0..1, across which edges of other things run into it; fine texture does not count."""
+    cv2 = opencv()
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.float32)
     known = (~hole).astype(np.float32)
     width = max(1.5, 0.03 * math.sqrt(float(hole.sum())))
@@ -148,10 +151,12 @@ def _edges_into(picture: np.ndarray, hole: np.ndarray) -> float:
 
 def _shrunk(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """All that a mask touches, at (width, height)."""
+    cv2 = opencv()
     return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.01
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:
+    cv2 = opencv()
     return cv2.convertScaleAbs(picture, alpha=255)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+
+from ..opencv import opencv
 
 _TOUCHED = 0.06  # of the mask: a pixel that holds more of the thing than this goes
 _LOOK = 360  # px, long side at which shadows and leftovers are looked for
@@ -55,6 +56,7 @@ def _rim(picture: np.ndarray, thing: np.ndarray, grown: int, size: float) -> np.
     Each pixel near the thing is held against the surroundings further out: it goes where it is plainly darker than they are in the same
     hue, or has colours that the thing has and they have not.
     """
+    cv2 = opencv()
     height, width = thing.shape
     scale = min(1.0, _LOOK / max(height, width))
     small = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -81,6 +83,7 @@ def _rim(picture: np.ndarray, thing: np.ndarray, grown: int, size: float) -> np.
 
 def _shadow(lab: np.ndarray, near: np.ndarray, around: np.ndarray, reach: float) -> np.ndarray:
     """Where light is plainly missing against what lies around further out, at the same hue."""
+    cv2 = opencv()
     values = lab.astype(np.float32)
     weight = around.astype(np.float32)
     blur = lambda x: cv2.GaussianBlur(x, (0, 0), max(2.0, 0.8 * reach))  # noqa: E731
@@ -113,6 +116,7 @@ def _leftover(lab: np.ndarray, inside: np.ndarray, near: np.ndarray, around: np.
 
 def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
     """Grown by a disc. A distance transform, whose cost does not rise with the radius."""
+    cv2 = opencv()
     if radius < 1 or not mask.any():
         return mask.copy()
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) <= radius

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .opencv import bytes_of, opencv
+from ..opencv import bytes_of, opencv
 from .segmenter import check_boxes, crop_around
 
 MARGIN = 0.15

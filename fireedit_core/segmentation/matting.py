@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..opencv import bytes_of, opencv
 from ..threads import keeping_threads, kept_threads
-from .opencv import bytes_of, opencv
 from .segmenter import bounds
 
 logger = logging.getLogger("fireedit")

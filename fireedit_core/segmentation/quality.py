@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..opencv import bytes_of, opencv
 from ..regions.suppression import box_iou
-from .opencv import bytes_of, opencv
 from .segmenter import bounds
 
 _SIDE = 320  # the figure is read off a small picture

@@ -10,6 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from fireedit_cli.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
@@ -241,6 +242,29 @@ def test_every_node_is_in_a_workflow(server: ComfyServer):
     used = {node["class_type"] for path in (REPO / "workflows" / "api").glob("*.json") for node in json.loads(path.read_text()).values()}
     ours = {name for name, info in server.object_info().items() if info["category"].startswith("FireEdit")}
     assert ours <= used
+
+
+@pytest.mark.parametrize(
+    ("name", "picture_of", "touched"),
+    (
+        ("fireedit_photo_remove", "flower", (0.1, 0.35)),
+        ("fireedit_photo_recolour", "astronaut", (0.25, 0.5)),
+        ("fireedit_photo_background", "astronaut", (0.5, 0.75)),
+    ),
+)
+def test_a_photograph(server: ComfyServer, name: str, picture_of: str, touched: tuple[float, float]):
+    """As it comes, with its own picture: outside of what Quick Edit gives as touched, every byte is the photo's."""
+    file = REPO / "web" / "examples" / f"fireedit_photo_{picture_of}.jpg"
+    graph = load_workflow(name, LoadImage={"image": server.upload_image(file, file.name)})
+    # all that is touched at all: a preview of the mask itself would round its faintest part to 0
+    graph["89"] = {"class_type": "ThresholdMask", "inputs": {"mask": [node_of(graph, "FireEditQuickEdit"), 1], "value": 0.0}}
+    graph["90"] = {"class_type": "MaskToImage", "inputs": {"mask": ["89", 0]}}
+    graph["91"] = {"class_type": "PreviewImage", "inputs": {"images": ["90", 0]}}
+    images = server.run(graph, timeout=200).images
+    before, after = np.asarray(Image.open(file)), images[node_of(graph, "SaveImage")][0][..., :3]
+    outside = images["91"][0].max(-1) == 0
+    assert touched[0] < 1 - outside.mean() < touched[1]
+    assert np.array_equal(before[outside], after[outside]) and (before != after)[~outside].any(-1).mean() > 0.5
 
 
 def test_every_workflow_has_a_test_here():

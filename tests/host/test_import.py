@@ -9,7 +9,9 @@ import sys
 
 from host_setup.host_lookup import REPO, require_host
 
-HEAVY = ("diffusers", "transformers", "accelerate", "peft", "ultralytics", "torchvision", "matplotlib", "scipy")
+HEAVY = (
+    "diffusers", "transformers", "accelerate", "peft", "ultralytics", "torchvision", "matplotlib", "scipy", "cv2", "numba", "pymatting",
+)  # fmt: skip
 SCRIPT = """
 import importlib, importlib.util, json, sys
 sys.dont_write_bytecode = True

@@ -19,7 +19,7 @@ def opencv() -> Any:
     try:
         return importlib.import_module("cv2")
     except ImportError as error:
-        raise ImportError("cutting things out needs OpenCV, which is not installed: pip install opencv-python-headless") from error
+        raise ImportError("edits of photographs need OpenCV, which is not installed: pip install opencv-python-headless") from error
 
 
 def bytes_of(image: Tensor, crop: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
