@@ -127,17 +127,27 @@ def save_bundle(
         component = components[name]
         if name == "language_model" and hasattr(component, "peft_config"):
             adapters = _cast(component, dtype) if dtype else component
-            # without save_embedding_layers=False peft asks the hub for the base model's vocabulary
-            adapters.save_pretrained(str(folder / LORA), safe_serialization=True, save_embedding_layers=False)
+            save_adapters(folder / LORA, adapters)
             component = adapters.unload() if dtype else copy.deepcopy(component).unload()
-        if isinstance(component, torch.nn.Module) and dtype is not None:
-            component = _cast(component, dtype)
-        component.save_pretrained(str(folder / name))
-        make_portable(folder / name)
+        save_component(folder / name, component, dtype)
         index[name] = [_library_of(type(component)), portable_name(type(component).__name__)]
     (folder / INDEX).write_text(
         json.dumps(index | {key: options.get(key, OPTIONS[key]) for key in OPTIONS}, indent=2) + "\n"
     )
+
+
+def save_component(folder: Path, component: Any, dtype: torch.dtype | None) -> None:
+    """Write one component; its weights in `dtype`, None as they are. The given module keeps its type."""
+    if isinstance(component, torch.nn.Module) and dtype is not None:
+        component = _cast(component, dtype)
+    component.save_pretrained(str(folder))
+    make_portable(folder)
+
+
+def save_adapters(folder: Path, model: Any) -> None:
+    """Write the adapters of a PEFT model, without the model itself."""
+    # without save_embedding_layers=False peft asks the hub for the base model's vocabulary
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
 
 def _cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:

@@ -20,11 +20,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .formats.reader import BrokenRow, DatasetError, Reader
 from .sample import EditSample
+from .size_table import SizeTable
 
 logger = logging.getLogger("fireedit")
 
@@ -37,6 +40,25 @@ BLOCK = 1 << 14
 ROUNDS = 6
 
 
+def mirrors(kind: str, flip: bool | None) -> bool:
+    """Whether pictures of a source may be mirrored: what was asked for, else not where sentences are about which of several things is
+    meant, which is said by its place in more ways than can be listed."""
+    return kind not in ("segmentation", "reasoning") if flip is None else flip
+
+
+def shares_of(sources: Sequence[Any]) -> dict[str, float] | None:
+    """Weights for a mixture of sources that name their `share`; None where none of them does.
+
+    Raises:
+        DatasetError: where some do and some do not.
+    """
+    found = {source.name: source.share for source in sources if source.share is not None}
+    without = [source.name for source in sources if source.share is None]
+    if found and without:
+        raise DatasetError(f"{', '.join(found)} name their share, {', '.join(without)} do not: give it for all of them, or for none")
+    return found or None
+
+
 @dataclass(frozen=True)
 class Source:
     """A dataset of a mixture.
@@ -45,11 +67,15 @@ class Source:
         name: unique in the mixture. The order of the rows depends on it, so that another source does not change it.
         kind: one of KINDS. Of the kind "reasoning" are ReasonEdit and ReasonSeg; the latter is known by a name that begins with
             "reasonseg", in any case of letters, of the source or of its reader.
+        share: of all draws, over those of the other sources; None leaves the shares to `smartedit_shares`.
+        flip: whether its pictures may be mirrored in training; None: where the kind does not point at places with words (`mirrors`).
     """
 
     name: str
     reader: Reader
     kind: str
+    share: float | None = None
+    flip: bool | None = None
 
     @property
     def is_reason_seg(self) -> bool:
@@ -77,6 +103,7 @@ class Mixture:
         sources: one or more, with different names and at least one row each. Their sizes must not change afterwards.
         seed: 0 or more.
         weights: by name, for every source, 0 or more; they need not add up to 1.
+        tables: folder in which the sizes of pictures are kept once they are known, shared by all processes; None reads them every time.
 
     Attributes:
         shares: probability of each source, by name.
@@ -89,7 +116,9 @@ class Mixture:
         DatasetError: for sources or weights that are not as above; and at a draw if TRIES rows of a source in a row are broken.
     """
 
-    def __init__(self, sources: Sequence[Source], seed: int = 0, weights: Mapping[str, float] | None = None):
+    def __init__(
+        self, sources: Sequence[Source], seed: int = 0, weights: Mapping[str, float] | None = None, tables: Path | str | None = None
+    ):
         self.sources, self.seed = tuple(sources), int(seed)
         names = [source.name for source in self.sources]
         if not names:
@@ -112,6 +141,9 @@ class Mixture:
         self._before = [np.zeros(len(names), np.int64)]  # draws of each source before each block
         self._picks: dict[int, np.ndarray] = {}  # the last few blocks
         self.skipped: dict[str, Counter[str]] = {name: Counter() for name in names}
+        # not of a reader whose rows are other pictures in each epoch
+        kept = [] if tables is None else [source for source in self.sources if not source.reader.varies]
+        self._tables = {source.name: SizeTable(Path(tables), source.name, len(source.reader)) for source in kept}
 
     def __getitem__(self, number: int) -> EditSample:
         """Draw `number`. A broken row is replaced by the next one of its epoch that is not, counted around."""
@@ -131,11 +163,17 @@ class Mixture:
     def size(self, number: int) -> tuple[int, int]:
         """(height, width) of the source picture of draw `number`, of a broken row (1, 1): enough to sort draws by their shape."""
         draw = self.where(number)
+        table = self._tables.get(draw.source.name)
+        if table is not None and (known := table[draw.row]) is not None:
+            return known
         draw.source.reader.choose(draw.epoch)
         try:
-            return draw.source.reader.size(draw.row)
+            size = draw.source.reader.size(draw.row)
         except BrokenRow:
-            return 1, 1
+            size = 1, 1
+        if table is not None:
+            table[draw.row] = size
+        return size
 
     def where(self, number: int) -> Draw:
         """What draw `number` is, without reading it. Raises IndexError for a number below 0."""

@@ -26,9 +26,9 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .formats.reader import BrokenRow, DatasetError, ParquetReader
-from .formats.registry import check_options, kind_of, load_rows, open_entry, split_entry
+from .formats.registry import check_options, kind_of, load_rows, open_entry, row_settings, split_entry
 from .formats.shards import ParquetShards, ReaderShards, Shards
-from .mixture import KINDS, TRIES, _weighted, permuted
+from .mixture import KINDS, TRIES, _weighted, mirrors, permuted
 from .sample import EditSample
 
 logger = logging.getLogger("fireedit")
@@ -154,18 +154,20 @@ class StreamedReader(IterableDataset):
 
 @dataclass(frozen=True)
 class StreamSource:
-    """A stream of a `StreamMixture`: a name that is unique in it, the stream, and a kind, one of KINDS."""
+    """A stream of a `StreamMixture`: a name that is unique in it, the stream, and a kind, one of KINDS; share and flip as in `Source`."""
 
     name: str
     stream: StreamedReader
     kind: str
+    share: float | None = None
+    flip: bool | None = None
 
 
 class StreamMixture(IterableDataset):
     """Draws from several streams without end. Which one a draw falls to is a function of the seed and its number, as in `Mixture`.
 
-    A sample's `meta` has "source" and "kind". A stream begins its next epoch where one ends. Each `iter` goes on where the last one
-    stopped, and only one may be in use.
+    A sample's `meta` has "source", "kind" and "mirrors" (whether it may be mirrored). A stream begins its next epoch where one ends.
+    Each `iter` goes on where the last one stopped, and only one may be in use.
 
     Args:
         sources: one or more, with different names. They are told their part of the processes.
@@ -213,7 +215,7 @@ class StreamMixture(IterableDataset):
             source = self.where(self.number * parts + part)
             sample = next(running[source.name])
             self.number += 1
-            sample.meta |= {"source": source.name, "kind": source.kind}
+            sample.meta |= {"source": source.name, "kind": source.kind, "mirrors": mirrors(source.kind, source.flip)}
             yield sample
 
     def state_dict(self) -> dict[str, Any]:
@@ -249,7 +251,7 @@ def open_stream(entry: Mapping[str, Any], base: Path | str | None = None, seed: 
             check_options(entry["format"], options)
             files = options.pop("files")
             shards = format.load()(files, **options) if format.stream else ParquetShards(format.load()(None, **options), files)
-        return StreamSource(name, StreamedReader(shards, seed, buffer), kind)
+        return StreamSource(name, StreamedReader(shards, seed, buffer), kind, *row_settings(name, entry))
     except DatasetError as error:
         raise error if str(error).startswith("source ") else DatasetError(f"source {name}: {error}") from error
 

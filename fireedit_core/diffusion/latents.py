@@ -13,6 +13,11 @@ def latent_scale(vae: nn.Module) -> float:
     return float(vae.config.scaling_factor)
 
 
+def latent_spread(out: Any) -> Tensor | None:
+    """Standard deviation of the posterior in what a diffusers autoencoder's `encode` returns; None where it has none."""
+    return out.latent_dist.std if hasattr(out, "latent_dist") else None
+
+
 def latent_mode(out: Any) -> Tensor:
     """The latents in what a diffusers autoencoder's `encode` returns, without drawing from a posterior."""
     if hasattr(out, "latent_dist"):

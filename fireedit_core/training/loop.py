@@ -10,9 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,6 +26,11 @@ from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 logger = logging.getLogger("fireedit")
 
@@ -42,6 +51,7 @@ class StageConfig:
             `max_steps` the stage goes on until it is stopped.
         fused: one kernel for AdamW and for the averages instead of one per weight; not for weights that are split over processes.
         patience: a step whose gradient is not finite is left out; after so many in a row the stage gives up.
+        keep_states: how many states stay on disk: the last one and the ones before it.
     """
 
     minutes: float
@@ -61,6 +71,7 @@ class StageConfig:
     log_steps: int = 20
     patience: int = 20
     fused: bool = False
+    keep_states: int = 1
 
 
 class TrainingDiverged(RuntimeError):
@@ -142,16 +153,40 @@ class TrainingStage:
         """End `run` after the step in hand, with the state saved; fit as a handler of signals."""
         self.stopping = True
 
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """Inside, SIGTERM and Ctrl-C do what `stop` does. Only the main thread can do that; elsewhere nothing changes."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {name: signal.signal(name, self.stop) for name in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
+
+    def _stops(self) -> bool:
+        """Whether any process was told to stop: all leave after the same step, or some would wait for the others for ever."""
+        if self.accelerator.num_processes > 1:
+            told = torch.tensor(float(self.stopping), device=self.accelerator.device)
+            self.stopping = bool(self.accelerator.reduce(told, "sum") > 0)
+        return self.stopping
+
     # --- state -------------------------------------------------------------------------------------------------------
 
     @property
     def _state(self) -> Path:
         return self.folder / "state"
 
+    def _older(self) -> list[Path]:
+        """The states before the last one, oldest first."""
+        return sorted(self.folder.glob("state-[0-9]*"), key=lambda folder: int(folder.name.removeprefix("state-")))
+
     def _resume(self) -> None:
-        old = self._state.with_name("state.old")
-        if not self._state.exists() and old.exists():
-            old.rename(self._state)  # the last run was killed between the two renames of `save`
+        if not self._state.exists() and self._older() and self.accelerator.is_main_process:
+            self._older()[-1].rename(self._state)  # the last run was killed between the two renames of `save`
+        self.accelerator.wait_for_everyone()
         record = self._state / "progress.json"
         if not record.is_file():
             return
@@ -171,14 +206,18 @@ class TrainingStage:
         if not self.accelerator.is_main_process:
             return
         (temporary / "progress.json").write_text(json.dumps(asdict(self.progress)))
-        old = self._state.with_name("state.old")
-        if old.exists():
-            _remove(old)
         if self._state.exists():
+            before = json.loads((self._state / "progress.json").read_text())["step"]
+            old = self.folder / f"state-{before:08d}"
+            if old.exists():
+                shutil.rmtree(old)
             self._state.rename(old)
         temporary.rename(self._state)
-        if old.exists():
-            _remove(old)
+        same = self.folder / f"state-{self.progress.step:08d}"  # of a step that was saved twice, at the end of a run
+        older = [folder for folder in self._older() if folder != same]
+        for folder in [*older[: len(older) - (self.config.keep_states - 1)], same]:
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def _save_tensors(self, folder: Path) -> None:
         """Weights, optimizer and averages of all processes into a folder that may hold those of an unfinished save."""
@@ -229,7 +268,7 @@ class TrainingStage:
         last_save, running = time.monotonic(), {}
         self.model.train()
         bad = 0  # steps left out in a row
-        while not self._over() and not self.stopping:
+        while not self._over() and not self._stops():
             begin = time.monotonic()
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate() * group.get("scale", 1.0)
@@ -260,7 +299,10 @@ class TrainingStage:
                     f"Go on from {self._state} with a smaller learning rate, or look at the data of these steps"
                 )
             p.step += 1
-            p.seconds += time.monotonic() - begin
+            seconds = time.monotonic() - begin
+            p.seconds += seconds
+            rows = c.batch * c.accumulate * self.accelerator.num_processes
+            seen |= {"rows per second": rows / max(seconds, 1e-9), "memory": used_memory(device)}
             if p.decay_from is None and self._cools():
                 p.decay_from = p.step
                 by_time = math.ceil(p.step * c.cooldown / max(1e-6, 1 - c.cooldown))
@@ -272,7 +314,8 @@ class TrainingStage:
             if p.step % c.log_steps == 0:
                 p.metrics = {k: round(v, 5) for k, v in running.items()}
                 bar.set_postfix({k: f"{v:.3g}" for k, v in running.items()}, refresh=False)
-                self.accelerator.log({**self._logged(running, seen), "lr": self._learning_rate()}, step=p.step)
+                more = {"lr": self._learning_rate(), "skipped": p.skipped}
+                self.accelerator.log({**self._logged(running, seen), **more}, step=p.step)
             if time.monotonic() - last_save > c.save_minutes * 60:
                 self._save_and_show()
                 last_save = time.monotonic()
@@ -315,6 +358,14 @@ class TrainingStage:
             with torch.no_grad(), self.ema_weights():
                 self.on_save(self)
             self.raw.train()
+
+
+def used_memory(device: torch.device) -> float:
+    """GiB: the most that this process has held on its accelerator so far, on the CPU the most that it has held at all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30 if resource else math.nan
 
 
 def finite_mean(values: Iterable[float]) -> float:
@@ -365,12 +416,6 @@ class _EmaWeights:
     def __exit__(self, *_) -> None:
         if self.stage.ema is not None:
             self.stage.ema.restore(self.stage.trainable)
-
-
-def _remove(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path)
 
 
 def to_tensor(pictures: Iterable) -> Tensor:

@@ -45,6 +45,7 @@ class InstructPix2PixFolder(Reader):
     """
 
     name = "instructpix2pix"
+    varies = True
 
     def __init__(self, root: Path | str, split: str = "train"):
         super().__init__()

@@ -34,9 +34,11 @@ class Reader(ABC):
     Attributes:
         name: of the dataset, written into every sample.
         skipped: how many rows `samples` left out, by the reason.
+        varies: whether `choose` makes a row another picture, which may have another size.
     """
 
     name: str
+    varies = False
 
     def __init__(self) -> None:
         self.skipped: Counter[str] = Counter()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from ..mixture import KINDS, Source
 from .reader import DatasetError, Reader
 
-ROW = ("name", "format", "kind")  # what a row of a configuration has besides the options of its reader
+ROW = ("name", "format", "kind", "share", "flip")  # what a row of a configuration has besides the options of its reader
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def open_source(entry: Mapping[str, Any], base: Path | str | None = None) -> Sou
     """A row of a configuration as a source of a `Mixture`.
 
     Args:
-        entry: `name` (unique in the mixture), `format` (one of FORMATS), `kind` if it is not the format's own, and the reader's options.
+        entry: `name` (unique in the mixture), `format` (one of FORMATS), `kind` if it is not the format's own, `share` and `flip` (see
+            `Source`), and the reader's options.
         base: folder that relative paths start from; None: the working directory.
 
     Raises:
@@ -123,7 +125,7 @@ def open_source(entry: Mapping[str, Any], base: Path | str | None = None) -> Sou
     """
     name, format, _ = split_entry(entry, base)
     kind = kind_of(name, entry, format)
-    return Source(name, open_entry(entry, base), kind)
+    return Source(name, open_entry(entry, base), kind, *row_settings(name, entry))
 
 
 def split_entry(entry: Mapping[str, Any], base: Path | str | None = None) -> tuple[str, Format, dict[str, Any]]:
@@ -135,6 +137,16 @@ def split_entry(entry: Mapping[str, Any], base: Path | str | None = None) -> tup
         raise DatasetError(f"a source needs a name and a format, each a text; the row is {dict(entry)!r}")
     chosen = known(format)
     return name, chosen, settled(chosen, {key: value for key, value in entry.items() if key not in ROW}, base)
+
+
+def row_settings(name: str, entry: Mapping[str, Any]) -> tuple[float | None, bool | None]:
+    """(share, flip) of a row, None where it does not say. Raises DatasetError for values that they cannot have."""
+    share, flip = entry.get("share"), entry.get("flip")
+    if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < math.inf):
+        raise DatasetError(f"{name}: share must be a number of 0 or more, not {share!r}")
+    if flip is not None and not isinstance(flip, bool):
+        raise DatasetError(f"{name}: flip must be true or false, not {flip!r}")
+    return share if share is None else float(share), flip
 
 
 def kind_of(name: str, entry: Mapping[str, Any], format: Format) -> str:

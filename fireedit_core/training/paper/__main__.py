@@ -11,9 +11,12 @@ import sys
 
 from ...checkpoints.index import BundleError
 from ...data.formats import DatasetError
+from ..loop import TrainingDiverged
 from .config import load_config
 
 logger = logging.getLogger("fireedit")
+
+STOPPED = 143  # what a shell says of a process that SIGTERM ended
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,8 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         from .train import train
 
-        logger.info("the bundle is in %s", train(config))
-    except (BundleError, DatasetError, ValueError) as error:
+        made = train(config)
+        if made is None:
+            logger.info("stopped by a signal, the state is saved in %s; the same command goes on from there", config.out)
+            return STOPPED
+        logger.info("the bundle is in %s", made)
+    except (BundleError, DatasetError, ValueError, TrainingDiverged) as error:
         logger.error("fireedit: %s", error)
         return 2
     return 0

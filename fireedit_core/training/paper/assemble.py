@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...checkpoints.bundle import bundle_options, load_components, read_index, save_bundle
+from ...checkpoints.bundle import LORA, component_class, load_component, load_components, save_adapters, save_component
+from ...checkpoints.index import COMPONENTS, INDEX
+from ...checkpoints.weights import stored_dtype
 from .config import PaperConfig
 
 logger = logging.getLogger("fireedit")
+
+ADAPTED = {"language_model": "lora", "unet": "unet_lora"}  # component -> what its adapters are called in `PaperConfig.trained`
+NULL = "null_embedding"  # TATI's, which stands for a dropped text
 
 
 def trainable_components(config: PaperConfig) -> dict[str, Any]:
@@ -26,24 +32,20 @@ def trainable_components(config: PaperConfig) -> dict[str, Any]:
     components = load_components(config.bundle)
     torch.manual_seed(config.seed)  # new adapters are random, and must be the same in all processes
     trained, frozen = set(config.trained), getattr(torch, config.frozen_dtype)
-    if "lora" in trained:
-        components["language_model"] = _with_lora(components["language_model"], config)
-    if "unet_lora" in trained:
-        from peft import LoraConfig
-
-        lora = LoraConfig(
-            r=config.unet_lora_rank, lora_alpha=config.unet_lora_rank, init_lora_weights="gaussian",
-            target_modules=["to_q", "to_k", "to_v", "to_out.0"],
-        )  # fmt: skip
-        components["unet"].add_adapter(lora)
+    for name in ADAPTED:
+        components[name] = _adapted(name, components[name], config)
     for name, part in components.items():
         if not isinstance(part, nn.Module):
             continue
         part.requires_grad_(name in trained)
         for key, weight in part.named_parameters():
-            if "lora_" in key and {"language_model": "lora", "unet": "unet_lora"}.get(name) in trained:
+            if "lora_" in key and ADAPTED.get(name) in trained:
                 weight.requires_grad_(True)
-            weight.data = weight.data.to(torch.float32 if weight.requires_grad else frozen)
+            if key == NULL and not config.learn_null:
+                weight.requires_grad_(False)
+            # the detector's coordinates need more digits than half precision has
+            whole = weight.requires_grad or name == "detector"
+            weight.data = weight.data.to(torch.float32 if whole else frozen)
         part.eval()
     if config.checkpointing:
         components["unet"].enable_gradient_checkpointing()
@@ -54,35 +56,99 @@ def trainable_components(config: PaperConfig) -> dict[str, Any]:
 def export(weights: dict[str, Tensor], config: PaperConfig, folder: Path) -> None:
     """Write a bundle: the one that the run started from, with `weights` (names as in the trained module: parts.<component>.<name>).
 
-    The adapters of a UNet are merged into it, those of the language model stay adapters. A bundle that is there already stays whole until
-    the new one is.
+    A part that was trained is read from the start once more, as it lies there and not as it ran, and written in the type of that file;
+    the adapters of a UNet are merged into it, those of the language model stay adapters. All other parts are the start's files, byte for
+    byte. A bundle that is there already stays whole until the new one is there.
+
+    Raises:
+        ValueError: for weights of another bundle.
     """
-    components = trainable_components(config)
-    for name, part in components.items():
-        start = f"parts.{name}."
-        own = {key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}
-        if own:
-            unknown = part.load_state_dict(own, strict=False).unexpected_keys
-            if unknown:
-                raise ValueError(f"{name} has no {unknown[0]}: the weights are of another bundle")
-    if "unet_lora" in config.trained:
-        components["unet"].fuse_lora()
-        components["unet"].unload_lora()
-    temporary = folder.with_name(f"{folder.name}.new")
+    start, temporary = Path(config.bundle), folder.with_name(f"{folder.name}.new")
     if temporary.exists():
         shutil.rmtree(temporary)
-    save_bundle(temporary, components, bundle_options(read_index(config.bundle)))
+    temporary.mkdir(parents=True)
+    own: dict[str, dict[str, Tensor]] = {}
+    for key, value in weights.items():
+        name, _, rest = key.removeprefix("parts.").partition(".")
+        own.setdefault(name, {})[rest] = value
+    adapters = own.pop("language_model", {}) if "lora" in config.trained else {}
+    for name in (*COMPONENTS, LORA):
+        if name in own:
+            _save_trained(start, name, own[name], config, temporary)
+        elif name == LORA and adapters:
+            _save_adapters(start, adapters, config, temporary)
+        elif (start / name).is_dir() and not (name == LORA and "language_model" in own):
+            for file in sorted(f for f in (start / name).rglob("*") if f.is_file()):
+                place = file.relative_to(start)
+                keep_file(file, temporary / place, folder / place)
+    shutil.copyfile(start / INDEX, temporary / INDEX)
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
     logger.info("wrote %s", folder)
 
 
-def _with_lora(model: nn.Module, config: PaperConfig) -> nn.Module:
-    if hasattr(model, "peft_config"):  # the bundle brings its adapters: they are trained on
+def keep_file(file: Path, to: Path, before: Path) -> None:
+    """Make `to` what `file` is. Where the bundle of the last save has its copy, that one is taken over: the disk is written once per run.
+
+    The start's own file is never linked: who writes into a file in place would change both.
+    """
+    to.parent.mkdir(parents=True, exist_ok=True)
+    now = file.stat()
+    if before.is_file() and (before.stat().st_size, before.stat().st_mtime_ns) == (now.st_size, now.st_mtime_ns):
+        try:
+            os.link(before, to)
+            return
+        except OSError:  # a disk without links
+            pass
+    shutil.copy2(file, to)
+
+
+def _save_trained(start: Path, name: str, own: dict[str, Tensor], config: PaperConfig, to: Path) -> None:
+    part = _adapted(name, load_component(start, name), config) if name == "unet" else load_component(start, name)
+    _load(name, part, own)
+    if name == "unet" and "unet_lora" in config.trained:
+        part.fuse_lora()
+        part.unload_lora()
+    if hasattr(part, "peft_config") and name == "language_model":  # trained as a whole, beside adapters that it brought along
+        save_adapters(to / LORA, part)
+        part = part.unload()
+    save_component(to / name, part, stored_dtype(start / name))
+
+
+def _save_adapters(start: Path, own: dict[str, Tensor], config: PaperConfig, to: Path) -> None:
+    """The language model's adapters, without reading the weights that they stand beside."""
+    kind = component_class(start, "language_model")
+    with torch.device("meta"):
+        model = kind(kind.config_class.from_pretrained(str(start / "language_model")))
+        if (start / LORA).is_dir():
+            from peft import LoraConfig, get_peft_model
+
+            model = get_peft_model(model, LoraConfig.from_pretrained(str(start / LORA)))
+        else:
+            model = _adapted("language_model", model, config)
+    kept = stored_dtype(start / LORA if (start / LORA).is_dir() else start / "language_model")
+    _load("language_model", model, {key: value.to(kept) for key, value in own.items()}, assign=True)
+    save_adapters(to / LORA, model)
+
+
+def _load(name: str, part: nn.Module, own: dict[str, Tensor], **how: Any) -> None:
+    unknown = part.load_state_dict(own, strict=False, **how).unexpected_keys
+    if unknown:
+        raise ValueError(f"{name} has no {unknown[0]}: the weights are of another bundle")
+
+
+def _adapted(name: str, model: nn.Module, config: PaperConfig) -> nn.Module:
+    """The language model or the UNet with the adapters that the run trains; as it is where it trains none, or has its own already."""
+    if ADAPTED[name] not in config.trained or hasattr(model, "peft_config"):
         return model
     from peft import LoraConfig, get_peft_model
 
+    if name == "unet":
+        targets = ["to_q", "to_k", "to_v", "to_out.0"]
+        rank = config.unet_lora_rank
+        model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=targets))
+        return model
     lora = LoraConfig(
         r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, target_modules=list(config.lora_targets)
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ...data.mixture import Mixture
+from ...data.mixture import Mixture, mirrors, shares_of
 from ...data.sample import EditSample
 from ...data.streaming import StreamMixture
 from ...vlm import RegionAwareVLM
@@ -49,11 +49,12 @@ class TalkRows:
     turns: list[tuple[tuple[str, str], ...]]
 
 
-def mixtures_of(sources: Sequence[S], mix: Callable[[list[S]], M]) -> tuple[M | None, M | None]:
-    """(edits, conversations) of sources or streams, each mixed by `mix`; None where there are none."""
+def mixtures_of(sources: Sequence[S], mix: Callable[..., M]) -> tuple[M | None, M | None]:
+    """(edits, conversations) of sources or streams, each mixed by `mix(sources, weights=)`; None where there are none."""
     talk = [s for s in sources if s.kind == "conversation"]
     edits = [s for s in sources if s.kind != "conversation"]
-    return (mix(edits) if edits else None), (mix(talk) if talk else None)
+    mixed = lambda some: mix(some, weights=shares_of(some)) if some else None  # noqa: E731
+    return mixed(edits), mixed(talk)
 
 
 class Rows(Dataset):
@@ -83,7 +84,8 @@ class Rows(Dataset):
         return edit_rows(edits, own, self.config.seed), talk
 
     def _edit(self, draw: int, size: tuple[int, int]) -> EditSample:
-        return _augmented(self.edits[draw], size, draw, self.config)
+        source = self.edits.where(draw).source
+        return _augmented(self.edits[draw], size, draw, self.config, mirrors(source.kind, source.flip))
 
 
 class StreamedRows:
@@ -104,7 +106,8 @@ class StreamedRows:
         samples, draws = [], []
         for _ in range(config.batch):
             draws.append(edits.number * edits.world + edits.rank)
-            samples.append(_augmented(self._next("edits"), (config.size, config.size), draws[-1], config))
+            sample = self._next("edits")
+            samples.append(_augmented(sample, (config.size, config.size), draws[-1], config, sample.meta["mirrors"]))
         talk = None
         if "talk" in self.mixtures:
             talk = talk_rows([self._next("talk") for _ in range(config.conversation_rows)], config.size)
@@ -126,11 +129,11 @@ class StreamedRows:
             mixture.load_state_dict(state[name])
 
 
-def _augmented(sample: EditSample, size: tuple[int, int], draw: int, config: PaperConfig) -> EditSample:
-    """The sample at `size`, cut and mirrored as its draw says."""
+def _augmented(sample: EditSample, size: tuple[int, int], draw: int, config: PaperConfig, mirrors: bool) -> EditSample:
+    """The sample at `size`, cut as its draw says, and mirrored where its source allows it."""
     rng = np.random.default_rng((config.seed, draw))
     corner = tuple(rng.random(2)) if config.flip else (0.5, 0.5)
-    return fitted(sample, size, corner, bool(rng.random() < config.flip) and may_flip(sample.instruction))
+    return fitted(sample, size, corner, bool(rng.random() < config.flip) and mirrors and may_flip(sample.instruction))
 
 
 def fitted(sample: EditSample, size: tuple[int, int], corner: tuple[float, float] = (0.5, 0.5), flip: bool = False) -> EditSample:

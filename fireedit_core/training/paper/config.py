@@ -45,7 +45,7 @@ class PaperConfig:
     text_encoder: str = _says("", "folder with a CLIP text model and its tokenizer (stage text)")
     size: int = _says(256, "pixels: a picture has about size x size of them")
     buckets: bool = _says(True, "batches of one shape each, between 1:2 and 2:1; otherwise all are cut square")
-    flip: float = _says(0.5, "share of pictures that are mirrored, where the instruction names no side")
+    flip: float = _says(0.5, "share of pictures that are mirrored, where the source allows it and the instruction names no side")
     max_regions: int = _says(100, "regions per picture at most")
     conversation_rows: int = _says(0, "rows of conversations beside each batch, where the sources have any")
     conversation_tokens: int = _says(256, "longer conversations are cut")
@@ -79,18 +79,24 @@ class PaperConfig:
     snr_gamma: float = _says(5.0, "min-SNR weighting of timesteps (arXiv 2303.09556); 0: all alike")
     dropout: float = _says(0.05, "share of rows without text, without both and without picture, each (InstructPix2Pix)")
 
+    learn_null: bool = _says(False, "train the embedding of a dropped text too; otherwise it stays the bundle's, CLIP's of no text")
+    fresh_lr: float = _says(1.0, "learning rate of Q-Former, TATI, HVCA and its attention (untrained after a conversion) over the rest's")
+    target_latents: Literal["sample", "mode"] = _says("sample", "of the autoencoder's posterior; InstructPix2Pix samples targets")
     save_minutes: float = _says(30.0, "between two saves")
+    keep_states: int = _says(1, "states that stay on disk: the last one and those before it")
     log_steps: int = _says(10, "between two lines of the log")
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"], metadata={"help": "tensorboard, wandb, ..."})
     validation: int = _says(8, "rows of the sheet that each save draws, and of the validation loss; 0: neither")
     validation_steps: int = _says(20, "sampling steps of the sheet")
 
     def __post_init__(self) -> None:
-        for name in ("size", "steps", "batch", "accumulate", "max_regions", "log_steps"):
+        for name in ("size", "steps", "batch", "accumulate", "max_regions", "log_steps", "keep_states"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 <= self.dropout <= 1 / 3:
             raise ValueError(f"dropout is a share for each of three cases, 0 to 1/3, got {self.dropout}")
+        if not self.fresh_lr > 0:
+            raise ValueError(f"fresh_lr is a factor above 0, got {self.fresh_lr}")
         unknown = sorted(set(self.train_parts) - set(TRAINABLE))
         if unknown:
             raise ValueError(f"cannot train {', '.join(unknown)}; train_parts may name {', '.join(TRAINABLE)}")

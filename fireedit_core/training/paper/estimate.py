@@ -64,8 +64,9 @@ def estimate(config: PaperConfig) -> str:
 
     frozen_bytes = torch.tensor([], dtype=getattr(torch, config.frozen_dtype)).element_size()
     adam = 2 if config.optimizer == "adamw8bit" else 8
+    exact = weights["detector"][0] if "detector" in weights else 0  # which stays in float32
     split = {
-        "weights that are not trained": (total - trained) * frozen_bytes, "trained weights": trained * 4, "gradients": trained * 4,
+        "weights that are not trained": (total - trained - exact) * frozen_bytes + exact * 4, "trained weights": trained * 4, "gradients": trained * 4,
         "optimizer": trained * adam, "averages": trained * 4 if config.ema_decay else 0,
     }  # fmt: skip
     lines += ["| memory of a process | GiB |", "| --- | --- |"]
@@ -113,6 +114,8 @@ def _weights(parts: dict[str, nn.Module], config: PaperConfig) -> dict[str, tupl
     """Name -> (parameters, trained ones), adapters as a line of their own."""
     count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
     found = {name: (count(part), count(part) if name in config.trained else 0) for name, part in parts.items()}
+    if found["tati"][1] and not config.learn_null:
+        found["tati"] = found["tati"][0], found["tati"][1] - parts["tati"].null_embedding.numel()
     for name, of, rank, targets in (
         ("lora", "language_model", config.lora_rank, config.lora_targets),
         ("unet_lora", "unet", config.unet_lora_rank, ("to_q", "to_k", "to_v", "to_out.0")),

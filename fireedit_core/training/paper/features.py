@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...diffusion.latents import latent_scale
-from ...diffusion.pipeline import encode_latents
+from ...diffusion.latents import latent_mode, latent_scale, latent_spread
+from ...diffusion.pipeline import posterior
 from ...regions.detector import detect_each
 from ...regions.record import Regions
 from ...vlm import VisionFeatures, encode_vision
 from ..edit_cache import fingerprint, sparse_levels
 
+KEPT = 2  # version of what a kept file holds
+POSTERIOR = 0x5EED  # what the seed of a row is changed by for its draw from the posterior
 FROZEN = ("vae", "detector", "dinov2", "clip_vision")
 
 
@@ -59,7 +61,7 @@ class FrozenParts:
         self.clip_levels = sorted(set(hvca.clip_levels))
         self.cache = None
         if cache:
-            self.cache = Path(cache) / f"{fingerprint(self.parts, FROZEN)}-{max_regions}"
+            self.cache = Path(cache) / f"{fingerprint(self.parts, FROZEN)}-{max_regions}-{KEPT}"
             self.cache.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -79,22 +81,36 @@ class FrozenParts:
         vision = VisionFeatures(sparse_levels(dino), sparse_levels(clip), grid)
         return PictureFeatures(vision, self._stack(rows, "latents"), boxes.to(self.device), mask.to(self.device))
 
-    def latents(self, pictures: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of pictures (B, 3, H, W) uint8, in the scale that the UNet denoises."""
-        return self._stack(self._kept(pictures, "target", self._encode), "latents")
+    def latents(self, pictures: Tensor, seeds: Tensor | None = None) -> Tensor:
+        """Latents (B, C, h, w) of pictures (B, 3, H, W) uint8, in the scale that the UNet denoises.
+
+        Args:
+            seeds: (B,) int64: each is drawn from its posterior by its seed. None, and an autoencoder without a posterior: the mode.
+        """
+        rows = self._kept(pictures, "target", self._encode)
+        mode = self._stack(rows, "latents")
+        if seeds is None or any("spread" not in row for row in rows):
+            return mode
+        # another number than those that the noise and the timestep of the row come from
+        numbers = [torch.Generator().manual_seed((seed ^ POSTERIOR) % 2**63) for seed in seeds.tolist()]
+        noise = [torch.randn(mode.shape[1:], generator=number) for number in numbers]
+        return mode + self._stack(rows, "spread") * torch.stack(noise).to(mode)
 
     # --- one picture each --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _encode(self, pictures: Tensor) -> list[dict[str, Tensor]]:
         images = pictures.to(self.device).float() / 255
-        latents = encode_latents(self.parts["vae"], images).float() * latent_scale(self.parts["vae"])
-        return [{"latents": x} for x in latents]
+        scale, out = latent_scale(self.parts["vae"]), posterior(self.parts["vae"], images)
+        spread = latent_spread(out)
+        rows = [{"latents": x} for x in latent_mode(out).float() * scale]
+        return rows if spread is None else [row | {"spread": x} for row, x in zip(rows, spread.float() * scale, strict=True)]
 
     @torch.no_grad()
     def _compute(self, pictures: Tensor) -> list[dict[str, Tensor]]:
         images = pictures.to(self.device).float() / 255
-        found = detect_each(self.parts["detector"], images, 0.15, 0.6, self.max_regions)
+        with torch.autocast(images.device.type, enabled=False):
+            found = detect_each(self.parts["detector"], images, 0.15, 0.6, self.max_regions)
         features = encode_vision(self.parts["dinov2"], self.parts["clip_vision"], images)
         rows = self._encode(pictures)
         for i, (row, regions) in enumerate(zip(rows, found, strict=True)):

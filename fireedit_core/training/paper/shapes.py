@@ -11,7 +11,13 @@ from PIL import Image
 
 WINDOW = 16  # batches that are sorted by shape together
 WIDEST = 2.0  # longer pictures lose their ends
-SIDES = re.compile(r"\b(left|right|leftmost|rightmost|clockwise|anticlockwise|counterclockwise|text|word|letter|writing)\b", re.I)
+# Words of sides, of turning and of writing. No list is complete, which is why sets about places are not mirrored at all (`mirrors`).
+SIDES = re.compile(
+    r"\b((?:left|right)(?:s|y|ie|ward|wards|most|hand|handed|side)?|[lr]|[lr]h[s]?|(?:anti|counter)?-?clock-?wise|o'?\s?clock|"
+    r"(?:north|south)?-?(?:east|west)(?:ern|ward|wards)?|port|starboard|text|words?|letters?|writing|written|writes?|says?|saying|"
+    r"reads?|reading|spell\w*|signs?|labels?|captions?|titles?|logos?|numbers?|digits?|names?|mirror\w*|flip\w*)\b",
+    re.I,
+)
 
 
 def bucket_sizes(size: int, multiple: int = 64) -> list[tuple[int, int]]:

@@ -37,14 +37,16 @@ from .stage import PaperStage
 
 logger = logging.getLogger("fireedit")
 
+FRESH = ("qformer", "tati", "hvca", "visual_attention")  # what `fireedit convert` finds no trained weights for, all sizes alike
 VALIDATION_SEED = 1 << 20  # apart from that of training, so that the draws differ
 
 
-def train(config: PaperConfig) -> Path:
-    """Train a stage, or go on where it stopped; returns the folder of the bundle.
+def train(config: PaperConfig) -> Path | None:
+    """Train a stage, or go on where it stopped; returns the folder of the bundle, None if a signal ended the run before its end.
 
     Raises:
         ValueError, DatasetError, BundleError: for settings, datasets and bundles that do not fit.
+        TrainingDiverged: if gradients are not finite for many steps in a row.
     """
     state = _processes()
     components = trainable_components(config)
@@ -53,8 +55,9 @@ def train(config: PaperConfig) -> Path:
     _check_same_run(config, out, state)
     make = _text_stage if config.stage == "text" else _edit_stage
     stage = make(config, components, state)
-    stage.run()
-    return out / "bundle"
+    with stage.stopped_by_signals():
+        progress = stage.run()
+    return out / "bundle" if progress.finished else None
 
 
 def _processes() -> PartialState:
@@ -71,6 +74,7 @@ def stage_config(config: PaperConfig) -> StageConfig:
         minutes=math.inf, batch=config.batch, lr=config.lr, warmup=config.warmup, cooldown=1.0, weight_decay=config.weight_decay,
         clip_norm=config.clip_norm, ema_decay=config.ema_decay, save_minutes=config.save_minutes, seed=config.seed,
         max_steps=config.steps, accumulate=config.accumulate, optimizer=config.optimizer, shape="cosine", log_steps=config.log_steps,
+        keep_states=config.keep_states,
     )  # fmt: skip
 
 
@@ -80,7 +84,9 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialS
         mix = partial(StreamMixture, seed=config.seed, rank=state.process_index, world=state.num_processes)
         edits, talk = mixtures_of(load_streams(config.sources, config.seed), mix)
     else:
-        edits, talk = mixtures_of(load_sources(config.sources), partial(Mixture, seed=config.seed))
+        # kept beside the runs of one folder: they often share their data
+        tables = Path(config.out).parent / "sizes" if config.buckets else None
+        edits, talk = mixtures_of(load_sources(config.sources), partial(Mixture, seed=config.seed, tables=tables))
     if edits is None:
         raise ValueError(f"{config.sources} has no dataset of edits; conversations alone teach no editing")
     if config.conversation_rows and talk is None:
@@ -144,6 +150,7 @@ def _stage(
         config.stage, config.out, model, stage_config(config), loss_fn, lambda stage: _show(stage, config, validation),
         mixed_precision=config.precision, trackers=config.trackers, position=position,
         split=config.parallel == "fsdp" and state.num_processes > 1,
+        scales={f"parts.{part}.": config.fresh_lr for part in FRESH},
     )  # fmt: skip
 
 
@@ -163,8 +170,9 @@ class _Feed:
 def edit_inputs(rows: EditRows, frozen: FrozenParts, model: EditModel, device: torch.device) -> EditInputs:
     """What the model reads of a batch: features of the pictures and tokens of the instructions, on `device`."""
     ids, text_mask = model.vlm.encode_text(rows.instructions, device)
+    drawn = rows.seeds if model.config.target_latents == "sample" else None
     return EditInputs(
-        frozen.features(rows.source), frozen.latents(rows.target), ids, text_mask, rows.mask.to(device), rows.has_mask.to(device),
+        frozen.features(rows.source), frozen.latents(rows.target, drawn), ids, text_mask, rows.mask.to(device), rows.has_mask.to(device),
         rows.unchanged.to(device), rows.seeds,
     )  # fmt: skip
 
@@ -240,7 +248,7 @@ def _show(stage: PaperStage, config: PaperConfig, validation: _Validation | None
 # What may differ between a run and the one that goes on from it.
 FREE = {
     "out", "steps", "save_minutes", "log_steps", "workers", "feature_cache", "trackers", "validation_steps", "parallel",
-    "checkpointing",
+    "checkpointing", "keep_states",
 }  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import json
 import math
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -128,7 +130,7 @@ def test_a_half_written_state_is_not_resumed_from(tmp_path):
 def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
     make(tmp_path, max_steps=2).run()
     state = tmp_path / "stage" / "state"
-    state.rename(state.with_name("state.old"))  # what stands there when the process dies in between
+    state.rename(state.with_name("state-00000003"))  # what stands there when the process dies in between
     assert make(tmp_path, max_steps=4).progress.step == 2
 
 
@@ -386,3 +388,53 @@ def test_processes_and_batches_share_no_row():
 
     rows = [i for number in range(5) for rank in range(4) for i in TrainingStage.indices(Part(rank), number)]
     assert sorted(rows) == list(range(60)) and rows == sorted(rows)
+
+
+def test_as_many_states_stay_as_are_asked_for(tmp_path, clock):
+    stage = make(tmp_path, clock, max_steps=6, save_minutes=1 / 60, keep_states=3)
+    stage.run()
+    found = {p.name: json.loads((p / "progress.json").read_text())["step"] for p in (tmp_path / "stage").glob("state*")}
+    assert found == {"state": 6, "state-00000004": 4, "state-00000002": 2}  # saved every two seconds
+    one = make(tmp_path, clock, max_steps=8, save_minutes=1 / 60)  # fewer are asked for: the others go with the next save
+    one.run()
+    assert [p.name for p in (tmp_path / "stage").glob("state*")] == ["state"]
+
+
+def test_sigterm_ends_a_run_with_its_state_saved_and_the_handlers_are_the_old_ones(tmp_path):
+    before = [signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)]
+    stage = make(tmp_path, max_steps=50)
+    loss_fn = stage.loss_fn
+
+    def killed(step, device):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss_fn(step, device)
+
+    stage.loss_fn = killed
+    with stage.stopped_by_signals():
+        stage.run()
+    assert not stage.progress.finished and make(tmp_path, max_steps=50).progress.step == 4
+    assert [signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_all_processes_leave_after_the_same_step(tmp_path, monkeypatch):
+    """One is told to stop, all others hear of it."""
+    stage = make(tmp_path, max_steps=50)
+    told = []
+    monkeypatch.setattr(type(stage.accelerator), "num_processes", property(lambda _: 2))
+
+    def reduce(value, how):
+        told.append((float(value), how))
+        return value + (len(told) == 3)  # the other process was told during the second step
+
+    monkeypatch.setattr(stage.accelerator, "reduce", reduce)
+    stage.run()
+    assert told == [(0.0, "sum")] * 3 and stage.progress.step == 2 and not stage.progress.finished
+
+
+def test_speed_memory_and_what_was_left_out_are_logged(tmp_path, clock, monkeypatch):
+    stage, logged = make(tmp_path, clock, max_steps=3, batch=6, accumulate=2, log_steps=1), []
+    monkeypatch.setattr(stage.accelerator, "log", lambda values, step: logged.append(values))
+    stage.run()
+    assert [row["rows per second"] for row in logged] == [6.0] * 3  # two batches of 6 in the two seconds of this clock
+    assert all(row["skipped"] == 0 and 0.05 < row["memory"] < 64 for row in logged)

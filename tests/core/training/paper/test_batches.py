@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import pickle
+from collections import Counter
 from functools import partial
 
 import pytest
 import torch
+import yaml
 
 from fireedit_core.checkpoints.bundle import load_components
+from fireedit_core.data.formats.reader import DatasetError
 from fireedit_core.data.formats.registry import FORMATS, load_sources
 from fireedit_core.data.mixture import Mixture
+from fireedit_core.data.size_table import SizeTable
 from fireedit_core.training.paper.batches import Rows, conversation_ids, edit_rows, loader, mixtures_of
+from fireedit_core.training.paper.shapes import WINDOW
 from fireedit_core.vlm import RegionAwareVLM
 
 
@@ -57,8 +63,84 @@ def test_a_mirrored_row_is_mirrored_throughout(rows):
             flipped += 1
         else:
             assert torch.equal(one.source[i], other.source[i]) and torch.equal(one.target[i], other.target[i])
-            assert {"left", "right"} & set(one.instructions[i].lower().split())
-    assert flipped >= 6
+            places = {"left", "right"} & set(one.instructions[i].lower().split())
+            assert places or plain.edits.where(i).source.kind in ("segmentation", "reasoning")
+    assert flipped >= 3
+
+
+@pytest.fixture
+def listed(sources, tmp_path):
+    """A YAML file of two sources of edits and one of segmentation, with settings of each row."""
+
+    def make(**settings) -> str:
+        found = {row["name"]: row for row in yaml.safe_load(sources.read_text())["sources"]}
+        base = sources.parent
+        rows = []
+        for name in ("magicbrush-hub", "instructpix2pix-folder", "refcoco"):
+            paths = [key for key in found[name] if key not in ("name", "format") and (base / str(found[name][key])).exists()]
+            row = found[name] | {key: str(base / found[name][key]) for key in paths}
+            rows.append(row | settings.get(name.split("-")[0], {}))
+        file = tmp_path / f"listed-{len(list(tmp_path.glob('listed-*')))}.yaml"
+        file.write_text(yaml.safe_dump(rows))
+        return str(file)
+
+    return make
+
+
+def test_a_source_says_whether_it_is_mirrored_and_how_often_it_is_drawn(rows, listed):
+    shares = {"magicbrush": {"share": 1, "flip": False}, "instructpix2pix": {"share": 0}, "refcoco": {"share": 3, "flip": True}}
+    file = listed(**shares)
+    plain, mirrored = rows(batch=16, flip=0.0, sources=file), rows(batch=16, flip=1.0, sources=file)
+    assert plain.edits.shares == {"magicbrush-hub": 0.25, "instructpix2pix-folder": 0.0, "refcoco": 0.75}
+    one, other = plain[0][0], mirrored[0][0]
+    flipped = {name: set() for name in ("magicbrush-hub", "refcoco")}
+    for i in range(16):
+        same = torch.equal(one.source[i], other.source[i])
+        assert same or torch.equal(one.source[i].flip(-1), other.source[i])
+        flipped[plain.edits.where(i).source.name].add(not same)
+    assert flipped["magicbrush-hub"] == {False} and True in flipped["refcoco"]
+    with pytest.raises(DatasetError, match="magicbrush-hub name their share, instructpix2pix-folder, refcoco do not"):
+        rows(sources=listed(magicbrush={"share": 1}))
+    with pytest.raises(DatasetError, match="magicbrush-hub: share must be a number of 0 or more, not -1"):
+        rows(sources=listed(magicbrush={"share": -1}))
+    with pytest.raises(DatasetError, match="refcoco: flip must be true or false, not 'no'"):
+        rows(sources=listed(refcoco={"flip": "no"}))
+
+
+def test_a_picture_s_size_is_looked_up_once_by_all_processes_and_runs(config, tmp_path, monkeypatch):
+    """Two processes with a loader worker each, and a second run, plan the same windows; each opens what nobody has opened yet."""
+    settings = config(batch=2, buckets=True)
+    opened = Counter()
+
+    def watched(source):
+        size = source.reader.size
+        monkeypatch.setattr(source.reader, "size", lambda row: opened.update([(source.name, row)]) or size(row))
+        return source
+
+    def process(rank):
+        sources = [watched(source) for source in load_sources(settings.sources)]
+        edits, talk = mixtures_of(sources, partial(Mixture, seed=settings.seed, tables=tmp_path / "sizes"))
+        rows = Rows(edits, talk, settings, rank, 2, multiple=16)
+        return [rows.windows[number] for number in range(2 * WINDOW)]
+
+    plans = [process(rank) for rank in (0, 1, 0, 1)]
+    assert plans[0] == plans[1] == plans[2] == plans[3]
+    varying = {source.name for source in load_sources(settings.sources) if source.reader.varies}
+    assert varying == {"instructpix2pix-folder"}  # its epochs are other pictures: asked every time
+    kept = [count for (name, _), count in opened.items() if name not in varying]
+    assert len(kept) >= 20 and set(kept) == {1}
+    without, _ = mixtures_of(load_sources(settings.sources), partial(Mixture, seed=settings.seed))
+    assert Rows(without, None, settings, 0, 2, multiple=16).windows[3] == plans[0][3]
+
+
+def test_a_table_of_sizes_lies_on_disk_and_knows_what_it_does_not_know(tmp_path):
+    one = SizeTable(tmp_path, "set", 5)
+    assert one[4] is None
+    one[4], one[0], one[1] = (480, 65535), (1, 1), (70000, 10)
+    other = pickle.loads(pickle.dumps(one))
+    assert (other[4], other[0], other[1], other[2]) == ((480, 65535), (1, 1), None, None)
+    other[2] = (3, 4)
+    assert one[2] == (3, 4) and SizeTable(tmp_path, "set", 6)[4] is None and SizeTable(tmp_path, "other", 5)[4] is None
 
 
 def test_a_test_set_is_not_trained_on(sources):

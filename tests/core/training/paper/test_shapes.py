@@ -69,7 +69,13 @@ def test_fit_covers_cuts_and_mirrors_picture_and_mask_alike():
 
 
 @pytest.mark.parametrize(
-    ("text", "may"), [("remove the LEFT cat", False), ("turn it right", False), ("change the text", False), ("add a hat", True)]
-)
+    ("text", "may"),
+    [
+        ("remove the LEFT cat", False), ("turn it right", False), ("change the text", False), ("add a hat", True),
+        ("guy on r", False), ("2nd from l", False), ("lefthand cup", False), ("the one at 3 o clock", False), ("at 3 o'clock", False),
+        ("the east tower", False), ("change the sign to say STOP", False), ("northwestern hill", False), ("leftmost", False),
+        ("make it rain", True), ("a bright feast", True), ("add an Easter egg", True), ("small letterbox", True),
+    ],
+)  # fmt: skip
 def test_nothing_is_mirrored_that_names_a_side(text, may):
     assert may_flip(text) == may

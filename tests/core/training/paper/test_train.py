@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from fireedit_core.checkpoints.bundle import load_component, load_components, read_index
+from fireedit_core.checkpoints.bundle import bundle_options, load_component, load_components, read_index, save_bundle
 from fireedit_core.diffusion.pipeline import FireEditPipeline
 from fireedit_core.training.paper.train import train
 
@@ -158,6 +158,79 @@ def test_adapters_of_the_unet_are_merged_into_it(config, bundle):
     assert moved and all(any(x in k for x in ("to_q", "to_k", "to_v", "to_out")) for k in moved)
     for name in (k for k in moved if k.endswith("to_k.weight")):
         assert torch.linalg.matrix_rank(other[name] - one[name], rtol=0.05) <= 2  # in half precision: the rest is rounding
+
+
+def files(bundle) -> dict[str, bytes]:
+    return {str(f.relative_to(bundle)): f.read_bytes() for f in sorted(bundle.rglob("*")) if f.is_file()}
+
+
+def test_what_was_not_trained_is_copied_byte_for_byte_and_only_once(config, tmp_path, bundle, monkeypatch):
+    """Also where it ran in half precision, as with the sizes of the published models."""
+    from fireedit_core.training.paper import assemble
+
+    start = tmp_path / "start"
+    save_bundle(start, load_components(bundle), bundle_options(read_index(bundle)), torch.float32)  # bfloat16 would round these
+    copied, copy = [], assemble.shutil.copy2
+    monkeypatch.setattr(assemble.shutil, "copy2", lambda file, to: copied.append(str(file)) or copy(file, to))
+    settings = {"bundle": str(start), "precision": "bf16", "frozen_dtype": "bfloat16", "save_minutes": 0.0, "steps": 3}
+    made = train(config(stage="vlm", **settings))
+    before, after = files(start), files(made)
+    trained = {"qformer", "tati", "hvca", "visual_attention", "adapter", "img_tokens", "grounding"}
+    same = {name for name in before if name.split("/")[0] not in trained}
+    assert {"unet/config.json", "vae/config.json", "tokenizer/tokenizer.json"} < same and len(same) > 12
+    assert [name for name in same if before[name] != after[name]] == []
+    assert len(copied) == len(set(copied)) == len(same) - 1  # three saves; the index is written apart
+    assert (start / "unet" / "config.json").stat().st_ino != (made / "unet" / "config.json").stat().st_ino
+    assert changed(weights(start), weights(made)) == trained
+    assert load_file(made / "qformer" / "diffusion_pytorch_model.safetensors")["query_tokens"].dtype == torch.float32  # as the start has it
+    # the stage after it trains the UNet from those very weights
+    final = train(config(stage="joint", out=str(tmp_path / "joint"), **settings | {"bundle": str(made), "lr": 1e-9, "ema_decay": 0.0}))
+    one, other = weights(start, "unet"), weights(final, "unet")
+    assert max(float((one[k] - other[k]).abs().max()) for k in one) < 1e-7  # rounded they would be off by 1e-3
+
+
+def test_the_embedding_of_no_text_is_trained_only_if_asked_for(config, tmp_path, bundle):
+    null = lambda folder: weights(folder, "tati")["tati null_embedding"]  # noqa: E731
+    for stage in ("vlm", "joint"):
+        assert torch.equal(null(bundle), null(train(config(stage=stage, dropout=1 / 3, out=str(tmp_path / stage)))))
+    assert not torch.equal(null(bundle), null(train(config(dropout=1 / 3, learn_null=True, out=str(tmp_path / "learnt")))))
+
+
+def test_targets_are_drawn_from_the_posterior_by_the_row_s_seed():
+    from diffusers import AutoencoderKL
+
+    from fireedit_core.training.paper.features import FrozenParts
+
+    torch.manual_seed(1)
+    kl = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4, scaling_factor=0.5)
+    parts = FrozenParts.__new__(FrozenParts)
+    parts.parts, parts.cache = {"vae": kl, "dinov2": kl}, None
+    pictures, seeds = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8), torch.tensor([5, 9, 5])
+    kl.requires_grad_(False)
+    posterior = kl.encode(pictures.float() / 127.5 - 1).latent_dist
+    mode, drawn = parts.latents(pictures), parts.latents(pictures, seeds)
+    assert torch.allclose(mode, posterior.mean * 0.5, atol=1e-6)
+    noise = (drawn - mode) / (posterior.std * 0.5)
+    assert torch.allclose(noise[0], noise[2], atol=1e-4) and not torch.allclose(noise[0], noise[1], atol=0.1)
+    assert abs(float(noise.mean())) < 0.1 and abs(float(noise.std()) - 1) < 0.1
+    assert torch.allclose(parts.latents(pictures[1:2], seeds[1:2]), drawn[1:2], atol=1e-5)  # in whatever company
+
+
+def test_a_run_whose_gradients_stay_no_numbers_ends_with_a_message(config, monkeypatch, tmp_path, caplog):
+    from fireedit_core.training.paper import __main__ as program
+    from fireedit_core.training.paper.model import EditModel
+
+    forward = EditModel.forward
+
+    def broken(self, *rows):
+        loss, metrics = forward(self, *rows)
+        return loss * float("nan"), metrics
+
+    monkeypatch.setattr(EditModel, "forward", broken)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(asdict(config(steps=40))))
+    assert program.main([str(file)]) == 2
+    assert "the gradient was not finite for 20 steps in a row" in caplog.text
 
 
 def test_adapters_that_a_bundle_brings_are_trained_on(config, tmp_path):
