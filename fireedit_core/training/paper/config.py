@@ -117,8 +117,6 @@ class PaperConfig:
             raise ValueError("streamed sources cannot be entered anywhere: give validation_sources, or validation 0")
         if self.parallel == "fsdp" and self.precision == "fp16":
             raise ValueError("parallel fsdp runs in bf16 or with precision no")
-        if self.parallel == "fsdp" and self.frozen_dtype != "float32":
-            raise ValueError("parallel fsdp splits the frozen weights too and needs them alike: frozen_dtype float32")
 
     @property
     def trained(self) -> tuple[str, ...]:

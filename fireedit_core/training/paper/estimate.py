@@ -23,6 +23,9 @@ from ...diffusion.latents import latent_mode
 from ...diffusion.visual_attention import attach_visual_attention
 from ...vlm import VisionFeatures
 from .config import PaperConfig
+from .features import FROZEN
+from .model import PARTS, TEXT_PARTS
+from .stage import units
 
 TEXT_TOKENS = 48  # of an instruction in its prompt
 REACHED = 0.35  # of the peak; diffusion training in half precision reaches 30 to 45 %
@@ -62,20 +65,21 @@ def estimate(config: PaperConfig) -> str:
     total, trained = (sum(pair[i] for pair in weights.values()) for i in range(2))
     lines += [f"| all | {total / 1e6:.1f} M | {trained / 1e6:.2f} M |", ""]
 
-    frozen_bytes = torch.tensor([], dtype=getattr(torch, config.frozen_dtype)).element_size()
-    adam = 2 if config.optimizer == "adamw8bit" else 8
-    exact = weights["detector"][0] if "detector" in weights else 0  # which stays in float32
-    split = {
-        "weights that are not trained": (total - trained - exact) * frozen_bytes + exact * 4, "trained weights": trained * 4, "gradients": trained * 4,
-        "optimizer": trained * adam, "averages": trained * 4 if config.ema_decay else 0,
-    }  # fmt: skip
+    split = held(weights, config)
     lines += ["| memory of a process | GiB |", "| --- | --- |"]
     lines += [f"| {name} | {value / GIB:.2f} |" for name, value in split.items()]
     lines += [f"| activations of a pass | {cost.kept / GIB:.2f} |"]
     whole = sum(split.values()) + cost.kept
     lines += [f"| together | {whole / GIB:.2f} |", ""]
 
-    eight = sum(split.values()) / 8 + cost.kept if config.parallel == "fsdp" else whole
+    eight = whole
+    if config.parallel == "fsdp":
+        alone, gathered = unsplit(parts, weights, config)
+        eight = (sum(split.values()) - alone) / 8 + alone + gathered + cost.kept
+        lines += [
+            f"Split over eight, each process has an eighth of it but for the frozen towers ({alone / GIB:.2f} GiB), and gathers at most "
+            f"{gathered / GIB:.2f} GiB of it at a time.", "",
+        ]  # fmt: skip
     work = cost.flops * config.accumulate
     assumed = f"At {REACHED:.0%} of the peak, and with a tenth of the memory kept free:"
     lines += [f"One update is {work / 1e12:.3g} TFLOP per process. {assumed}", ""]
@@ -91,6 +95,46 @@ def estimate(config: PaperConfig) -> str:
         f"processes tell each other ({'weights and gradients' if config.parallel == 'fsdp' else 'gradients'} of every update).",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def held(weights: dict[str, tuple[int, int]], config: PaperConfig) -> dict[str, int]:
+    """Bytes that one process holds between two passes where nothing is split, by what they are.
+
+    Args:
+        weights: name -> (parameters, trained ones), see `_weights`.
+    """
+    total, trained = (sum(pair[i] for pair in weights.values()) for i in range(2))
+    size, exact = _bytes(config.frozen_dtype), weights.get("detector", (0, 0))[0]  # the detector stays in float32
+    return {
+        "weights that are not trained": (total - trained - exact) * size + exact * 4, "trained weights": trained * 4,
+        "gradients": trained * 4, "optimizer": trained * (2 if config.optimizer == "adamw8bit" else 8),
+        "averages": trained * 4 if config.ema_decay else 0,
+    }  # fmt: skip
+
+
+def unsplit(parts: dict[str, nn.Module], weights: dict[str, tuple[int, int]], config: PaperConfig) -> tuple[float, float]:
+    """(bytes of what every process of a split run has in full, bytes that it gathers at a time at most).
+
+    In full are the frozen towers, which stand beside the model. At a time there are the unit at work, the one that is fetched ahead, and
+    the rest of the model, which stays together through a pass; each with its gradient where it is trained.
+    """
+    size = _bytes(config.frozen_dtype)
+    alone = sum(weights[name][0] * (4 if name == "detector" else size) for name in FROZEN if name in weights)
+    whole = {name: part for name, part in parts.items() if name in (TEXT_PARTS if config.stage == "text" else PARTS)}
+    owner = {id(module): name for name, part in whole.items() for module in part.modules()}
+    # of what is trained the weight and its gradient, in float32; of the rest the weight
+
+    def needs(module: nn.Module, name: str) -> int:
+        return sum(p.numel() for p in module.parameters()) * (8 if name in config.trained else size)
+
+    blocks = [needs(module, owner[id(module)]) for module in units(whole)]
+    adapters = sum(8 * weights[name][0] for name in ("lora", "unet_lora") if name in weights)
+    rest = sum(needs(part, name) for name, part in whole.items()) - sum(blocks) + adapters
+    return alone, sum(sorted(blocks)[-2:]) + rest
+
+
+def _bytes(dtype: str) -> int:
+    return getattr(torch, dtype).itemsize
 
 
 def _of_bundle(folder: Path) -> dict[str, nn.Module]:

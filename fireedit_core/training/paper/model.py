@@ -21,6 +21,7 @@ from .losses import grounding_loss, meant_regions, min_snr_weight, row_noise, wa
 PARTS = (
     "language_model", "region_encoder", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention", "unet",
 )  # fmt: skip
+TEXT_PARTS = ("language_model", "img_tokens", "qformer")
 
 
 @dataclass
@@ -149,7 +150,7 @@ class TextModel(nn.Module):
         super().__init__()
         self.config = config
         c = components
-        self.parts = nn.ModuleDict({name: c[name] for name in ("language_model", "img_tokens", "qformer")})
+        self.parts = nn.ModuleDict({name: c[name] for name in TEXT_PARTS})
         self._vlm = [RegionAwareVLM(c["language_model"], c["tokenizer"], c["adapter"], c["region_encoder"], c["img_tokens"])]
 
     @property

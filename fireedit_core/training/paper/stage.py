@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import shutil
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed.checkpoint as checkpoint
+from accelerate.state import PartialState
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from ..loop import TrainingStage, make_optimizer
+
+T = TypeVar("T")
 
 
 class PaperStage(TrainingStage):
@@ -22,7 +30,8 @@ class PaperStage(TrainingStage):
 
     Args:
         position: where the data is, if that is more than the number of the batch; has state_dict and load_state_dict, of plain values.
-        split: FSDP: weights, gradients, optimizer and averages are split over the processes. Otherwise each has a copy (DDP).
+        split: FSDP: `split_over` has split the model, and gradients, optimizer and averages are split with it. Otherwise each process has a
+            copy (DDP).
     """
 
     all_show = True
@@ -35,8 +44,7 @@ class PaperStage(TrainingStage):
         if not self.split:
             super()._prepare(model)
         else:
-            self.model = model.to(self.accelerator.device)
-            _split(self.model, self.accelerator.device.type)
+            self.model = model
             self.trainable = [p for p in self.model.parameters() if p.requires_grad]
             self.optimizer = self.accelerator.prepare(make_optimizer(self.trainable, self.config, self._scale_of(self.model)))
         self.names = [name for name, p in self.raw.named_parameters() if p.requires_grad]
@@ -126,19 +134,32 @@ def _room(saved: Any, weight: nn.Parameter) -> Any:
     return torch.zeros(saved.size, dtype=kind, device="cpu" if not saved.size else weight.device)
 
 
-def _split(model: nn.Module, device: str) -> None:
-    """FSDP over all processes: each block of the language model and of the UNet is a unit, the rest another one."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+def processes_of(device: torch.device) -> DeviceMesh:
+    """All processes as a mesh that FSDP splits over; they have to call this together."""
+    return init_device_mesh(device.type, (torch.distributed.get_world_size(),))
 
-    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
-    for block in _blocks(model):
+
+def split_over(model: nn.Module, mesh: DeviceMesh) -> None:
+    """FSDP: each of `units` of a model on the CPU, then the rest of it. A unit goes to the device, is split and freed there before the next
+    one comes, so that the device never holds the whole model. No process has to wait for another one."""
+    for block in units(model.parts):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
-def _blocks(model: nn.Module) -> list[nn.Module]:
-    parts = model.parts
+def in_turn(state: PartialState, make: Callable[[], T]) -> T:
+    """What `make` gives, in one process of a machine after the other: its memory holds one whole model at a time."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
+    for turn in range(here):
+        if turn == state.local_process_index:
+            made = make()
+            gc.collect()
+        state.wait_for_everyone()
+    return made
+
+
+def units(parts: Mapping[str, nn.Module]) -> list[nn.Module]:
+    """What is gathered at once where the model is split: each block of the language model and of the UNet. The rest is one more unit."""
     language = parts["language_model"]
     language = language.get_base_model() if hasattr(language, "get_base_model") else language
     found = list(language.model.layers)

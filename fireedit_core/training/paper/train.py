@@ -33,7 +33,7 @@ from .config import PaperConfig
 from .features import FROZEN, FrozenParts
 from .model import EditInputs, EditModel, TalkInputs, TextModel
 from .sheet import sheet
-from .stage import PaperStage
+from .stage import PaperStage, in_turn, processes_of, split_over
 
 logger = logging.getLogger("fireedit")
 
@@ -49,12 +49,11 @@ def train(config: PaperConfig) -> Path | None:
         TrainingDiverged: if gradients are not finite for many steps in a row.
     """
     state = _processes()
-    components = trainable_components(config)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     _check_same_run(config, out, state)
     make = _text_stage if config.stage == "text" else _edit_stage
-    stage = make(config, components, state)
+    stage = make(config, *_parts(config, state), state)
     with stage.stopped_by_signals():
         progress = stage.run()
     return out / "bundle" if progress.finished else None
@@ -78,7 +77,29 @@ def stage_config(config: PaperConfig) -> StageConfig:
     )  # fmt: skip
 
 
-def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialState) -> PaperStage:
+def _is_split(config: PaperConfig, state: PartialState) -> bool:
+    return config.parallel == "fsdp" and state.num_processes > 1
+
+
+def _parts(config: PaperConfig, state: PartialState) -> tuple[dict[str, Any], EditModel | TextModel]:
+    """The bundle's components and the model that is made of them, split over the processes where it is to be."""
+    mesh = processes_of(state.device) if _is_split(config, state) else None
+
+    def make() -> tuple[dict[str, Any], EditModel | TextModel]:
+        components = trainable_components(config)
+        if config.stage == "text":
+            model = TextModel(components, config)
+        else:
+            scaled = bundle_options(read_index(config.bundle))["source_latent_scaled"]
+            model = EditModel(components, config, 1.0 if scaled else 1 / latent_scale(components["vae"]))
+        if mesh is not None:
+            split_over(model, mesh)
+        return components, model
+
+    return make() if mesh is None else in_turn(state, make)
+
+
+def _edit_stage(config: PaperConfig, components: dict[str, Any], model: EditModel, state: PartialState) -> PaperStage:
     if config.streamed:
         # all sources of a kind are drawn alike, as the number of rows of a stream is not known
         mix = partial(StreamMixture, seed=config.seed, rank=state.process_index, world=state.num_processes)
@@ -94,8 +115,6 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialS
     for name in FROZEN:
         components[name].to(state.device)
     frozen = FrozenParts(components, config.max_regions, config.feature_cache or None)
-    scaled = bundle_options(read_index(config.bundle))["source_latent_scaled"]
-    model = EditModel(components, config, 1.0 if scaled else 1 / latent_scale(components["vae"]))
     levels = 2 ** (len(components["unet"].config.block_out_channels) - 1)
     if config.streamed:
         feed = StreamedRows(edits, talk, config)
@@ -112,7 +131,7 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], state: PartialS
     return stage
 
 
-def _text_stage(config: PaperConfig, components: dict[str, Any], state: PartialState) -> PaperStage:
+def _text_stage(config: PaperConfig, components: dict[str, Any], model: TextModel, state: PartialState) -> PaperStage:
     import datasets
     from transformers import AutoTokenizer, CLIPTextModel
 
@@ -121,7 +140,6 @@ def _text_stage(config: PaperConfig, components: dict[str, Any], state: PartialS
         raise ValueError(f"{config.captions} has no captions")
     teacher = CLIPTextModel.from_pretrained(config.text_encoder, local_files_only=True, use_safetensors=True).eval().to(state.device)
     tokenizer = AutoTokenizer.from_pretrained(config.text_encoder, local_files_only=True)
-    model = TextModel(components, config)
     shape = (components["qformer"].config.num_queries, components["qformer"].config.hidden_size)
     if shape != (teacher.config.max_position_embeddings, teacher.config.hidden_size):
         raise ValueError(
@@ -149,7 +167,7 @@ def _stage(
     return PaperStage(
         config.stage, config.out, model, stage_config(config), loss_fn, lambda stage: _show(stage, config, validation),
         mixed_precision=config.precision, trackers=config.trackers, position=position,
-        split=config.parallel == "fsdp" and state.num_processes > 1,
+        split=_is_split(config, state),
         scales={f"parts.{part}.": config.fresh_lr for part in FRESH},
     )  # fmt: skip
 

@@ -28,7 +28,6 @@ def test_the_command_line_replaces_what_the_file_says(tmp_path):
         ("sources: a", ["--stage", "third"], "invalid choice"),
         ("sources: a\ntrain_parts: [vae]", [], "cannot train vae"),
         ("sources: a\ntrain_parts: [unet, unet_lora]", [], "not both"),
-        ("sources: a\nparallel: fsdp", [], "frozen_dtype float32"),
         ("sources: a\nprecision: 'no'", [], "frozen_dtype float32"),
         ("sources: a\nstreamed: true", [], "buckets false"),
         ("sources: a\nstreamed: true\nbuckets: false", [], "give validation_sources"),

@@ -296,7 +296,10 @@ def test_killed_and_started_again_it_is_the_same_run_bit_for_bit(config, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_are_one_with_twice_the_batch(config, tmp_path, repo, parallel):
-    numbers = {"steps": 2, "flip": 0.5, "buckets": True, "validation": 1}
+    numbers, near = {"steps": 2, "flip": 0.5, "buckets": True, "validation": 1}, 2e-3
+    if parallel == "fsdp":  # units of frozen weights in half precision beside trained ones that are not
+        numbers |= {"precision": "bf16", "frozen_dtype": "bfloat16"}
+        near = 2e-2
     one = train(config(out=str(tmp_path / "one"), batch=4, conversation_rows=2, **numbers))
     two = command(config(out=str(tmp_path / "two"), batch=2, conversation_rows=1, parallel=parallel, **numbers), tmp_path)
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *two[1:]]
@@ -304,7 +307,7 @@ def test_two_processes_are_one_with_twice_the_batch(config, tmp_path, repo, para
     found = subprocess.run(start, cwd=repo, env=env, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr[-3000:]
     for tag in ("loss", "diffusion", "language", "conversation", "grounding", "validation/diffusion"):
-        assert curve(tmp_path / "one", tag) == pytest.approx(curve(tmp_path / "two", tag), rel=2e-3, abs=1e-5)
+        assert curve(tmp_path / "one", tag) == pytest.approx(curve(tmp_path / "two", tag), rel=near, abs=1e-5)
     a, b = weights(one), weights(tmp_path / "two" / "bundle")
     assert changed(a, b) <= {k.split()[0] for k in a} and max(float((a[k] - b[k]).abs().max()) for k in a) < 5e-3
     # a second run of both goes on from the state that they saved together
