@@ -153,8 +153,12 @@ class Dino:
         return self._seen(prepared(image, DINO_SHORT_SIDE, DINO_CROP, IMAGENET_MEAN, IMAGENET_STD))[0, 0].cpu()
 
     @torch.no_grad()
-    def self_similarity(self, image: Image.Image) -> Tensor:
+    def self_similarity(self, image: Image.Image, antialias: bool = True) -> Tensor:
         """(T, T) cosines between the keys of the last layer, class token and patches, heads joined.
+
+        Args:
+            antialias: whether pixels are averaged where the picture is made smaller. torchvision's Resize did not do so with tensors up
+                to 0.16, and PIE-Bench's authors pin 0.13.1; newer ones do.
 
         As PIE-Bench's calculator does it: the pixels are on 0..255, not on 0..1, when ImageNet's mean is taken off. That is most likely
         an oversight, but every published number has it.
@@ -166,7 +170,7 @@ class Dino:
         if size[1] > STRUCTURE_LONG_SIDE:
             size = [int(STRUCTURE_LONG_SIDE * size[0] / size[1]), STRUCTURE_LONG_SIDE]
         size = size if height <= width else size[::-1]
-        pixels = nn.functional.interpolate(pixels[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
+        pixels = nn.functional.interpolate(pixels[None], size, mode="bilinear", align_corners=False, antialias=antialias)[0]
         kept: list[Tensor] = []
         hook = self._keys.register_forward_hook(lambda module, inputs, output: kept.append(output))
         try:
@@ -220,9 +224,9 @@ def cosine(first: Tensor, second: Tensor) -> float:
     return float(nn.functional.cosine_similarity(first.double(), second.double(), dim=0))
 
 
-def structure_distance(model: Dino, first: Image.Image, second: Image.Image) -> float:
+def structure_distance(model: Dino, first: Image.Image, second: Image.Image, antialias: bool = True) -> float:
     """Mean squared difference of the self-similarities of two pictures of one size (Tumanyan et al. 2022, as PIE-Bench measures it)."""
-    return float(nn.functional.mse_loss(model.self_similarity(first), model.self_similarity(second)))
+    return float(nn.functional.mse_loss(model.self_similarity(first, antialias), model.self_similarity(second, antialias)))
 
 
 def prepared(image: Image.Image, short_side: int, crop: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -154,6 +154,10 @@ def _structure_distance(c: Comparison, metric: Metric) -> float:
     return structure_distance(c.weights.dino(metric.weights), c.edit, c.case.source)
 
 
+def _structure_distance_sharp(c: Comparison, metric: Metric) -> float:
+    return structure_distance(c.weights.dino(metric.weights), c.edit, c.case.source, antialias=False)
+
+
 def _clip_score(c: Comparison, metric: Metric) -> float:
     return max(100 * _clip_text(c, metric), 0.0)
 
@@ -166,7 +170,8 @@ def _clip_score_edited(c: Comparison, metric: Metric) -> float:
 KINDS: dict[str, Callable[[Comparison, Metric], float]] = {
     "l1": _l1, "l2": _l2, "clip_picture": _clip_picture, "clip_text": _clip_text, "clip_direction": _clip_direction, "dino": _dino,
     "lpips": _lpips, "lpips_background": _lpips_background, "mse_background": _mse_background, "psnr_background": _psnr_background,
-    "ssim_background": _ssim_background, "structure_distance": _structure_distance, "clip_score": _clip_score,
+    "ssim_background": _ssim_background, "structure_distance": _structure_distance,
+    "structure_distance_sharp": _structure_distance_sharp, "clip_score": _clip_score,
     "clip_score_edited": _clip_score_edited,
 }  # fmt: skip
 

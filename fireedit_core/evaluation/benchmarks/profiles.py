@@ -21,6 +21,7 @@ STRUCTURE_PREPARATION = (
     "structure distance: pixels 0..255, bilinear (antialias) to short side 224, ImageNet's mean and deviation; mean squared difference of "
     "the self-similarities of the last layer's keys"
 )
+STRUCTURE_SHARP = STRUCTURE_PREPARATION.replace("antialias", "no antialias")
 RESIZE_TO_REFERENCE = "pixels and LPIPS: the edit is resized to the reference (PIL bicubic); RGB on 0..1; mean over pixels, then pictures"
 BACKGROUND = "background: both pictures times (1 - mask), the mean over all pixels; none where the mask is everything"
 CLIP_SCORE = "CLIP score: 100 x cosine, negative ones 0; of the edited part: the edit times the mask"
@@ -132,9 +133,9 @@ ANYEDIT_PSEUDO_GT = Profile(
 )  # fmt: skip
 
 
-def _pie_metrics() -> tuple[Metric, ...]:
+def _pie_metrics(structure: str = "structure_distance") -> tuple[Metric, ...]:
     return (
-        Metric("structure_distance", "structure_distance", VITB8, "structure distance ×10³", more=False, scale=1e3, digits=2),
+        Metric("structure_distance", structure, VITB8, "structure distance ×10³", more=False, scale=1e3, digits=2),
         Metric("psnr_background", "psnr_background", "", "PSNR background", more=True, digits=2),
         Metric("lpips_background", "lpips_background", SQUEEZE, "LPIPS background ×10³", more=False, scale=1e3, digits=2),
         Metric("mse_background", "mse_background", "", "MSE background ×10⁴", more=False, scale=1e4, digits=2),
@@ -144,13 +145,20 @@ def _pie_metrics() -> tuple[Metric, ...]:
     )
 
 
+PIE_PREPARATION = (
+    "an edit that is not square: its right-most 512 x 512; a square of another size: resized to 512 (PIL bicubic)",
+    "mask: run lengths over 512 x 512, the border set", BACKGROUND, CLIP_SCORE, CLIP_PREPARATION,
+)  # fmt: skip
+
 PIE_BENCH = Profile(
-    "pie_bench", "pie-bench", 1, "source", _pie_metrics(),
-    (
-        "an edit that is not square: its right-most 512 x 512; a square of another size: resized to 512 (PIL bicubic)",
-        "mask: run lengths over 512 x 512, the border set", BACKGROUND, CLIP_SCORE, CLIP_PREPARATION, STRUCTURE_PREPARATION,
-    ),
-    note="PnPInversion's evaluate.py.",
+    "pie_bench", "pie-bench", 2, "source", _pie_metrics("structure_distance_sharp"), (*PIE_PREPARATION, STRUCTURE_SHARP),
+    note="PnPInversion's evaluate.py with the torchvision that its authors pin (0.13.1), whose Resize does not average pixels of tensors. "
+    "Version 1 did, as newer torchvisions do: that is pie_bench_antialias.",
+)  # fmt: skip
+
+PIE_BENCH_ANTIALIAS = Profile(
+    "pie_bench_antialias", "pie-bench", 1, "source", _pie_metrics(), (*PIE_PREPARATION, STRUCTURE_PREPARATION),
+    note="The same with torchvision 0.17 or newer, as who runs the authors' code in a new environment measures.",
 )  # fmt: skip
 
 REFEDIT_BENCH = Profile(
@@ -163,7 +171,7 @@ REFEDIT_BENCH = Profile(
     note="The authors' masked metrics; their judge (VIEScore by GPT-4o) is not run here, its scores can be merged.",
 )  # fmt: skip
 
-PROFILES = {p.name: p for p in (MAGICBRUSH, FIREEDIT_EMU, EMU_L14_CLEAN, ANYEDIT_PSEUDO_GT, PIE_BENCH, REFEDIT_BENCH)}
+PROFILES = {p.name: p for p in (MAGICBRUSH, FIREEDIT_EMU, EMU_L14_CLEAN, ANYEDIT_PSEUDO_GT, PIE_BENCH, PIE_BENCH_ANTIALIAS, REFEDIT_BENCH)}
 
 
 def profile_of(benchmark: str, name: str | None = None) -> Profile:

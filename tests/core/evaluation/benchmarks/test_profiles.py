@@ -16,7 +16,8 @@ FROZEN = {
     "fireedit_emu": (1, "3532b4a7ba04"),
     "emu_l14_clean": (1, "bf0256c0a57d"),
     "anyedit_pseudo_gt": (1, "838512d4c56f"),
-    "pie_bench": (1, "25fc1c6bf0f8"),
+    "pie_bench": (2, "8d5ca0b6f871"),
+    "pie_bench_antialias": (1, "0a84e6797417"),
     "refedit_bench": (1, "9223d03f77fb"),
 }
 

@@ -51,9 +51,11 @@ def test_clip_reads_text_and_pictures(weights, pair):
     assert cosine(torch.zeros(3), torch.ones(3)) == 0
 
 
-def test_structure_distance_is_that_of_the_keys(weights, pair):
+@pytest.mark.parametrize("antialias", [True, False])
+def test_structure_distance_is_that_of_the_keys(weights, pair, antialias):
     """Against the keys computed by hand from the layer before: q, k, v are linear in the normalised hidden state."""
     dino = weights.dino("dino-vitb8")
+    pair = [image.resize((700, 450), Image.Resampling.NEAREST) for image in pair]  # larger than what is looked at
     model, wanted = dino.model, []
     key = next(m for n, m in reversed(list(model.named_modules())) if n.endswith(("k_proj", "attention.key")))
     norm = [m for n, m in model.named_modules() if n.endswith("layernorm_before")][-1]
@@ -61,13 +63,15 @@ def test_structure_distance_is_that_of_the_keys(weights, pair):
         pixels = torch.from_numpy(np.asarray(image, np.float32)).permute(2, 0, 1)  # on 0..255: the official oversight
         size = (224, int(224 * 140 / 90))
         transforms = pytest.importorskip("torchvision.transforms.v2.functional")
-        pixels = transforms.normalize(transforms.resize(pixels, size, antialias=True), similarity.IMAGENET_MEAN, similarity.IMAGENET_STD)
+        pixels = transforms.resize(pixels, size, antialias=antialias)
+        pixels = transforms.normalize(pixels, similarity.IMAGENET_MEAN, similarity.IMAGENET_STD)
         with torch.no_grad():
             hidden = model(pixels[None], output_hidden_states=True, interpolate_pos_encoding=True).hidden_states[-2]
             keys = key(norm(hidden))[0]
         keys = torch.nn.functional.normalize(keys, dim=1)
         wanted.append(keys @ keys.T)
-    found = structure_distance(dino, *pair)
+    found = structure_distance(dino, *pair, antialias)
+    assert abs(found - structure_distance(dino, *pair, not antialias)) > 1e-3 * found
     assert found == pytest.approx(float((wanted[0] - wanted[1]).square().mean()), rel=1e-4) and found > 1e-5
     assert structure_distance(dino, pair[0], pair[0]) == 0
 
