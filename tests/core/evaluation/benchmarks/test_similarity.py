@@ -71,7 +71,7 @@ def test_structure_distance_is_that_of_the_keys(weights, pair, antialias):
         keys = torch.nn.functional.normalize(keys, dim=1)
         wanted.append(keys @ keys.T)
     found = structure_distance(dino, *pair, antialias)
-    assert abs(found - structure_distance(dino, *pair, not antialias)) > 1e-3 * found
+    assert abs(found - structure_distance(dino, *pair, not antialias)) > 3e-4 * found  # and the hand must know which
     assert found == pytest.approx(float((wanted[0] - wanted[1]).square().mean()), rel=1e-4) and found > 1e-5
     assert structure_distance(dino, pair[0], pair[0]) == 0
 
