@@ -49,7 +49,7 @@ def iou(a, b):
 class Fixed:
     """A segmenter that gives the same mask for every box."""
 
-    soft = False
+    soft, blind = False, False
 
     def __init__(self, mask, family="fixed"):
         self.mask, self.family, self.asked = mask.float(), family, 0
