@@ -93,14 +93,16 @@ def measure(path: Path, thing: str, megapixels: float, runs: int) -> dict[str, A
     return {"size": list(picture.shape[1:]), "regions": count, "wall": wall, "cpu": cpu, "gib": peak}
 
 
-def page(measured: dict[float, dict[str, Any]], command: str, threads: int, load: float) -> str:
+def page(measured: dict[float, dict[str, Any]], command: str, load: float) -> str:
     """docs/benchmark-photo.md."""
     texts = [
         "# Benchmark of the photo way",
-        f"Written by `{command}` on {datetime.date.today().isoformat()}. {machine_line().replace(f'{torch.get_num_threads()} threads', f'{threads} threads')}; "
-        f"load of the machine in the minute before: {load:.1f}. Medians; a ratio is the median over runs of a stage's CPU seconds to those of "
-        "detection in the same run. Above a load of the number of cores, wall seconds tell more of the neighbours than of this.",
-    ]  # fmt: skip
+        f"Written by `{command}` on {datetime.date.today().isoformat()}. {machine_line()}; load of the machine in the minute before: "
+        f"{load:.1f}.",
+        "Medians; a ratio is the median over the runs of a stage's CPU seconds to those of detection in the same run. Where the load is above "
+        "the number of cores, wall seconds tell of the neighbours more than of this, and CPU seconds of more than one thread hold the waiting "
+        "of one thread for another: measure with `--threads 1` there.",
+    ]
     for megapixels, one in measured.items():
         wall, cpu = ({name: statistics.median(values) for name, values in one[kind].items()} for kind in ("wall", "cpu"))
         rows = []
@@ -110,7 +112,8 @@ def page(measured: dict[float, dict[str, Any]], command: str, threads: int, load
         find = [sum(kind[name] for name in FIRST) for kind in (wall, cpu)]
         slowest = max(EDITS, key=cpu.__getitem__)
         rows.append(["detect + masks + ground", f"{find[0]:.2f}", f"{find[1]:.2f}", ""])
-        rows.append([f"whole chain with {slowest}, the slowest edit", f"{find[0] + wall[slowest]:.2f}", f"{find[1] + cpu[slowest]:.2f}", ""])
+        whole = [f"{total + kind[slowest]:.2f}" for total, kind in zip(find, (wall, cpu), strict=True)]
+        rows.append([f"whole chain with {slowest}, the slowest edit", *whole, ""])
         height, width = one["size"]
         texts += [
             f"## {megapixels:g} megapixels ({width} x {height}), {one['regions']} regions, {len(one['wall']['detect'])} runs",
@@ -131,7 +134,8 @@ def goals(megapixels: float, one: dict[str, Any]) -> str:
         asked = [("the whole chain", chain, CHAIN_24MP, "s"), ("memory", one["gib"], MEMORY_24MP, "GiB")]
     else:
         return ""
-    return "Goals: " + "; ".join(f"{what} {got:.2f} of at most {most:g} {unit}, {'met' if got <= most else 'missed'}" for what, got, most, unit in asked) + "."
+    said = (f"{what} {got:.2f} of at most {most:g} {unit}, {'met' if got <= most else 'missed'}" for what, got, most, unit in asked)
+    return f"Goals, on an idle machine of two cores: {'; '.join(said)}."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -153,18 +157,19 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(json.dumps(measure(options.photo, options.thing, options.megapixels[0], options.runs)))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    torch.set_num_threads(options.threads)  # so that the page names them
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     measured = {}
     for megapixels in options.megapixels:
         call = [sys.executable, "-m", "benchmarks.photo", "--inside", "--megapixels", str(megapixels), "--runs", str(options.runs)]
         call += ["--threads", str(options.threads), "--photo", str(options.photo.resolve()), "--thing", options.thing]
-        # libraries with threads of their own keep to as many
-        done = subprocess.run(call, cwd=REPO, env={**os.environ, "OMP_NUM_THREADS": str(options.threads)}, stdout=subprocess.PIPE, text=True)
+        env = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}  # libraries with threads of their own keep to as many
+        done = subprocess.run(call, cwd=REPO, env=env, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             log.error("the benchmark at %g megapixels failed", megapixels)
             return 1
         measured[megapixels] = json.loads(done.stdout)
-    text = page(measured, " ".join(["python -m benchmarks photo", shlex.join(arguments)]).strip(), options.threads, load)
+    text = page(measured, " ".join(["python -m benchmarks photo", shlex.join(arguments)]).strip(), load)
     log.info("%s", text)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fireedit_core.grounding.answer import Answer
+from fireedit_core.photo.backdrop import thing_colours
 from fireedit_core.photo.quick_edit import NeedsModel, by_hand, quick_edit
 from tests.core.photo.pictures import answer, disc, textured
 
@@ -63,6 +64,29 @@ def test_outside_is_the_photos_own_at_one_megapixel(kind, after):
 @pytest.mark.parametrize(("kind", "after"), (("remove", ""), ("recolour", "blue"), ("background", "blur"), ("cutout", "")))
 def test_outside_is_the_photos_own_at_24_megapixels(kind, after):
     check(textured(4000, 6000), disc(4000, 6000), kind, after)
+
+
+@pytest.mark.parametrize(("kind", "after"), EDITS)
+def test_a_matte_of_a_network_is_decided(kind, after):
+    """Hardly ever 0 or 1: what is within 1 % of either is the photo's own, or wholly new, bit for bit; the mask given stays as it is."""
+    picture, mask = textured(64, 64), disc(64, 64)
+    matte = (0.003 + 0.994 * mask).clamp(0.003, 0.997)
+    kept = matte.clone()
+    edited = quick_edit(picture, matte, answer(kind, picture, after))
+    decided = quick_edit(picture, matte.masked_fill(matte < 0.01, 0).masked_fill(matte > 0.99, 1), answer(kind, picture, after))
+    assert torch.equal(matte, kept) and torch.equal(edited.image, decided.image) and torch.equal(edited.mask, decided.mask)
+    same = mask == 1 if kind in ("background", "cutout") else mask == 0
+    if kind != "remove":
+        assert torch.equal(edited.image[:3, same], picture[:, same]) and not edited.mask[same].any()
+
+
+def test_the_colours_at_an_edge_are_no_farther_from_what_is_seen_than_alpha_allows():
+    """Seen = alpha x thing + (1 - alpha) x behind, and both are within 0..1."""
+    picture = textured(64, 64, 2)
+    alpha = 0.05 + 0.94 * disc(64, 64, 0.3, 12.0)
+    made = thing_colours(picture, alpha)
+    assert not torch.equal(made, picture)
+    assert (alpha * made <= picture + 1e-5).all() and (alpha * made >= picture - (1 - alpha) - 1e-5).all()
 
 
 @pytest.mark.parametrize(("kind", "after"), EDITS)
