@@ -99,9 +99,9 @@ def page(measured: dict[float, dict[str, Any]], command: str, load: float) -> st
         "# Benchmark of the photo way",
         f"Written by `{command}` on {datetime.date.today().isoformat()}. {machine_line()}; load of the machine in the minute before: "
         f"{load:.1f}.",
-        "Medians; a ratio is the median over the runs of a stage's CPU seconds to those of detection in the same run. Where the load is above "
-        "the number of cores, wall seconds tell of the neighbours more than of this, and CPU seconds of more than one thread hold the waiting "
-        "of one thread for another: measure with `--threads 1` there.",
+        "Medians; a ratio is the median over the runs of a stage's CPU seconds to those of detection in the same run. Where the load is "
+        "above the number of cores, wall seconds tell of the neighbours more than of this, and CPU seconds of more than one thread hold "
+        "the waiting of one thread for another: measure with `--threads 1` there.",
     ]
     for megapixels, one in measured.items():
         wall, cpu = ({name: statistics.median(values) for name, values in one[kind].items()} for kind in ("wall", "cpu"))

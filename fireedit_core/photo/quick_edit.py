@@ -217,5 +217,6 @@ def _check(image: Tensor, mask: Tensor, picture: Tensor | None) -> None:
     if picture is not None and (picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape):
         raise ValueError(f"the backdrop must be one picture (3, h, w), got {tuple(picture.shape)}.")
     for name, values in (("picture", image), ("mask", mask), ("backdrop", picture)):
-        if values is not None and not bool(torch.isfinite(values).all()):
+        # a sum tells at once, and what is no number stays in it; only one that overflows says nothing
+        if values is not None and not bool(torch.isfinite(values.sum(dtype=torch.float32))) and not bool(torch.isfinite(values).all()):
             raise ValueError(f"the {name} has values that are not numbers (NaN or infinite).")

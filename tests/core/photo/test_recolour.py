@@ -65,13 +65,15 @@ def test_what_has_another_colour_keeps_it():
     assert hue(made) == pytest.approx(hue(picture), abs=0.02)
 
 
-@pytest.mark.parametrize("target", ("blue", "white", "black", "dark red"))
-def test_a_photograph(target):
-    """The red cup of scikit-image's coffee: its rim, its shadows and its spoon are in the mask, too."""
-    picture = photograph("coffee")
-    mask = disc(400, 600, 0.4)
+@pytest.mark.parametrize("target", ("blue", "dark red", "white", "black", "grey"))
+@pytest.mark.parametrize("name", ("coffee", "astronaut", "chelsea"))
+def test_a_photograph(name, target):
+    """A round mask holds things of several colours, rims and shadows: a red cup with its spoon, an orange suit with black, a cat's face."""
+    picture = photograph(name)
+    mask = disc(*picture.shape[1:], 0.4)
     made = recolour(picture, mask, read_colour(target))
-    assert order(picture, made, mask) >= 0.95
+    assert order(picture, made, mask) >= 0.95 and torch.equal(made[:, mask == 0], picture[:, mask == 0])
+    assert not torch.equal(made, picture)
 
 
 @pytest.mark.parametrize("target", ("white", "black", "#ffe000"))
