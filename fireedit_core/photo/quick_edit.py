@@ -22,6 +22,7 @@ from .tones import adjust
 QUICK = ("remove", "recolour", "background", "adjust", "cutout")  # kinds of an answer that are done here
 _TRANSPARENT = {"transparent", "transparency", "nothing", "none", "alpha"}
 _DECIDED = 0.01  # mattes of networks are hardly ever 0 or 1, and a picture of 8 bits cannot show so little of a mixture
+_ALL_BUT_ALL = 0.9  # of the picture: a mask of more than this is seldom meant before a new background
 _BLUR = {"blur", "blurred", "blurry", "out of focus", "bokeh", "defocused"}
 _KINDS_BY_HAND = {
     "remove": "remove", "delete": "remove", "erase": "remove", "recolour": "recolour", "recolor": "recolour", "colour": "recolour",
@@ -109,6 +110,8 @@ def quick_edit(
             behind, what = _behind(rgb, matte, answer, backdrop, check)
             new = over(rgb, matte, behind, check)
             said = f"put {what} behind {thing} ({share:.1%} of the picture)"
+        if share > _ALL_BUT_ALL:
+            said += "; hardly anything is left that would be behind it, so look at the mask"
         if image.shape[0] == 4 and bool((image[3] < 1).any()):
             said += "; the picture's own alpha is kept, so what was transparent stays so"
     if image.shape[0] == 1:

@@ -122,6 +122,14 @@ def test_a_picture_behind_covers_and_is_not_stretched():
     assert "the given picture" in edited.report
 
 
+def test_a_mask_of_all_but_the_whole_picture_is_named():
+    picture, mask = textured(60, 60), torch.ones(60, 60)
+    mask[:10, :10] = 0
+    said = "hardly anything is left that would be behind it, so look at the mask"
+    assert said in quick_edit(picture, mask, answer("background", picture, "navy")).report
+    assert said not in quick_edit(picture, disc(60, 60), answer("background", picture, "navy")).report
+
+
 def test_tones_of_what_is_behind():
     """The thing stays bit for bit; around it there is no colour, or more or less light; "grey" alone is a colour."""
     picture, mask = textured(60, 80, 3), disc(60, 80)
