@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m benchmarks``: the whole edit on a warm ComfyUI server, its stages, and its ratio to the diffusers pipeline."""
+"""``python -m benchmarks``: the whole edit on a warm ComfyUI server, its stages, and its ratio to the diffusers pipeline.
+
+``python -m benchmarks photo`` measures the photo way; see `benchmarks.photo`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import requests
 import torch
 from transformers.utils import logging as transformers_logging
 
+from benchmarks import photo
 from benchmarks.edit import Timing, machine_line, measure
 from fireedit_cli.comfy_host import HostError, HostNotFound
 from fireedit_cli.workflow import WorkflowError
@@ -71,6 +75,8 @@ def page(timing: Timing, command: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run, print, write; returns the exit code, 1 when something failed or a goal is missed with --strict."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["photo"]:
+        return photo.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--bundle", help="name or folder; default: the workflow's")
     parser.add_argument("--runs", type=int, default=15, help="measured edits, at least 5 for a figure worth quoting")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Colours as people name them: how they are written, and how much of a region has one.
+"""Colours as people name them: how they are written in a sentence, and how much of a region has one.
 
 A pixel gets one name by hue, saturation and brightness: eleven basic names, and beige and turquoise, which people keep apart from them.
 Shading moves brightness most and hue least, so hue decides as soon as there is some saturation. Names that are neighbours count in part
@@ -13,46 +13,11 @@ import re
 import torch
 from torch import Tensor
 
-BASIC = ("black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige", "turquoise")
+from ..colour_names import BASIC, ISH, MODIFIERS, NAMES
 
-# other words -> (basic name, "" | "dark" | "light")
-_OTHERS: dict[str, tuple[str, str]] = {
-    "gray": ("grey", ""), "silver": ("grey", "light"), "silvery": ("grey", "light"), "charcoal": ("grey", "dark"), "ash": ("grey", ""),
-    "navy": ("blue", "dark"), "navy blue": ("blue", "dark"), "royal blue": ("blue", ""), "sky blue": ("blue", "light"),
-    "azure": ("blue", "light"),
-    "baby blue": ("blue", "light"), "indigo": ("blue", "dark"), "cobalt": ("blue", ""), "ultramarine": ("blue", ""),
-    "cyan": ("turquoise", ""), "teal": ("turquoise", "dark"), "aqua": ("turquoise", ""), "aquamarine": ("turquoise", ""),
-    "petrol": ("turquoise", "dark"),
-    "maroon": ("red", "dark"), "burgundy": ("red", "dark"), "crimson": ("red", ""), "scarlet": ("red", ""), "ruby": ("red", ""),
-    "vermilion": ("red", ""), "wine red": ("red", "dark"), "cherry red": ("red", ""), "brick red": ("red", ""), "blood red": ("red",
-    "dark"),
-    "golden": ("yellow", ""), "gold": ("yellow", ""), "mustard": ("yellow", ""), "lemon": ("yellow", ""), "blond": ("beige", ""),
-    "blonde": ("beige", ""),
-    "amber": ("orange", ""), "ginger": ("orange", ""), "coral": ("orange", ""), "peach": ("orange", "light"), "apricot": ("orange",
-    "light"),
-    "copper": ("orange", "dark"), "rust": ("orange", "dark"), "rusty": ("orange", "dark"), "tangerine": ("orange", ""),
-    "lime": ("green", "light"), "lime green": ("green", "light"), "mint": ("green", "light"), "mint green": ("green", "light"),
-    "olive": ("green", "dark"),
-    "olive green": ("green", "dark"), "emerald": ("green", ""), "forest green": ("green", "dark"), "khaki": ("beige", ""),
-    "jade": ("green", ""),
-    "violet": ("purple", ""), "lilac": ("purple", "light"), "lavender": ("purple", "light"), "mauve": ("purple", "light"),
-    "plum": ("purple", "dark"),
-    "magenta": ("pink", ""), "fuchsia": ("pink", ""), "rose": ("pink", ""), "salmon": ("pink", ""), "hot pink": ("pink", ""),
-    "cream": ("beige", "light"), "ivory": ("beige", "light"), "tan": ("beige", ""), "sand": ("beige", ""), "off-white": ("white", ""),
-    "off white": ("white", ""), "snow white": ("white", ""), "camel": ("beige", ""), "bronze": ("brown", ""), "chocolate": ("brown",
-    "dark"),
-    "chestnut": ("brown", ""), "jet black": ("black", ""), "pitch black": ("black", ""), "cream-coloured": ("beige", "light"),
-}  # fmt: skip
-_DARK = ("dark", "deep", "darker")
-_LIGHT = ("light", "pale", "pastel", "lighter", "baby", "soft")
-_PLAIN = (
-    "bright", "vivid", "neon", "hot", "shiny", "matte", "glossy", "metallic", "pure", "plain", "solid", "intense", "rich", "muted",
-    "warm", "cool",
-)  # fmt: skip
-_NAMES = {**{name: (name, "") for name in BASIC}, **_OTHERS}
-_NAME = "|".join(sorted((re.escape(name).replace(r"\ ", r"\s+") for name in _NAMES), key=len, reverse=True))
-_MODIFIER = "|".join((*_DARK, *_LIGHT, *_PLAIN))
-_ISH = "bluish|reddish|greenish|yellowish|brownish|purplish|greyish|grayish|pinkish|orangish|whitish|blackish"
+_NAME = "|".join(sorted((re.escape(name).replace(r"\ ", r"\s+") for name in NAMES), key=len, reverse=True))
+_MODIFIER = "|".join(sorted(MODIFIERS, key=len, reverse=True))
+_ISH = "|".join(ISH)
 _BASE = rf"(?:(?:{_MODIFIER})[\s-]+)*(?:(?:{_ISH})[\s-]+)?(?:{_NAME})"
 COLOUR = rf"(?:{_BASE}(?:[\s-]+(?:{_NAME}))?|\#(?:[0-9a-f]{{6}}|[0-9a-f]{{3}})\b)(?:[\s-](?:colou?red|tone))?"
 _WHOLE = re.compile(rf"(?:an?\s+|the\s+colou?r\s+)?({COLOUR})(?:\s+colou?r)?", re.IGNORECASE)
@@ -111,10 +76,9 @@ def _parts(colour: str) -> tuple[str, str]:
     match = _ONE.search(colour)
     if not match:
         raise ValueError(f"{colour!r} is no colour that is known.")
-    basic, shade = _NAMES[re.sub(r"\s+", " ", match[2].lower())]
-    front = (match[1] or "").lower().replace("-", " ").split()
-    shade = "dark" if set(front) & set(_DARK) else "light" if set(front) & set(_LIGHT) else shade
-    return basic, shade
+    name = NAMES[re.sub(r"\s+", " ", match[2].lower())]
+    shades = {MODIFIERS[word].shade for word in (match[1] or "").lower().replace("-", " ").split()}
+    return name.basic, "dark" if "dark" in shades else "light" if "light" in shades else name.shade
 
 
 def _pixels(image: Tensor, box: Tensor, mask: Tensor | None) -> Tensor:

@@ -110,9 +110,12 @@ def thing_colours(image: Tensor, alpha: Tensor) -> Tensor:
     colours = torch.from_numpy(_estimated(_to_numpy(shrink(part)), shrink(matte[None])[0].cpu().numpy())).permute(2, 0, 1)
     if scale < 1:
         colours = F.interpolate(colours[None], matte.shape, mode="bilinear", align_corners=False)[0]
+    # what is behind has colours of 0..1 too, so at an alpha of .9 the thing's cannot be far from those that are seen
+    share = matte.clamp(min=1e-3)
+    colours = torch.minimum(torch.maximum(colours, (part - (1 - matte)) / share), part / share).clamp(0, 1)
     result = image.clone()
     into = cut(result, box)
-    into.copy_(torch.where(cut(between, box), colours.clamp(0, 1).to(image), into))
+    into.copy_(torch.where(cut(between, box), colours.to(image), into))
     return result
 
 

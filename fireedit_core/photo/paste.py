@@ -17,7 +17,8 @@ def box_of(mask: Tensor, margin: int = 0) -> Box:
     Raises:
         ValueError: for a mask that is 0 everywhere.
     """
-    rows, columns = (mask > 0).any(1).nonzero().flatten(), (mask > 0).any(0).nonzero().flatten()
+    marked = mask > 0
+    rows, columns = marked.any(1).nonzero().flatten(), marked.any(0).nonzero().flatten()
     if not len(rows):
         raise ValueError("the mask is empty: it marks nothing of the picture.")
     height, width = mask.shape

@@ -21,6 +21,8 @@ from .tones import adjust
 
 QUICK = ("remove", "recolour", "background", "adjust", "cutout")  # kinds of an answer that are done here
 _TRANSPARENT = {"transparent", "transparency", "nothing", "none", "alpha"}
+_DECIDED = 0.01  # mattes of networks are hardly ever 0 or 1, and a picture of 8 bits cannot show so little of a mixture
+_ALL_BUT_ALL = 0.9  # of the picture: a mask of more than this is seldom meant before a new background
 _BLUR = {"blur", "blurred", "blurry", "out of focus", "bokeh", "defocused"}
 _KINDS_BY_HAND = {
     "remove": "remove", "delete": "remove", "erase": "remove", "recolour": "recolour", "recolor": "recolour", "colour": "recolour",
@@ -62,7 +64,8 @@ def quick_edit(
 
     Args:
         image: (1, 3 or 4, H, W) float in 0..1: grey, colour, or colour and alpha. Alpha is kept as it is, except where the edit makes it.
-        mask: (H, W) in 0..1, the thing that is meant. For a background and a cut-out it is what stays.
+        mask: (H, W) in 0..1, the thing that is meant. For a background and a cut-out it is what stays. Within 1 % of 0 or 1 it is that:
+            there the picture's own values stay bit for bit, or are wholly replaced.
         answer: what to do: its `kind` and `after` are read. backdrop: (3, h, w) in 0..1, the picture for a new background, of any size.
         avoid: (H, W) in 0..1, other things, which "remove" must neither take nor copy. check: called now and then; may raise to stop.
 
@@ -74,10 +77,10 @@ def quick_edit(
     kind, after = answer.kind, answer.after.strip().lower()
     if kind not in QUICK:
         raise NeedsModel(needs_model(answer))
+    mask = _decided(mask.to(image.device, torch.float32).clamp(0, 1))
     if not bool((mask > 0).any()):
         raise ValueError(f"the mask is empty, so there is nothing to {_verb(kind)}. Paint one, or connect regions. {answer.note}".strip())
     rgb = image[:3].expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
-    mask = mask.to(rgb.device, torch.float32).clamp(0, 1)
     thing = answer.thing or "the thing"
     share = float((mask > 0.5).float().mean())
     if kind in ("background", "cutout") and not bool((mask < 1).any()):
@@ -107,6 +110,8 @@ def quick_edit(
             behind, what = _behind(rgb, matte, answer, backdrop, check)
             new = over(rgb, matte, behind, check)
             said = f"put {what} behind {thing} ({share:.1%} of the picture)"
+        if share > _ALL_BUT_ALL:
+            said += "; hardly anything is left that would be behind it, so look at the mask"
         if image.shape[0] == 4 and bool((image[3] < 1).any()):
             said += "; the picture's own alpha is kept, so what was transparent stays so"
     if image.shape[0] == 1:
@@ -181,6 +186,13 @@ def _cut_out(image: Tensor, rgb: Tensor, matte: Tensor, said: str) -> Edited:
     return Edited(made, 1 - matte, said + ".")
 
 
+def _decided(mask: Tensor) -> Tensor:
+    """A mask, changed in place: what is all but 0 or 1 becomes that."""
+    mask[mask < _DECIDED] = 0
+    mask[mask > 1 - _DECIDED] = 1
+    return mask
+
+
 def _soft_edge(mask: Tensor) -> Tensor:
     """A mask whose edge is a step gets one of a pixel or two, outwards: what is 1 stays 1. Others stay as they are."""
     between = ((mask > 0) & (mask < 1)).float().mean()
@@ -208,5 +220,6 @@ def _check(image: Tensor, mask: Tensor, picture: Tensor | None) -> None:
     if picture is not None and (picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape):
         raise ValueError(f"the backdrop must be one picture (3, h, w), got {tuple(picture.shape)}.")
     for name, values in (("picture", image), ("mask", mask), ("backdrop", picture)):
-        if values is not None and not bool(torch.isfinite(values).all()):
+        # a sum tells at once, and what is no number stays in it; only one that overflows says nothing
+        if values is not None and not bool(torch.isfinite(values.sum(dtype=torch.float32))) and not bool(torch.isfinite(values).all()):
             raise ValueError(f"the {name} has values that are not numbers (NaN or infinite).")

@@ -156,7 +156,7 @@ def look_at(light: Tensor) -> Paint:
     """The paint of a thing, from linear light (3, n) of its pixels."""
     lab = oklab(light)
     before = lightness(luminance(light))
-    chroma, hue = lab[1:].norm(dim=0), torch.atan2(lab[2], lab[1])
+    chroma, hue = torch.hypot(lab[1], lab[2]), torch.atan2(lab[2], lab[1])
     bins = 72
     weight = chroma * (chroma > _CHROMA)
     bin_of = ((hue + math.pi) / (2 * math.pi) * bins).long().clamp(0, bins - 1)
@@ -192,7 +192,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
 def _paint_share(light: Tensor, paint: Paint) -> tuple[Tensor, Tensor]:
     """How much of the paint is in each pixel, 0..1.2, and whether the pixel belongs to the painted thing by its hue, 0..1."""
     lab = oklab(light)
-    chroma, before = lab[1:].norm(dim=0), lightness(luminance(light))
+    chroma, before = torch.hypot(lab[1], lab[2]), lightness(luminance(light))
     if paint.coloured:
         off = _turn(torch.atan2(lab[2], lab[1]), paint.hue).abs()
         # the hue of what has hardly any colour is noise

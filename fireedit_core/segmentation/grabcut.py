@@ -28,7 +28,7 @@ class GrabCut:
         core: radius of the inner ellipse, as a share of that of the ellipse in the box.
     """
 
-    family, soft = "grabcut", False
+    family, soft, blind = "grabcut", False, False
 
     def __init__(self, side: int = 224, margin: float = 0.25, rounds: int = 3, core: float = 0.5):
         self.side, self.margin, self.rounds, self.core = side, margin, rounds, core

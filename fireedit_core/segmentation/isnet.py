@@ -2,7 +2,7 @@
 """ISNet (Qin and others 2022) and its kin as ONNX files of the user's, through onnxruntime: mattes of the main thing in a crop.
 
 Such a network finds what stands out and knows no box, so it sees the box with a little around it: one person among many becomes the
-main thing there.
+main thing there. Where what it finds does not fill the box, it looks again with more around it, and the matte that fits the box stays.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from ..opencv import bytes_of, opencv
-from .segmenter import check_boxes, crop_around
+from ..regions.suppression import box_iou
+from .segmenter import FARTHEST, bounds, check_boxes, crop_around
 
-MARGIN = 0.15
+MARGIN, WIDER = 0.15, 0.4  # of the box, on each side: what is seen at first, and where that did not do
+_FITS = 0.85  # intersection over union of the box and that of the matte, from which there is no second look
 _SIDE = 1024  # where the file leaves the size open
 
 
@@ -30,7 +32,7 @@ class IsNet:
         session: an onnxruntime session with one picture (1, 3, h, w) in, and alpha (1, 1, h, w) as its first output.
     """
 
-    family, soft = "isnet", True
+    family, soft, blind = "isnet", True, True
 
     def __init__(self, session: Any):
         self.session = session
@@ -56,21 +58,34 @@ class IsNet:
             ValueError: also if the file gives something that is no matte.
         """
         boxes = check_boxes(image, boxes, self.family)
-        cv2 = opencv()
-        size = (int(image.shape[-2]), int(image.shape[-1]))
-        masks = torch.zeros(len(boxes), *size)
+        masks = torch.zeros(len(boxes), int(image.shape[-2]), int(image.shape[-1]))
         for i, box in enumerate(boxes):
-            left, top, right, bottom = crop = crop_around(box, size, MARGIN)
-            pixels = (bytes_of(image, crop, self.side).astype(np.float32) - 128) / 256
-            pixels = pixels.transpose(2, 0, 1)[None].astype(np.float16 if self.half else np.float32)
-            alpha = np.asarray(self.session.run(None, {self.input: pixels})[0], dtype=np.float32)
-            if alpha.size != self.side[0] * self.side[1] or not np.isfinite(alpha).all():
-                raise ValueError(f"the ONNX file gives {alpha.shape} instead of one alpha of {self.side[0]} x {self.side[1]} pixels.")
-            fitted = cv2.resize(alpha.reshape(self.side).clip(0, 1), (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
-            masks[i, top:bottom, left:right] = torch.from_numpy(fitted)
+            if self._look(image, box, MARGIN, masks[i]) < _FITS:
+                again = torch.zeros_like(masks[i])
+                if self._look(image, box, WIDER, again) > _fit(masks[i], box):
+                    masks[i] = again
             if progress is not None:
                 progress(i + 1)
         return masks
+
+    def _look(self, image: Tensor, box: Tensor, margin: float, mask: Tensor) -> float:
+        """Write the matte of one crop into an empty mask (H, W); returns how well it fits the box."""
+        left, top, right, bottom = crop = crop_around(box, (int(image.shape[-2]), int(image.shape[-1])), margin)
+        pixels = (bytes_of(image, crop, self.side).astype(np.float32) - 128) / 256
+        pixels = pixels.transpose(2, 0, 1)[None].astype(np.float16 if self.half else np.float32)
+        alpha = np.asarray(self.session.run(None, {self.input: pixels})[0], dtype=np.float32)
+        if alpha.size != self.side[0] * self.side[1] or not np.isfinite(alpha).all():
+            raise ValueError(f"the ONNX file gives {alpha.shape} instead of one alpha of {self.side[0]} x {self.side[1]} pixels.")
+        cv2 = opencv()
+        fitted = cv2.resize(alpha.reshape(self.side).clip(0, 1), (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+        mask[top:bottom, left:right] = torch.from_numpy(fitted)
+        return _fit(mask, box)
+
+
+def _fit(mask: Tensor, box: Tensor) -> float:
+    """Intersection over union of a box (4,) and that of what a mask (H, W) has in it, 0..1."""
+    found = bounds(mask, crop_around(box, (int(mask.shape[0]), int(mask.shape[1])), FARTHEST, 4))
+    return 0.0 if found is None else float(box_iou(box.new_tensor(found)[None], box[None]))
 
 
 def load_isnet(path: Path | str) -> IsNet:

@@ -14,14 +14,13 @@ from ..regions.record import Regions
 from .matting import refine
 from .overlaps import settle, take_off
 from .quality import quality_of
-from .segmenter import Segmenter, bounds, crop_around
+from .segmenter import FARTHEST, Segmenter, bounds, crop_around
 
 BOX, GIVEN = "box", "given"  # families of masks that no segmenter made: the box itself, and what the regions brought
-_ENOUGH = 0.5  # a quality above this is taken without asking another family
+_ENOUGH, _ENOUGH_BLIND = 0.5, 0.9  # a quality from this on is taken without asking another family
+_CLEARLY = 0.1  # better, a later family's mask must be: the first one is what was asked for
 DOUBTFUL = 0.35  # a quality below this is named as doubtful
 _LEAST, _SPAN = 0.04, 0.5  # of the box: the area that a mask must have, and the part of either side that it must span
-
-_FARTHEST = 0.05  # of the box, on each side: nothing of a mask that was made lies beyond, since boxes are hardly farther off
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def region_masks(
     inside = replace(kept, masks=None) if len(cut) != len(kept) else replace(kept, boxes=cut, masks=None)
     taken = take_off(inside, masks)
     # a mask that came with the regions may lie anywhere
-    within = [None if family == GIVEN else crop_around(box, size, _FARTHEST, 4) for family, box in zip(families, inside.boxes, strict=True)]
+    within = [None if family == GIVEN else crop_around(box, size, FARTHEST, 4) for family, box in zip(families, inside.boxes, strict=True)]
     for i, pixel in enumerate(pixels):
         if pixel:
             refine(image, masks[i], pixel, within[i])
@@ -123,29 +122,32 @@ def region_masks(
 
 
 def _first_good(segmenters: Sequence[Segmenter], image: Tensor, box: Tensor, mask: Tensor, failed: list[str]) -> tuple[str, float]:
-    """Write the first mask that is no failure and looks good, or the best of all, into `mask` (H, W).
+    """Write the first mask that is no failure and looks good, or one that looks clearly better, into `mask` (H, W).
+
+    How good a mask of a blind segmenter looks says less: it may be a fine mask of the wrong thing, so a second opinion is asked more often.
 
     Returns:
         The family's name, and the pixels to sharpen by (0: leave it).
     """
     size = (int(mask.shape[0]), int(mask.shape[1]))
-    left, top, right, bottom = within = crop_around(box, size, _FARTHEST, 4)
+    left, top, right, bottom = within = crop_around(box, size, FARTHEST, 4)
     best, family, by = -1.0, BOX, 0.0
     for segmenter in segmenters:
-        made = segmenter.segment(image, box[None])[0]
+        made = torch.zeros_like(mask)
+        made[top:bottom, left:right] = segmenter.segment(image, box[None])[0, top:bottom, left:right]
         wrong = what_is_wrong(made, box)
         if wrong:
             failed.append(f"{segmenter.family} {wrong}")
             continue
         # one family alone has nobody to be compared with
         quality = quality_of(image, made, box, within) if len(segmenters) > 1 else 1.0
-        if quality > best:
+        if best < 0 or quality > best + _CLEARLY:
             if best >= 0:
                 failed.append(f"{family} only {best:.2f}")
-            mask[top:bottom, left:right] = made[top:bottom, left:right]
+            mask.copy_(made)
             pixel = segmenter.pixel(box, size)
             best, family, by = quality, segmenter.family, 0.0 if segmenter.soft and pixel <= 2 else pixel
-        if best >= _ENOUGH:
+        if best >= (_ENOUGH_BLIND if segmenter.blind else _ENOUGH):
             break
     if family == BOX:
         x1, y1, x2, y2 = (int(v) for v in box.round())

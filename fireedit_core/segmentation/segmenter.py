@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+FARTHEST = 0.05  # of the box, on each side: nothing of a mask that was made lies beyond, since boxes are hardly farther off
+
 
 class Segmenter(Protocol):
     """What nodes ask of a segmenter, whichever family it is of.
@@ -17,10 +19,12 @@ class Segmenter(Protocol):
     Attributes:
         family: its name in reports, for example "grabcut".
         soft: whether its masks are mattes already, with hair and all, so that an edge as fine as the photo is left alone.
+        blind: whether it is never told the box and cuts out what stands out near it, so that its mask may be of something else.
     """
 
     family: str
     soft: bool
+    blind: bool
 
     def pixel(self, box: Tensor, size: tuple[int, int]) -> float:
         """How many pixels of a photo of `size` = (height, width) one pixel covers that it made the mask of this box (4,) in."""

@@ -27,7 +27,7 @@ _LOW = 256  # side of the masks that these networks make, of the picture's longe
 class TransformersSegmenter(nn.Module):
     """See the module. The picture is looked at once for all boxes of a call; the owner moves the module, it never moves itself."""
 
-    soft = False
+    soft, blind = False, False
 
     def __init__(self, network: nn.Module, processor: Any):
         super().__init__()

@@ -21,7 +21,7 @@ _LOWER = 4  # masks come at a quarter of the network's input
 class UltralyticsSegmenter(nn.Module):
     """See the module. The network sees the box with a little around it, so that small things are large to it."""
 
-    family, soft = "ultralytics", False
+    family, soft, blind = "ultralytics", False, False
 
     def __init__(self, detector: UltralyticsDetector):
         super().__init__()

@@ -138,9 +138,9 @@ def test_any_words_are_read_in_no_time():
     texts = ["make " + "the red and " * 80, "color " + "dark " * 190, "the " * 240, "remove the cat's " * 55, "replace " + "with " * 190]
     texts += [" ".join(rng.choice(pool) for _ in range(rng.choice([3, 8, 20, 150])))[:1000] for _ in range(150)]
     for text in texts:
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             assert read_words(text).kind in KINDS
         except ValueError as error:
             assert str(error)
-        assert time.perf_counter() - start < 3
+        assert time.process_time() - start < 3

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fireedit_core.grounding.answer import Answer
+from fireedit_core.photo.backdrop import thing_colours
 from fireedit_core.photo.quick_edit import NeedsModel, by_hand, quick_edit
 from tests.core.photo.pictures import answer, disc, textured
 
@@ -43,26 +44,51 @@ def check(picture, mask, kind, after, backdrop=None):
     return edited
 
 
+def with_alpha(picture):
+    return torch.cat([picture, (0.3 + picture[:1] * 0.7).clamp(max=1)])
+
+
 @pytest.mark.parametrize(("kind", "after"), EDITS)
 @pytest.mark.parametrize("bits", (8, 16))
 @pytest.mark.parametrize("alpha", (False, True))
 def test_outside_is_the_photos_own(kind, after, bits, alpha):
     picture = textured(*SIZES[0.1], bits=bits)
-    if alpha:
-        picture = torch.cat([picture, (0.3 + picture[:1] * 0.7).clamp(max=1)])
-    check(picture, disc(*SIZES[0.1]), kind, after)
+    check(with_alpha(picture) if alpha else picture, disc(*SIZES[0.1]), kind, after)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "after"), EDITS)
 def test_outside_is_the_photos_own_at_one_megapixel(kind, after):
-    check(textured(*SIZES[1]), disc(*SIZES[1]), kind, after)
+    check(with_alpha(textured(*SIZES[1])), disc(*SIZES[1]), kind, after)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "after"), (("remove", ""), ("recolour", "blue"), ("background", "blur"), ("cutout", "")))
 def test_outside_is_the_photos_own_at_24_megapixels(kind, after):
-    check(textured(4000, 6000), disc(4000, 6000), kind, after)
+    check(with_alpha(textured(4000, 6000)), disc(4000, 6000), kind, after)
+
+
+@pytest.mark.parametrize(("kind", "after"), EDITS)
+def test_a_matte_of_a_network_is_decided(kind, after):
+    """Hardly ever 0 or 1: what is within 1 % of either is the photo's own, or wholly new, bit for bit; the mask given stays as it is."""
+    picture, mask = textured(64, 64), disc(64, 64)
+    matte = (0.003 + 0.994 * mask).clamp(0.003, 0.997)
+    kept = matte.clone()
+    edited = quick_edit(picture, matte, answer(kind, picture, after))
+    decided = quick_edit(picture, matte.masked_fill(matte < 0.01, 0).masked_fill(matte > 0.99, 1), answer(kind, picture, after))
+    assert torch.equal(matte, kept) and torch.equal(edited.image, decided.image) and torch.equal(edited.mask, decided.mask)
+    same = mask == 1 if kind in ("background", "cutout") else mask == 0
+    if kind != "remove":
+        assert torch.equal(edited.image[:3, same], picture[:, same]) and not edited.mask[same].any()
+
+
+def test_the_colours_at_an_edge_are_no_farther_from_what_is_seen_than_alpha_allows():
+    """Seen = alpha x thing + (1 - alpha) x behind, and both are within 0..1."""
+    picture = textured(64, 64, 2)
+    alpha = 0.05 + 0.94 * disc(64, 64, 0.3, 12.0)
+    made = thing_colours(picture, alpha)
+    assert not torch.equal(made, picture)
+    assert (alpha * made <= picture + 1e-5).all() and (alpha * made >= picture - (1 - alpha) - 1e-5).all()
 
 
 @pytest.mark.parametrize(("kind", "after"), EDITS)
@@ -94,6 +120,14 @@ def test_a_picture_behind_covers_and_is_not_stretched():
     assert float(edited.image[:, :, :40][:, mask[:, :40] == 0].max()) < 0.02
     assert torch.allclose(edited.image[:, 30, 85], torch.tensor([1.0, 0.0, 0.0]), atol=0.02)
     assert "the given picture" in edited.report
+
+
+def test_a_mask_of_all_but_the_whole_picture_is_named():
+    picture, mask = textured(60, 60), torch.ones(60, 60)
+    mask[:10, :10] = 0
+    said = "hardly anything is left that would be behind it, so look at the mask"
+    assert said in quick_edit(picture, mask, answer("background", picture, "navy")).report
+    assert said not in quick_edit(picture, disc(60, 60), answer("background", picture, "navy")).report
 
 
 def test_tones_of_what_is_behind():

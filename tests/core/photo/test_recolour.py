@@ -65,13 +65,15 @@ def test_what_has_another_colour_keeps_it():
     assert hue(made) == pytest.approx(hue(picture), abs=0.02)
 
 
-@pytest.mark.parametrize("target", ("blue", "white", "black", "dark red"))
-def test_a_photograph(target):
-    """The red cup of scikit-image's coffee: its rim, its shadows and its spoon are in the mask, too."""
-    picture = photograph("coffee")
-    mask = disc(400, 600, 0.4)
+@pytest.mark.parametrize("target", ("blue", "dark red", "white", "black", "grey"))
+@pytest.mark.parametrize("name", ("coffee", "astronaut", "chelsea"))
+def test_a_photograph(name, target):
+    """A round mask holds things of several colours, rims and shadows: a red cup with its spoon, an orange suit with black, a cat's face."""
+    picture = photograph(name)
+    mask = disc(*picture.shape[1:], 0.4)
     made = recolour(picture, mask, read_colour(target))
-    assert order(picture, made, mask) >= 0.95
+    assert order(picture, made, mask) >= 0.95 and torch.equal(made[:, mask == 0], picture[:, mask == 0])
+    assert not torch.equal(made, picture)
 
 
 @pytest.mark.parametrize("target", ("white", "black", "#ffe000"))
@@ -139,3 +141,19 @@ def test_shades_go_the_way_that_they_say():
 @pytest.mark.parametrize("text", ("", "furry", "blue whale", "a dog", "#12345", "red drop", "x" * 5000, "🔴"))
 def test_what_is_no_colour(text):
     assert not is_colour(text)
+
+
+def test_every_colour_that_grounding_reads_can_be_painted():
+    """One table for both: names alone, and with a word before them."""
+    from fireedit_core.colour_names import BASIC, MODIFIERS, NAMES
+    from fireedit_core.grounding import colours as read
+
+    for name, said in NAMES.items():
+        assert said.basic in BASIC and said.shade in ("", "dark", "light") and read.is_colour(name), name
+        assert torch.allclose(read_colour(name).srgb * 255, torch.tensor(said.rgb, dtype=torch.float32), atol=0.6), name
+        # what is painted is measured as what was named, or as a neighbour of it
+        flat = read_colour(name).srgb[:, None, None].expand(3, 4, 4)
+        assert read.colour_share(flat, torch.tensor([0.0, 0, 4, 4]), name) >= 0.14, name
+    for word in MODIFIERS:
+        assert read.is_colour(f"{word} red") and is_colour(f"{word} red"), word
+    assert read_colour("shiny red").light == read_colour("red").light and read_colour("shiny red").room

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,6 +48,30 @@ def test_an_onnx_file_sees_the_crop_as_isnet_wants_it(tmp_path):
     level = segmenter.segment(torch.full((3, 60, 100), 192 / 255), torch.tensor([[30.0, 20, 60, 40]]))
     assert abs(float(level[0, 30, 45]) - float(torch.sigmoid(torch.tensor(20 * (192 - 128) / 256)))) < 1e-5
     assert segmenter.soft and segmenter.pixel(torch.tensor([0.0, 0, 100, 60]), (60, 100)) == 100 / 16
+
+
+class Looks:
+    """A session that finds what is bright where that is no more than a share of what it sees."""
+
+    def __init__(self, most):
+        self.most, self.seen = most, 0
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="input", shape=[1, 3, 64, 64], type="tensor(float)")]
+
+    def run(self, _, inputs):
+        self.seen += 1
+        bright = (inputs["input"].mean(1, keepdims=True) > 0).astype("float32")
+        return [bright * (bright.mean() < self.most)]
+
+
+@pytest.mark.parametrize(("most", "looks", "found"), ((0.7, 1, True), (0.4, 2, True), (0.2, 2, False)))
+def test_an_onnx_file_looks_again_with_more_around_it_where_nothing_fills_the_box(most, looks, found):
+    picture, session = torch.zeros(3, 200, 200), Looks(most)
+    picture[:, 80:120, 80:120] = 1
+    masks = isnet.IsNet(session).segment(picture, torch.tensor([[80.0, 80, 120, 120]]))
+    assert session.seen == looks and masks[0, :70].max() == 0
+    assert masks[0, 82:118, 82:118].min() > 0.99 if found else masks.max() == 0
 
 
 @needs_runtime

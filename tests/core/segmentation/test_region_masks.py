@@ -11,6 +11,7 @@ import torch
 
 from fireedit_core.regions.record import Regions
 from fireedit_core.segmentation import matting
+from fireedit_core.segmentation import region_masks as rule
 from fireedit_core.segmentation.grabcut import GrabCut
 from fireedit_core.segmentation.overlaps import take_off
 from fireedit_core.segmentation.quality import quality_of
@@ -49,7 +50,7 @@ def iou(a, b):
 class Fixed:
     """A segmenter that gives the same mask for every box."""
 
-    soft = False
+    soft, blind = False, False
 
     def __init__(self, mask, family="fixed"):
         self.mask, self.family, self.asked = mask.float(), family, 0
@@ -131,6 +132,32 @@ def test_families_are_asked_in_turn_and_then_the_box_is_the_mask():
     cut = torch.zeros(SIZE)
     cut[50:55, 0:40] = 1
     assert what_is_wrong(cut, torch.tensor([0.0, 20, 40, 100])) == "found only 6% of the box, which the photo's frame cuts"
+
+
+def test_a_segmenter_that_knows_no_box_gets_a_second_opinion():
+    """It cut out half of the thing, and something beyond the box: GrabCut's mask looks better. One that was told the box is believed."""
+    picture, truth = scene((disc(), (0.8, 0.2, 0.2))), disc()
+    box, part = (50, 30, 110, 90), truth.clone()
+    part[:, 95:] = 0
+    part[:, 125:] = 1
+    known, blind = Fixed(part, "known"), Fixed(part, "blind")
+    blind.blind = True
+    out, (report,) = region_masks(picture, regions_of(box), blind, (GrabCut(),))
+    assert report.family == "grabcut" and report.failed[0].startswith("blind only 0.") and iou(out.masks[0], truth) > 0.95
+    out, (report,) = region_masks(picture, regions_of(box), known, (GrabCut(),))
+    assert report.family == "known" and out.masks[0, :, 120:].max() == 0
+    good = Fixed(truth, "blind")
+    good.blind = True
+    assert region_masks(picture, regions_of(box), good, (never := Fixed(truth),))[1][0].family == "blind" and never.asked == 0
+
+
+@pytest.mark.parametrize(("second", "kept"), ((0.85, "blind"), (0.95, "other")))
+def test_a_second_opinion_counts_only_where_it_is_clearly_better(monkeypatch, second, kept):
+    blind, looks = Fixed(disc(), "blind"), iter((0.8, second, 1.0))
+    blind.blind = True
+    monkeypatch.setattr(rule, "quality_of", lambda *_: next(looks))
+    _, (report,) = region_masks(scene(), regions_of((50, 30, 110, 90)), blind, (Fixed(disc(), "other"),))
+    assert report.family == kept
 
 
 def test_masks_that_the_regions_bring_are_kept_and_sharpened():
