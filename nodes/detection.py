@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import comfy.utils
 
 from fireedit_core.regions.record import OBJECT_LABEL, Regions
+from fireedit_core.thumbnail import fingerprint, resembles
 
 from .errors import FireEditNodeError, named
 from .host import models, progress
@@ -96,6 +98,7 @@ class FireEditRegionDetect(io.ComfyNode):
         progress.say("looking for regions")
         with named(DETECT):
             found = detect_each(chosen, pictures, score_threshold, iou_threshold, max_regions, prompt or "", step)
+        found = [replace(one, picture=fingerprint(picture)) for one, picture in zip(found, pictures, strict=True)]
         text = "\n".join(_describe(i, regions, len(found)) for i, regions in enumerate(found))
         if any(not len(regions) for regions in found):
             logger.warning("%s: %s", DETECT, text)
@@ -154,12 +157,19 @@ def _tokens_text(tokens) -> str:  # noqa: ANN001
 
 
 def check_regions(regions: list[Regions], pictures, node: str) -> None:
-    """One `Regions` per picture, of its size.
+    """One `Regions` per picture, of its size, and found on it as far as they know where they were found.
+
+    A picture may have been edited since: regions serve several edits of a photograph one after the other.
 
     Raises:
-        FireEditNodeError: naming both sizes or numbers, and the link that mends it.
+        FireEditNodeError: naming both sizes or numbers, and the link that mends it; for masks that are none.
     """
     mend = "Connect the same picture here and to FireEdit Region Detect."
+    if not isinstance(regions, (list, tuple)) or not all(isinstance(one, Regions) for one in regions):
+        raise FireEditNodeError(
+            node, f"regions must be those of a node of FireEdit, got {type(regions).__name__}. Those of other packs come in through "
+            "FireEdit Regions from SEGS, from BBOX or from Mask."
+        )  # fmt: skip
     if len(regions) != pictures.shape[0]:
         raise FireEditNodeError(
             node, f"{batch_text(pictures.shape[0])} came, but regions of {batch_text(len(regions))}. {mend}"
@@ -167,3 +177,22 @@ def check_regions(regions: list[Regions], pictures, node: str) -> None:
     with named(node, mend):
         for one in regions:
             one.check_image(size_of(pictures))
+    for number, (one, picture) in enumerate(zip(regions, pictures, strict=True), start=1):
+        _check_region_masks(one, node)
+        if one.picture and not resembles(one.picture, fingerprint(picture)):
+            which = "" if len(regions) == 1 else f" (number {number} of {len(regions)})"
+            raise FireEditNodeError(
+                node, f"the regions were found on another picture than this one{which}: hardly a place of it looks like that one. {mend} "
+                "If it was edited since, detect anew on what came out."
+            )  # fmt: skip
+
+
+def _check_region_masks(regions: Regions, node: str) -> None:
+    if regions.masks is None or not regions.masks.numel():
+        return
+    low, high = (float(value) for value in regions.masks.aminmax())  # NaN goes through both
+    if not (low >= 0 and high <= 1):
+        raise FireEditNodeError(
+            node, f"the masks of the regions have values from {low:.4g} to {high:.4g} instead of 0..1, or values that are not numbers. The "
+            "node that made them is to be mended, or use the regions of one that gives boxes alone."
+        )  # fmt: skip

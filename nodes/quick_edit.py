@@ -11,7 +11,7 @@ from comfy.utils import ProgressBar
 from torch import Tensor
 
 from fireedit_core.grounding.answer import CHOSEN, Answer, answers_from_json
-from fireedit_core.photo.quick_edit import BY_HAND, QUICK, Edited, by_hand, needs_model, quick_edit
+from fireedit_core.photo.quick_edit import BY_HAND, QUICK, Edited, by_hand, needs_model, quick_edit, verb
 from fireedit_core.regions.dialects import to_mask
 from fireedit_core.regions.record import Regions
 
@@ -115,6 +115,8 @@ def _rows(image: Tensor) -> list[Tensor]:
 
 def _answers(text: str, count: int, size: tuple[int, int]) -> list[Answer]:
     """One answer per picture."""
+    if not isinstance(text, str):
+        raise FireEditNodeError(NAME, f"the answer must be text, got {type(text).__name__}. Connect that of FireEdit Ground.")
     if not text.strip():
         raise FireEditNodeError(NAME, f"the answer is empty. Connect that of FireEdit Ground, or write one of: {BY_HAND}.")
     with named(NAME):
@@ -147,7 +149,16 @@ def _things(pictures: Tensor, answers: list[Answer], mask: Tensor | None, region
 
 
 def _among(regions: Regions, answer: Answer) -> _Meant:
-    """The regions that are meant, and all others that do not lie behind them."""
+    """The regions that are meant, and all others that do not lie behind them.
+
+    Raises:
+        FireEditNodeError: where there is none, or those that are meant have black masks.
+    """
+    if not len(regions) and not answer.chosen:
+        raise FireEditNodeError(
+            NAME, f"no region came, so nothing is there to {verb(answer.kind)}. Lower score_threshold of FireEdit Region Detect, draw a "
+            f"box in FireEdit Region Select, or paint a mask. {answer.note}".strip()
+        )  # fmt: skip
     chosen = [
         i for i, box in enumerate(regions.boxes)
         if any(bool((box - box.new_tensor(target.box)).abs().max() <= _SAME) for target in answer.chosen)
@@ -157,6 +168,11 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
     if not chosen and len(regions):
         chosen = (regions.scores >= CHOSEN).nonzero().flatten().tolist() or [int(regions.scores.argmax())]
     thing = to_mask(regions.select(chosen))
+    if not bool((thing > 0).any()):
+        raise FireEditNodeError(
+            NAME, f"the mask of what is meant ({', '.join(regions.labels[i] for i in chosen[:5])}) is black. Make it with FireEdit Region "
+            "Masks, or connect the regions without masks: then their boxes count."
+        )  # fmt: skip
     rest = [i for i in range(len(regions)) if i not in chosen]
     if regions.masks is None:  # boxes of others hold too much of what a hole is filled from
         return _Meant(thing, boxed=bool(chosen))

@@ -108,6 +108,10 @@ def found_text(regions: Regions) -> str:
     """A sentence on what was found, and on the main object, by which anything can be meant."""
     if not len(regions):
         return "No region was found in the picture. Lower score_threshold of the detector, or draw a box in FireEdit Region Select."
+    usable = _Search(regions, None).usable()
+    if not usable:
+        return "The regions that came have no area inside of the picture. Detect anew, or draw a box in FireEdit Region Select."
+    regions = regions.select(usable)
     text = f"Found: {listing(regions)}."
     main = main_object(regions)
     if main is not None:

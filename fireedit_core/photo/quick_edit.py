@@ -75,7 +75,7 @@ def quick_edit(
     if kind not in QUICK:
         raise NeedsModel(needs_model(answer))
     if not bool((mask > 0).any()):
-        raise ValueError(f"the mask is empty, so there is nothing to {_verb(kind)}. Paint one, or connect regions. {answer.note}".strip())
+        raise ValueError(f"the mask is empty, so there is nothing to {verb(kind)}. Paint one, or connect regions. {answer.note}".strip())
     rgb = image[:3].expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
     mask = mask.to(rgb.device, torch.float32).clamp(0, 1)
     thing = answer.thing or "the thing"
@@ -109,6 +109,9 @@ def quick_edit(
             said = f"put {what} behind {thing} ({share:.1%} of the picture)"
         if image.shape[0] == 4 and bool((image[3] < 1).any()):
             said += "; the picture's own alpha is kept, so what was transparent stays so"
+    brightest = float(mask.max())
+    if brightest <= 0.5:
+        said += f". The mask is nowhere brighter than {brightest:.2f}, so most of what was there is still seen: paint it white"
     if image.shape[0] == 1:
         new = _as_it_came(image, new, touched)
         said += "" if new.shape[0] == 1 else "; the grey picture became one of colours"
@@ -196,7 +199,8 @@ def _as_it_came(image: Tensor, new: Tensor, touched: Tensor) -> Tensor:
     return new[:1] if bool((new == new[:1]).all()) else blended(image.expand(3, -1, -1), new, (touched > 0).float())
 
 
-def _verb(kind: str) -> str:
+def verb(kind: str) -> str:
+    """What a kind of edit does to a thing, as a verb."""
     return {"background": "keep before a new background", "cutout": "cut out", "adjust": "change"}.get(kind, kind)
 
 
