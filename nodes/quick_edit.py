@@ -154,6 +154,7 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
     Raises:
         FireEditNodeError: where there is none, or those that are meant have black masks.
     """
+    regions = regions.clipped()  # as the targets of an answer are; those beside the picture are none
     if not len(regions) and not answer.chosen:
         raise FireEditNodeError(
             NAME, f"no region came, so nothing is there to {verb(answer.kind)}. Lower score_threshold of FireEdit Region Detect, draw a "

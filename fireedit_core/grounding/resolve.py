@@ -116,10 +116,14 @@ def found_text(regions: Regions) -> str:
     main = main_object(regions)
     if main is not None:
         text += (
-            f" The picture has one main object, taken for a {regions.labels[main]} ({float(regions.scores[main]):.2f}): say "
+            f" The picture has one main object, taken for {_one(regions.labels[main])} ({float(regions.scores[main]):.2f}): say "
             '"the main object" if you mean it.'
         )
     return text
+
+
+def _one(label: str) -> str:
+    return f"{'an' if label[:1] in 'aeiou' else 'a'} {label}"
 
 
 class _Search:

@@ -79,7 +79,8 @@ def quick_edit(
     rgb = image[:3].expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
     mask = mask.to(rgb.device, torch.float32).clamp(0, 1)
     thing = answer.thing or "the thing"
-    share = float((mask > 0.5).float().mean())
+    brightest = float(mask.max())
+    share = float((mask > min(0.5, 0.5 * brightest)).float().mean())
     if kind in ("background", "cutout") and not bool((mask < 1).any()):
         raise ValueError(f"the mask covers the whole picture, so nothing is left that would be behind {thing}. Mark only what stays.")
     if kind == "remove":
@@ -109,8 +110,7 @@ def quick_edit(
             said = f"put {what} behind {thing} ({share:.1%} of the picture)"
         if image.shape[0] == 4 and bool((image[3] < 1).any()):
             said += "; the picture's own alpha is kept, so what was transparent stays so"
-    brightest = float(mask.max())
-    if brightest <= 0.5:
+    if brightest <= 0.5 and kind != "remove":  # which takes away all that is marked, however faintly
         said += f". The mask is nowhere brighter than {brightest:.2f}, so most of what was there is still seen: paint it white"
     if image.shape[0] == 1:
         new = _as_it_came(image, new, touched)

@@ -62,15 +62,15 @@ class RegionChoice:
             raise ValueError(f"the selection must be an object with some of the keys {', '.join(_KEYS)}, got {text[:80]!r}")
         mode = value.get("mode", "auto")
         if not isinstance(mode, str) or mode not in MODES:
-            raise ValueError(f"the selection's mode must be one of {', '.join(MODES)}, got {mode!r}")
+            raise ValueError(f"the selection's mode must be one of {', '.join(MODES)}, got {_short(mode)}")
         picked = value.get("picked", [])
         if not isinstance(picked, list) or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in picked):
-            raise ValueError(f"the selection's picked must be a list of region numbers such as [0, 2], got {picked!r}")
+            raise ValueError(f"the selection's picked must be a list of region numbers such as [0, 2], got {_short(picked)}")
         boxes = []
         for entry in _of_type(value.get("boxes", []), list, "boxes"):
             entry = {"box": entry} if isinstance(entry, list) else entry
             if not isinstance(entry, dict) or "box" not in entry:
-                raise ValueError(f'the selection\'s boxes must look like {{"box": [x1, y1, x2, y2], "name": "cat"}}, got {entry!r}')
+                raise ValueError(f'the selection\'s boxes must look like {{"box": [x1, y1, x2, y2], "name": "cat"}}, got {_short(entry)}')
             boxes.append((_box(entry["box"]), _of_type(entry.get("name") or OBJECT_LABEL, str, "names")))
         moved = {_number(k): _box(v) for k, v in _of_type(value.get("moved", {}), dict, "moved").items()}
         names = {_number(k): _of_type(v, str, "names") for k, v in _of_type(value.get("names", {}), dict, "names").items()}
@@ -150,20 +150,25 @@ class RegionChoice:
 _KINDS = {list: "list", dict: "JSON object", str: "text"}
 
 
+def _short(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _of_type(value: Any, kind: type, name: str) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"the selection's {name} must be a {_KINDS[kind]}, got {value!r}")
+        raise ValueError(f"the selection's {name} must be a {_KINDS[kind]}, got {_short(value)}")
     return value
 
 
 def _number(key: Any) -> int:
     if not (str(key).isascii() and str(key).isdigit() and len(str(key)) < 10):
-        raise ValueError(f"the selection names a region {key!r}; regions have numbers from 0 on")
+        raise ValueError(f"the selection names a region {_short(key)}; regions have numbers from 0 on")
     return int(key)
 
 
 def _box(value: Any) -> tuple[float, float, float, float]:
     numbers = isinstance(value, list) and len(value) == 4 and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
     if not numbers or not all(map(math.isfinite, value)) or value[2] <= value[0] or value[3] <= value[1]:
-        raise ValueError(f"a box of the selection must be [x1, y1, x2, y2] with x2 > x1 and y2 > y1, got {value!r}")
+        raise ValueError(f"a box of the selection must be [x1, y1, x2, y2] with x2 > x1 and y2 > y1, got {_short(value)}")
     return tuple(float(v) for v in value)
