@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.weights import check_weights
 from .detector import LabelledDetector, Proposals
+from .record import OBJECT_LABEL
 
 OPEN_VOCABULARY = ("grounding-dino", "mm-grounding-dino", "owlv2", "owlvit")
 _AS_ONE_TEXT = ("grounding-dino", "mm-grounding-dino")  # phrases in one sentence, a full stop after each
@@ -92,7 +93,7 @@ def _as_asked(label: str, things: list[str]) -> str:
     words = set(re.findall(r"\w+", label))
     shares = [len(words & set(thing.split())) / len(thing.split()) for thing in things]
     best = max(shares)
-    return things[shares.index(best)] if best > 0 else label
+    return things[shares.index(best)] if best > 0 else OBJECT_LABEL  # signs of the tokenizer
 
 
 def phrases(prompt: str) -> list[str]:
