@@ -14,6 +14,7 @@ from fireedit_core.grounding.answer import CHOSEN, Answer, answers_from_json
 from fireedit_core.photo.quick_edit import BY_HAND, QUICK, Edited, by_hand, needs_model, quick_edit, verb
 from fireedit_core.regions.dialects import to_mask
 from fireedit_core.regions.record import Regions
+from fireedit_core.regions.suppression import SAME_THING, box_iou
 
 from .detection import check_regions
 from .errors import FireEditNodeError, named
@@ -83,7 +84,7 @@ class FireEditQuickEdit(io.ComfyNode):
         colours = to_core(image[..., :3] if image.shape[-1] == 4 else image, NAME)
         rows = _rows(image)
         answers = _answers(answer, len(rows), size_of(colours))
-        meant = _things(colours, answers, mask, regions)
+        meant = _things(colours, answers, mask, None if _whole(answer, answers) else regions)
         behind = None if backdrop is None else to_core(backdrop[..., :3] if backdrop.shape[-1] == 4 else backdrop, NAME)
         if behind is not None and behind.shape[0] not in (1, len(rows)):
             raise FireEditNodeError(NAME, f"{batch_text(len(rows))} came, but {len(behind)} backdrops. Connect one for all, or one each.")
@@ -120,7 +121,7 @@ def _answers(text: str, count: int, size: tuple[int, int]) -> list[Answer]:
     if not text.strip():
         raise FireEditNodeError(NAME, f"the answer is empty. Connect that of FireEdit Ground, or write one of: {BY_HAND}.")
     with named(NAME):
-        if text.lstrip("\ufeff \n\t").startswith(("{", "[")):
+        if _is_record(text):
             answers = answers_from_json(text, [size] * count)
         else:
             answers = [by_hand(text, size)] * count
@@ -128,6 +129,15 @@ def _answers(text: str, count: int, size: tuple[int, int]) -> list[Answer]:
             if one.kind not in QUICK:  # before anything is done
                 raise FireEditNodeError(NAME, needs_model(one))
     return answers
+
+
+def _is_record(text: str) -> bool:
+    return text.lstrip("\ufeff \n\t").startswith(("{", "["))
+
+
+def _whole(text: str, answers: list[Answer]) -> bool:
+    """Whether records say that the whole pictures are meant ("make it brighter"); a word by hand leaves it to the regions."""
+    return _is_record(text) and all(one.kind in ("adjust", "recolour") and not one.thing and not one.targets for one in answers)
 
 
 def _things(pictures: Tensor, answers: list[Answer], mask: Tensor | None, regions: list[Regions] | None) -> list[_Meant]:
@@ -174,7 +184,9 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
             NAME, f"the mask of what is meant ({', '.join(regions.labels[i] for i in chosen[:5])}) is black. Make it with FireEdit Region "
             "Masks, or connect the regions without masks: then their boxes count."
         )  # fmt: skip
-    rest = [i for i in range(len(regions)) if i not in chosen]
+    # another name for the same thing is nothing that stays
+    same = box_iou(regions.boxes, regions.boxes[chosen]).amax(dim=1) >= SAME_THING
+    rest = [i for i in range(len(regions)) if i not in chosen and not bool(same[i])]
     if regions.masks is None:  # boxes of others hold too much of what a hole is filled from
         return _Meant(thing, boxed=bool(chosen))
     # what is much larger is what lies behind: a bus behind a walker

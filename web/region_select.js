@@ -305,10 +305,14 @@ class Picker {
     this.over = index;
     for (const group of this.svg.querySelectorAll("g[role]")) group.classList.toggle("over", +group.dataset.entry === index);
     this.tip.replaceChildren();
+    for (const name of this.svg.querySelectorAll("[data-name]")) name.removeAttribute("visibility");
     const focused = document.activeElement?.dataset?.entry, shown = index ?? (this.svg.contains(document.activeElement) && focused !== undefined ? +focused : null);
     const entry = shown === null ? null : this.entries()[shown];
     if (!entry || this.drag) return;
-    const line = this.unit(), [width] = this.size(), words = this.words(entry, shown)[0], wide = wideness(words) * line * 6.5 + line * 4, high = line * 8;
+    const words = this.words(entry, shown)[0], name = this.svg.querySelector(`[data-name="${shown}"]`);
+    if (name?.textContent === words) return; // it stands there already
+    name?.setAttribute("visibility", "hidden");
+    const line = this.unit(), [width] = this.size(), wide = wideness(words) * line * 6.5 + line * 4, high = line * 8;
     const x = Math.max(Math.min(entry.box[0], width - wide), 0), y = Math.max(entry.box[1] - high, 0);
     element("rect", { x, y, width: wide, height: high, rx: line, fill: "#000c" }, this.tip);
     element("text", { x: x + line * 2, y: y + line * 6.2, "font-size": line * 6.5, fill: "#fff" }, this.tip).textContent = words;

@@ -78,7 +78,7 @@ def quick_edit(
         raise ValueError(f"the mask is empty, so there is nothing to {verb(kind)}. Paint one, or connect regions. {answer.note}".strip())
     rgb = image[:3].expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
     mask = mask.to(rgb.device, torch.float32).clamp(0, 1)
-    thing = answer.thing or "the thing"
+    thing = answer.thing or ", ".join(dict.fromkeys(target.label for target in answer.chosen[:5])) or "the thing"
     brightest = float(mask.max())
     share = float((mask > min(0.5, 0.5 * brightest)).float().mean())
     if kind in ("background", "cutout") and not bool((mask < 1).any()):
@@ -146,9 +146,20 @@ def by_hand(text: str, size: tuple[int, int]) -> Answer:
 
 def needs_model(answer: Answer) -> str:
     """What is said where an edit needs a generative model: why, and the way on."""
+    if answer.kind == "other" and answer.targets:
+        return (
+            f"what is asked for ({(answer.after or answer.thing)[:60]!r}) is no edit that is known here. Without an edit model these are "
+            "done: remove it, make it blue (any colour), make it brighter, darker, grey or blurred, blur or replace the background, cut it "
+            "out. Say it in such words, or give picture, mask and instruction to an edit model."
+        )
     wanted = {"replace": "put something else in its place", "add": "add something", "restyle": "give a picture another style"}
     what = wanted.get(answer.kind, "do what was asked for")
     what += f" ({answer.after[:60]!r})" if answer.after else ""
+    if not answer.targets and answer.kind in ("restyle", "other"):
+        return (
+            f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. It is about the whole picture: give "
+            "picture and instruction to the workflow of an edit model that you have (InstructPix2Pix, Kontext, Qwen-Image-Edit)."
+        )
     return (
         f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. The way on: take the region through "
         "FireEdit Regions to Mask into an inpainting workflow (VAE Encode for Inpainting, or Set Latent Noise Mask and an edit model), "

@@ -465,3 +465,30 @@ def test_a_region_that_sticks_out_keeps_its_mask(photo):
     stuck = [regions((-40, -40, 300, 300), masks=mask)]
     answer = ground(photo, stuck, "make the person grey").args[2]
     assert torch.equal(edit(photo, answer, regions=stuck).args[1] > 0, mask > 0)
+
+
+def test_the_whole_picture_is_the_whole_picture(photo, detector, found):
+    """ "Make it brighter" says no thing: what was found in the picture is not edited alone, and nothing needs to be found."""
+    for image, regions_ in ((photo, found), (photo * 0, detect(photo * 0, detector)[0])):
+        scored, mask, answer = ground(image, regions_, "make it brighter").args
+        assert float(mask.min()) == 1 == float(edit(image, answer, regions=scored).args[1].min())
+    assert 0.2 < float(edit(photo, "brighter", regions=found).args[1].mean()) < 0.6  # by hand, the regions count
+
+
+def test_other_names_for_a_thing_are_nothing_that_stays(photo):
+    """A small detector calls a cat "person .59" and "cat .40": what is told, and no hindrance for a fill."""
+    box, other = (60, 40, 200, 250), (62, 41, 198, 249)
+    mask = torch.zeros(2, 256, 256)
+    mask[0, 60:200, 80:180], mask[1, 40:250, 60:200] = 1, 1
+    two = [Regions(torch.tensor([other, box]).float(), torch.tensor([0.4, 0.59]), ("cat", "person"), (256, 256), mask)]
+    output = ground(photo, two, "remove the cat")
+    said = str(output.ui)
+    assert "takes it for a person (0.59) rather than a cat (0.40); this is its second opinion" in said
+    assert json.loads(output.args[2])["targets"][0]["score"] < 0.7
+    touched = edit(photo, output.args[2], regions=output.args[0]).args[1]
+    assert float(touched[0, 55, 120]) > 0  # the rim of the cat, which lies in the mask of the person
+    assert "takes it for a person (0.59), but it may be a cat (0.40)" in str(ground(photo, two, "make the person grey").ui)
+    with pytest.raises(FireEditNodeError, match=r"taken for a person \(0.59\) or a cat \(0.40\)"):
+        ground(photo, two, "remove the zebra")
+    alone = [two[0].select([1])]
+    assert "takes it" not in str(ground(photo, alone, "make the person grey").ui)
