@@ -72,7 +72,7 @@ def fill(image: Tensor, mask: Tensor, avoid: Tensor | None = None, check: Callab
     if known.sum() < 64:
         raise ValueError(
             f"the mask leaves nothing of the picture to fill from: it covers {float((mask > 0.5).float().mean()):.0%}, its rim and other "
-            "things the rest. Mark only the thing that is to go; where it fills the picture, an edit model has to make up what is behind it."
+            "things the rest. Mark only the thing that is to go; where it fills the picture, an edit model must make up what is behind it."
         )
     check()
     scale = min(1.0, math.sqrt(_CROP_PIXELS / hole.mask.size), math.sqrt(_HOLE_PIXELS / max(int(hole.mask.sum()), 1)))
