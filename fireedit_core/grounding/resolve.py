@@ -32,6 +32,7 @@ _DISSENT = 0.5  # of a region's score: from there on another name for the same b
 _SHADOW = 0.45  # of the surest candidate's score: below it another is no candidate
 _NEAR = 0.35  # of the nearest one's size and place: from there on something stands in the foreground with it
 _READER = "a detector that reads a prompt (Grounding DINO, OWLv2; FireEdit Detector Loader), which finds anything that has a name"
+_THINNEST = 0.5  # pixels: an answer writes boxes to a tenth of one
 _MOST_TYPOS = 0.84  # likeness of words from which one is taken for a slip of the other
 
 
@@ -141,8 +142,10 @@ class _Search:
         self.overlap = box_iou(self.boxes, self.boxes)
 
     def usable(self) -> list[int]:
-        """Numbers of the regions that are a thing: with an area inside the picture, not the picture as a whole."""
-        return [i for i in range(len(self.labels)) if float(self.area[i]) >= 1 and self.labels[i] != WHOLE_IMAGE_LABEL]
+        """Numbers of the regions that are a thing: with an area inside the picture, no mere line, not the picture as a whole."""
+        sides = (self.boxes[:, 2:] - self.boxes[:, :2]).amin(dim=1) if len(self.labels) else self.area
+        there = (self.area >= 1) & (sides >= _THINNEST)
+        return [i for i in range(len(self.labels)) if bool(there[i]) and self.labels[i] != WHOLE_IMAGE_LABEL]
 
     def share(self) -> Tensor:
         """(n,) share of the picture that each box covers."""

@@ -492,3 +492,11 @@ def test_other_names_for_a_thing_are_nothing_that_stays(photo):
         ground(photo, two, "remove the zebra")
     alone = [two[0].select([1])]
     assert "takes it" not in str(ground(photo, alone, "make the person grey").ui)
+
+
+def test_a_region_as_thin_as_a_hair_makes_no_answer_that_cannot_be_read(photo):
+    """A detector may give a box of a fortieth of a pixel; an answer writes tenths."""
+    thin, real = (0, 0, 128, 0.025), (10, 10, 60, 90)
+    scored, mask, answer = ground(photo, [regions(thin, real, (5, 5, 5.04, 200))], "make all people grey").args
+    assert [target["box"] for target in json.loads(answer)["targets"]] == [list(map(float, real))] and mask.sum() == 50 * 80
+    assert edit(photo, answer, regions=scored).args[1].sum() == 50 * 80
