@@ -155,13 +155,11 @@ def needs_model(answer: Answer) -> str:
     wanted = {"replace": "put something else in its place", "add": "add something", "restyle": "give a picture another style"}
     what = wanted.get(answer.kind, "do what was asked for")
     what += f" ({answer.after[:60]!r})" if answer.after else ""
+    whole = ""
     if not answer.targets and answer.kind in ("restyle", "other"):
-        return (
-            f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. It is about the whole picture: give "
-            "picture and instruction to the workflow of an edit model that you have (InstructPix2Pix, Kontext, Qwen-Image-Edit)."
-        )
+        whole = "for the whole picture the workflow of an edit model that you have (Kontext, Qwen-Image-Edit); for a part of it "
     return (
-        f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. The way on: take the region through "
+        f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. The way on: {whole}take the region through "
         "FireEdit Regions to Mask into an inpainting workflow (VAE Encode for Inpainting, or Set Latent Noise Mask and an edit model), "
         "or, from the next release on, FireEdit Confine with the edit model that you have."
     )
