@@ -29,11 +29,12 @@ from fireedit_cli.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, 
 from fireedit_cli.comfy_client import HostError
 from fireedit_cli.comfy_host import ComfyServer, HostNotFound
 from fireedit_cli.ways import PHOTO_WORKFLOW, WAYS, Ways
-from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, use_bundle
+from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, use_bundle, use_detector
 from host_setup.host_lookup import REPO
 
 log = logging.getLogger("fireedit")
 
+OWN_THRESHOLD = -1.0  # FireEdit Region Detect: the detector's own
 DONE, FAILED, USAGE, NO_SERVER, CANCELLED = 0, 1, 2, 3, 130
 # Option -> node and input that it sets.
 SETTINGS = {
@@ -79,6 +80,10 @@ def parser() -> argparse.ArgumentParser:
         "--way", choices=WAYS, help="photo: find the thing by words, edit without a generative model; bundle: the bundle's models; "
         "auto, the default: the photo way for pictures that are not of the bundle's kind",
     )
+    edit.add_argument(
+        "--detector", help="what finds things the photo way, as FireEdit Detector Loader names it, or a folder of transformers when no "
+        "--server is given; one that reads a prompt (Grounding DINO, OWLv2) is asked for what the instruction names",
+    )  # fmt: skip
     edit.add_argument("--steps", type=whole(1, 1000))
     edit.add_argument("--sampler")
     edit.add_argument("--scheduler")
@@ -146,14 +151,26 @@ def ways_of(options: argparse.Namespace) -> Ways:
         raise WorkflowError(
             f"{', '.join(told)} says how the bundle edits, which the photo way does not use; leave it out, or --way {options.way}"
         )
-    if options.way == "photo":
-        return Ways(_checked(Workflow.load(PHOTO_WORKFLOW)))
+    if options.detector and (options.way == "bundle" or told):
+        raise WorkflowError(f"--detector is for the photo way, {', '.join(told) or '--way bundle'} for the other one; leave one out")
+    if options.way == "photo" or (options.detector and options.way is None):
+        return Ways(photo_flow(options.detector))
     flow = _checked(Workflow.load(options.workflow or EDIT_WORKFLOW))
     for name, (node, field) in SETTINGS.items():
         if getattr(options, name) is not None:
             flow.set(node, field, getattr(options, name))
     alone = options.way == "bundle" or bool(told)
-    return Ways(flow) if alone else Ways(flow, _checked(Workflow.load(PHOTO_WORKFLOW)))
+    return Ways(flow) if alone else Ways(flow, photo_flow(options.detector))
+
+
+def photo_flow(detector: str | None = None) -> Workflow:
+    """The photo workflow, with another detector where one is named: with its own threshold, and asked for what the instruction names."""
+    flow = Workflow.load(PHOTO_WORKFLOW)
+    if detector:
+        flow.set("FireEditDetectorLoader", "detector", detector)
+        flow.set("FireEditRegionDetect", "score_threshold", OWN_THRESHOLD)
+        flow.nodes[flow.only("FireEditRegionDetect")]["inputs"]["instruction"] = ""  # of each job
+    return _checked(flow)
 
 
 def _checked(flow: Workflow) -> Workflow:
@@ -191,6 +208,11 @@ def _run(options: argparse.Namespace, jobs: list[Job], ways: Ways) -> int:
         urls = options.server or [own.url]
         if own is not None and options.bundle:
             flow.set("FireEditLoader", "bundle", use_bundle(own, options.bundle))
+        if own is not None and options.detector:
+            name = use_detector(own, options.detector)
+            for one in (ways.main, ways.photo):
+                if one is not None and one.ids("FireEditDetectorLoader"):
+                    one.set("FireEditDetectorLoader", "detector", name)
 
         def progress(job: Job, error: str | None) -> None:
             bar.update()

@@ -238,10 +238,14 @@ class Journal:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a workflow takes a job: ids of the nodes that get the picture, the instruction and the seed, and that give the result."""
+    """Where a workflow takes a job: ids of the nodes that get the picture, the instruction and the seed, and that give the result.
+
+    `lookers` are the detectors that look for what the instruction names: those whose input of that name is there and not linked.
+    """
 
     picture: str
     reader: str
+    lookers: tuple[str, ...]
     seeds: tuple[tuple[str, str], ...]
     result: str
 
@@ -260,12 +264,14 @@ class Places:
         seeds = tuple((i, name) for kind, name in SEEDED.items() for i in flow.ids(kind) if name in flow.nodes[i]["inputs"])
         if not seeds and not flow.ids("FireEditQuickEdit"):  # which draws nothing
             raise WorkflowError(f"{flow.origin} has no node that takes a seed ({', '.join(SEEDED)}): all jobs would get the same noise")
-        return cls(found[0], readers[0], seeds, result_node(flow))
+        lookers = tuple(i for i in flow.ids("FireEditRegionDetect") if isinstance(flow.nodes[i]["inputs"].get("instruction"), str))
+        return cls(found[0], readers[0], lookers, seeds, result_node(flow))
 
     def fill(self, flow: Workflow, picture: str, instruction: str, seed: int | None) -> None:
         """Put a job into the graph: a picture's name on the server, the instruction, and the seed where one is given."""
         flow.nodes[self.picture]["inputs"]["image"] = picture
-        flow.nodes[self.reader]["inputs"]["instruction"] = instruction
+        for key in (self.reader, *self.lookers):
+            flow.nodes[key]["inputs"]["instruction"] = instruction
         for key, name in self.seeds if seed is not None else ():
             flow.nodes[key]["inputs"][name] = seed
 
@@ -290,7 +296,7 @@ def edit(client: ComfyClient, ways: Ways, job: Job, timeout: float = 600.0) -> t
     pictures = result.images.get(shown)
     if not pictures:
         raise HostError(f"the run of {job.source.name} gave no picture")
-    for key in (i for kind in TALKERS for i in flow.ids(kind)):
+    for key in (*places.lookers, *(i for kind in TALKERS for i in flow.ids(kind))):
         said += [line for text in result.outputs.get(key, {}).get("text", ()) for line in str(text).splitlines()]
     job.output.parent.mkdir(parents=True, exist_ok=True)
     temporary = job.output.with_name(f".{job.output.stem}.part{job.output.suffix}")

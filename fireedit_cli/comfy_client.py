@@ -54,7 +54,10 @@ class ExecutionFailed(HostError):
         self.exception_type: str = data.get("exception_type", "")
         self.exception_message: str = data.get("exception_message", "")
         self.traceback: str = "".join(data.get("traceback") or [])
-        super().__init__(f"node {self.node_id} ({self.node_type}): {self.exception_type}: {self.exception_message}")
+        # what a node of ours refuses is said in words and begins with its name; its class, with a folder's path, tells a person nothing
+        named = self.exception_type.rpartition(".")[2] == "FireEditNodeError"
+        what = self.exception_message.strip() if named else f"{self.exception_type}: {self.exception_message}"
+        super().__init__(f"node {self.node_id} ({self.node_type}): {what}")
 
 
 class ExecutionInterrupted(HostError):

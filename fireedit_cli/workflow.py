@@ -122,9 +122,27 @@ def use_bundle(server: Any, bundle: str) -> str:
         raise WorkflowError(f"{folder} is no FireEdit bundle: it has no model_index.json")
     if folder.parent == REPO / "models":
         return folder.name  # the loader sees the pack's own bundles already
-    place = server.models_dir / "fireedit"
+    _link(server.models_dir / "fireedit", folder)
+    return folder.name
+
+
+def use_detector(server: Any, detector: str) -> str:
+    """The name under which FireEdit Detector Loader of a started ``ComfyServer`` finds a detector, given by name or as a folder.
+
+    A folder is linked into the server's own models; WorkflowError when it is no detector of transformers.
+    """
+    folder = Path(detector)
+    if not folder.is_dir():
+        return detector  # a name: the loader itself says what there is
+    folder = folder.resolve()
+    if not (folder / "config.json").is_file():
+        raise WorkflowError(f"{folder} is no detector of transformers: it has no config.json")
+    _link(server.models_dir / "detectors", folder)
+    return f"detectors/{folder.name}"
+
+
+def _link(place: Path, folder: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     link = place / folder.name
     if not link.exists():
         link_folder(link, folder)
-    return folder.name

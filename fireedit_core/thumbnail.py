@@ -50,6 +50,27 @@ def same_fingerprint(one: str, two: str) -> bool:
     return size == other_size and bool((cells - other_cells).abs().max() <= _SAME_CELL)
 
 
+# Of the 64 cells: as many that are the same make it the same picture with something edited, however large. Two photographs agree in
+# one or two by chance. Where light or colour of all of it was changed, the order of light and dark stays.
+_LEAST_SAME, _SAME_ORDER = 4, 0.6
+
+
+def resembles(one: str, two: str) -> bool:
+    """Whether a fingerprint may be of the same picture after an edit; False for another picture, as far as 64 cells tell.
+
+    Raises:
+        ValueError: for a text that is no fingerprint.
+    """
+    (size, cells), (other_size, other_cells) = _read(one), _read(two)
+    if size != other_size:
+        return False
+    rows, other_rows = cells.reshape(-1, 3), other_cells.reshape(-1, 3)
+    if int(((rows - other_rows).abs().amax(dim=1) <= _SAME_CELL).sum()) >= _LEAST_SAME:
+        return True
+    grey, other_grey = rows.mean(dim=1), other_rows.mean(dim=1)
+    return bool(torch.corrcoef(torch.stack([grey, other_grey]))[0, 1] >= _SAME_ORDER)
+
+
 def _read(text: str) -> tuple[str, Tensor]:
     size, _, cells = text.partition(":")
     try:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import comfy.utils
 
+from fireedit_core.grounding import noun_phrase
 from fireedit_core.regions.record import OBJECT_LABEL, Regions
+from fireedit_core.thumbnail import fingerprint, resembles
 
 from .errors import FireEditNodeError, named
 from .host import models, progress
@@ -19,6 +22,8 @@ from .types import FIREEDIT_TOOLTIP, DetectorType, FireEditType, RegionsType, Re
 logger = logging.getLogger("fireedit")
 
 DETECT, TOKENIZE = "FireEdit Region Detect", "FireEdit Region Tokenize"
+OWN = -1.0  # a threshold: the detector's own
+ANYTHING = "object"  # what to look for where an instruction names no thing: "remove the main object"
 _SHOWN = 8  # kinds of things that the line under the node names
 
 
@@ -37,9 +42,9 @@ class FireEditRegionDetect(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="The picture to edit, or a batch of pictures of one size."),
                 io.Float.Input(
-                    "score_threshold", default=0.15, min=0.0, max=1.0, step=0.01,
-                    tooltip="Regions that the detector is less sure of are dropped. Lower finds more, also wrong ones. 0.15 suits the "
-                    "bundle's detector, 0.4 photo-detector.",
+                    "score_threshold", default=OWN, min=OWN, max=1.0, step=0.01,
+                    tooltip="Regions that the detector is less sure of are dropped. -1 takes the number that suits the detector: 0.15 for "
+                    "the bundle's, 0.35 for photo-detector, and what its makers use for your own. Lower finds more, also wrong ones.",
                 ),
                 io.Float.Input(
                     "iou_threshold", default=0.6, min=0.0, max=1.0, step=0.01, **RARE,
@@ -60,6 +65,11 @@ class FireEditRegionDetect(io.ComfyNode):
                     "prompt", default="", optional=True,
                     tooltip="What to look for, separated by commas. Only for detectors that read one (Grounding DINO, OWLv2).",
                 ),
+                io.String.Input(
+                    "instruction", default="", optional=True,
+                    tooltip="In place of a prompt: what this instruction names is looked for, as in \"remove the red helmet next to the "
+                    "bus\". The same text as for FireEdit Ground; only for detectors that read a prompt.",
+                ),
             ],
             outputs=[
                 RegionsType.Output(
@@ -70,7 +80,7 @@ class FireEditRegionDetect(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, fireedit=None, image=None, score_threshold=0.15, iou_threshold=0.6, max_regions=100, detector=None, prompt=""
+        cls, fireedit=None, image=None, score_threshold=OWN, iou_threshold=0.6, max_regions=100, detector=None, prompt="", instruction=""
     ) -> io.NodeOutput:  # fmt: skip
         """Detect picture by picture, so that progress and cancel work within a batch."""
         from fireedit_core.regions.detector import detect_each
@@ -83,6 +93,8 @@ class FireEditRegionDetect(io.ComfyNode):
                 "Loader (the bundle's own detector).",
             )
         chosen, patcher = (fireedit.editor.detector, fireedit.detector) if detector is None else (detector.detector, detector.patcher)
+        threshold = chosen.own_threshold if score_threshold < 0 else score_threshold
+        asked = _asked(prompt or "", instruction or "") if chosen.reads_prompt else ""
         models.use(patcher)
         bar = comfy.utils.ProgressBar(pictures.shape[0])
 
@@ -95,17 +107,41 @@ class FireEditRegionDetect(io.ComfyNode):
         models.check_interrupted()
         progress.say("looking for regions")
         with named(DETECT):
-            found = detect_each(chosen, pictures, score_threshold, iou_threshold, max_regions, prompt or "", step)
-        text = "\n".join(_describe(i, regions, len(found)) for i, regions in enumerate(found))
+            found = detect_each(chosen, pictures, threshold, iou_threshold, max_regions, asked, step)
+        found = [replace(one, picture=fingerprint(picture)) for one, picture in zip(found, pictures, strict=True)]
+        text = "\n".join(_describe(i, regions, len(found), threshold, asked) for i, regions in enumerate(found))
+        if asked:
+            text = f"looked for: {asked}\n{text}"
         if any(not len(regions) for regions in found):
             logger.warning("%s: %s", DETECT, text)
         return io.NodeOutput(found, ui=progress.report(text))
 
 
-def _describe(index: int, regions: Regions, count: int) -> str:
+def _asked(prompt: str, instruction: str) -> str:
+    """What a detector that reads a prompt is asked for: the prompt, or what the instruction names; anything where it names nothing.
+
+    Raises:
+        FireEditNodeError: for no words at all, and an instruction that is not read.
+    """
+    if prompt.strip():
+        return prompt.strip()
+    if not instruction.strip():
+        raise FireEditNodeError(
+            DETECT, "this detector looks for what it is told. Write a prompt, for example 'cat, dog', or give instruction the text of "
+            "FireEdit Ground."
+        )  # fmt: skip
+    with named(DETECT, "Or name the things in prompt."):
+        return noun_phrase(instruction) or ANYTHING
+
+
+def _describe(index: int, regions: Regions, count: int, threshold: float, asked: str) -> str:
     name = "" if count == 1 else f"picture {index + 1}: "
     if not len(regions):
-        return f"{name}no region found; the whole picture will stand as one region. Lower score_threshold to find more."
+        more = ", or ask for something else" if asked else ""
+        return (
+            f"{name}no region found; the whole picture will stand as one region. Lower score_threshold ({threshold:g} here) to find "
+            f"more{more}."
+        )
     kinds = Counter(label for label in regions.labels if label != OBJECT_LABEL)
     kinds_text = f" ({', '.join(f'{count} {label}' for label, count in kinds.most_common(_SHOWN))})" if kinds else ""
     return f"{name}{counted(len(regions), 'region')}{kinds_text}, best score {float(regions.scores.max()):.2f}"
@@ -154,12 +190,19 @@ def _tokens_text(tokens) -> str:  # noqa: ANN001
 
 
 def check_regions(regions: list[Regions], pictures, node: str) -> None:
-    """One `Regions` per picture, of its size.
+    """One `Regions` per picture, of its size, and found on it as far as they know where they were found.
+
+    A picture may have been edited since: regions serve several edits of a photograph one after the other.
 
     Raises:
-        FireEditNodeError: naming both sizes or numbers, and the link that mends it.
+        FireEditNodeError: naming both sizes or numbers, and the link that mends it; for masks that are none.
     """
     mend = "Connect the same picture here and to FireEdit Region Detect."
+    if not isinstance(regions, (list, tuple)) or not all(isinstance(one, Regions) for one in regions):
+        raise FireEditNodeError(
+            node, f"regions must be those of a node of FireEdit, got {type(regions).__name__}. Those of other packs come in through "
+            "FireEdit Regions from SEGS, from BBOX or from Mask."
+        )  # fmt: skip
     if len(regions) != pictures.shape[0]:
         raise FireEditNodeError(
             node, f"{batch_text(pictures.shape[0])} came, but regions of {batch_text(len(regions))}. {mend}"
@@ -167,3 +210,22 @@ def check_regions(regions: list[Regions], pictures, node: str) -> None:
     with named(node, mend):
         for one in regions:
             one.check_image(size_of(pictures))
+    for number, (one, picture) in enumerate(zip(regions, pictures, strict=True), start=1):
+        _check_region_masks(one, node)
+        if one.picture and not resembles(one.picture, fingerprint(picture)):
+            which = "" if len(regions) == 1 else f" (number {number} of {len(regions)})"
+            raise FireEditNodeError(
+                node, f"the regions were found on another picture than this one{which}: hardly a place of it looks like that one. {mend} "
+                "If it was edited since, detect anew on what came out."
+            )  # fmt: skip
+
+
+def _check_region_masks(regions: Regions, node: str) -> None:
+    if regions.masks is None or not regions.masks.numel():
+        return
+    low, high = (float(value) for value in regions.masks.aminmax())  # NaN goes through both
+    if not (low >= 0 and high <= 1):
+        raise FireEditNodeError(
+            node, f"the masks of the regions have values from {low:.4g} to {high:.4g} instead of 0..1, or values that are not numbers. The "
+            "node that made them is to be mended, or use the regions of one that gives boxes alone."
+        )  # fmt: skip

@@ -8,13 +8,14 @@ import torch
 from fireedit_core.grounding import Grounding, answers_from_json, answers_to_json, from_answer, ground
 
 from .detection import check_regions
-from .errors import named
+from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
 from .pictures import size_of, to_core
 from .types import RegionsType
 
 NAME = "FireEdit Ground"
+_BLACK = " The mask is black, since those that came with the region are: have FireEdit Region Masks make them."
 
 
 class FireEditGround(io.ComfyNode):
@@ -72,6 +73,8 @@ class FireEditGround(io.ComfyNode):
         pictures = to_core(image, NAME)
         check_regions(regions, pictures, NAME)
         count = pictures.shape[0]
+        if not isinstance(answer or "", str):
+            raise FireEditNodeError(NAME, f"the answer must be text, got {type(answer).__name__}. Empty it to have the instruction read.")
         found: list[Grounding] = []
         if (answer or "").strip():
             with named(NAME, "Empty the answer to have the instruction read instead."):
@@ -83,6 +86,7 @@ class FireEditGround(io.ComfyNode):
                 with named(NAME if count == 1 else f"{NAME}: picture {index + 1} of {count}"):
                     found.append(ground(pictures[index], instruction or "", one))
         masks = models.intermediate(torch.stack([one.mask for one in found]))
-        text = "\n".join(one.message if count == 1 else f"picture {i + 1}: {one.message}" for i, one in enumerate(found))
+        said = [one.message + (_BLACK if one.answer.targets and not bool(one.mask.any()) else "") for one in found]
+        text = "\n".join(one if count == 1 else f"picture {i + 1}: {one}" for i, one in enumerate(said))
         answers = answers_to_json([one.answer for one in found])
         return io.NodeOutput([one.regions for one in found], masks, answers, ui=progress.report(text))

@@ -24,7 +24,7 @@ def to_core(image: Tensor, node: str) -> Tensor:
         FireEditNodeError: for another shape, values that are not finite, or a range that is not 0..1.
     """
     image = image[None] if image.ndim == 3 else image
-    if image.ndim != 4 or image.shape[0] == 0 or image.shape[-1] not in (1, 3, 4):
+    if image.ndim != 4 or 0 in image.shape or image.shape[-1] not in (1, 3, 4):
         raise FireEditNodeError(
             node, f"expected an IMAGE (B, H, W, 3), got {tuple(image.shape)}. Connect a picture, for example of Load Image."
         )
@@ -57,7 +57,8 @@ def check_mask(mask: Tensor, pictures: Tensor, node: str) -> Tensor:
         raise FireEditNodeError(
             node,
             f"the mask has shape {tuple(mask.shape)}, but {count} picture(s) of height {size[0]} and width {size[1]} came. "
-            "Connect grounding of FireEdit VLM Conditioning for this very picture, or a mask of the same size.",
+            "Connect a mask of this very picture (of FireEdit Ground, or grounding of FireEdit VLM Conditioning): one for all pictures, or "
+            "one each.",
         )
     _check_values(mask, "mask", node)
     return mask.expand(count, -1, -1).to(management.intermediate_device(), torch.float32)

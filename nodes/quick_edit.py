@@ -11,9 +11,10 @@ from comfy.utils import ProgressBar
 from torch import Tensor
 
 from fireedit_core.grounding.answer import CHOSEN, Answer, answers_from_json
-from fireedit_core.photo.quick_edit import BY_HAND, QUICK, Edited, by_hand, needs_model, quick_edit
+from fireedit_core.photo.quick_edit import BY_HAND, QUICK, Edited, by_hand, needs_model, quick_edit, verb
 from fireedit_core.regions.dialects import to_mask
 from fireedit_core.regions.record import Regions
+from fireedit_core.regions.suppression import SAME_THING, box_iou
 
 from .detection import check_regions
 from .errors import FireEditNodeError, named
@@ -83,7 +84,7 @@ class FireEditQuickEdit(io.ComfyNode):
         colours = to_core(image[..., :3] if image.shape[-1] == 4 else image, NAME)
         rows = _rows(image)
         answers = _answers(answer, len(rows), size_of(colours))
-        meant = _things(colours, answers, mask, regions)
+        meant = _things(colours, answers, mask, None if _whole(answer, answers) else regions)
         behind = None if backdrop is None else to_core(backdrop[..., :3] if backdrop.shape[-1] == 4 else backdrop, NAME)
         if behind is not None and behind.shape[0] not in (1, len(rows)):
             raise FireEditNodeError(NAME, f"{batch_text(len(rows))} came, but {len(behind)} backdrops. Connect one for all, or one each.")
@@ -115,10 +116,12 @@ def _rows(image: Tensor) -> list[Tensor]:
 
 def _answers(text: str, count: int, size: tuple[int, int]) -> list[Answer]:
     """One answer per picture."""
+    if not isinstance(text, str):
+        raise FireEditNodeError(NAME, f"the answer must be text, got {type(text).__name__}. Connect that of FireEdit Ground.")
     if not text.strip():
         raise FireEditNodeError(NAME, f"the answer is empty. Connect that of FireEdit Ground, or write one of: {BY_HAND}.")
     with named(NAME):
-        if text.lstrip("\ufeff \n\t").startswith(("{", "[")):
+        if _is_record(text):
             answers = answers_from_json(text, [size] * count)
         else:
             answers = [by_hand(text, size)] * count
@@ -126,6 +129,15 @@ def _answers(text: str, count: int, size: tuple[int, int]) -> list[Answer]:
             if one.kind not in QUICK:  # before anything is done
                 raise FireEditNodeError(NAME, needs_model(one))
     return answers
+
+
+def _is_record(text: str) -> bool:
+    return text.lstrip("\ufeff \n\t").startswith(("{", "["))
+
+
+def _whole(text: str, answers: list[Answer]) -> bool:
+    """Whether records say that the whole pictures are meant ("make it brighter"); a word by hand leaves it to the regions."""
+    return _is_record(text) and all(one.kind in ("adjust", "recolour") and not one.thing and not one.targets for one in answers)
 
 
 def _things(pictures: Tensor, answers: list[Answer], mask: Tensor | None, regions: list[Regions] | None) -> list[_Meant]:
@@ -147,7 +159,17 @@ def _things(pictures: Tensor, answers: list[Answer], mask: Tensor | None, region
 
 
 def _among(regions: Regions, answer: Answer) -> _Meant:
-    """The regions that are meant, and all others that do not lie behind them."""
+    """The regions that are meant, and all others that do not lie behind them.
+
+    Raises:
+        FireEditNodeError: where there is none, or those that are meant have black masks.
+    """
+    regions = regions.clipped()  # as the targets of an answer are; those beside the picture are none
+    if not len(regions) and not answer.chosen:
+        raise FireEditNodeError(
+            NAME, f"no region came, so nothing is there to {verb(answer.kind)}. Lower score_threshold of FireEdit Region Detect, draw a "
+            f"box in FireEdit Region Select, or paint a mask. {answer.note}".strip()
+        )  # fmt: skip
     chosen = [
         i for i, box in enumerate(regions.boxes)
         if any(bool((box - box.new_tensor(target.box)).abs().max() <= _SAME) for target in answer.chosen)
@@ -157,7 +179,14 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
     if not chosen and len(regions):
         chosen = (regions.scores >= CHOSEN).nonzero().flatten().tolist() or [int(regions.scores.argmax())]
     thing = to_mask(regions.select(chosen))
-    rest = [i for i in range(len(regions)) if i not in chosen]
+    if not bool((thing > 0).any()):
+        raise FireEditNodeError(
+            NAME, f"the mask of what is meant ({', '.join(regions.labels[i] for i in chosen[:5])}) is black. Make it with FireEdit Region "
+            "Masks, or connect the regions without masks: then their boxes count."
+        )  # fmt: skip
+    # another name for the same thing is nothing that stays
+    same = box_iou(regions.boxes, regions.boxes[chosen]).amax(dim=1) >= SAME_THING
+    rest = [i for i in range(len(regions)) if i not in chosen and not bool(same[i])]
     if regions.masks is None:  # boxes of others hold too much of what a hole is filled from
         return _Meant(thing, boxed=bool(chosen))
     # what is much larger is what lies behind: a bus behind a walker

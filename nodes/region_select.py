@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 
 import torch
 
 from fireedit_core.regions.choice import RegionChoice
+from fireedit_core.regions.outlines import outlines
 from fireedit_core.regions.record import Regions
 from fireedit_core.thumbnail import fingerprint
 
@@ -17,6 +20,8 @@ from .host import models, progress
 from .host.compat import CATEGORY, io, schema, ui
 from .pictures import size_of, to_core, to_host
 from .types import RegionsType
+
+logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit Region Select"
 
@@ -86,5 +91,12 @@ class FireEditRegionSelect(io.ComfyNode):
 
 
 def _for_the_picker(regions: Regions) -> dict:
-    value = regions.to_dict()
-    return {key: value[key] for key in ("boxes", "scores", "labels")}
+    """What is drawn of regions: masks as outlines, since they themselves would be megabytes of JSON."""
+    value = replace(regions, masks=None).to_dict()
+    shown = {key: value[key] for key in ("boxes", "scores", "labels")}
+    if regions.masks is not None:
+        try:
+            shown["outlines"] = outlines(regions)
+        except ImportError as error:
+            logger.info("%s: the boxes are shown without outlines (%s)", NAME, error)
+    return shown

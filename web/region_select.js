@@ -11,6 +11,8 @@ const NODE = "FireEditRegionSelect";
 const WIDGET = "FIREEDIT_REGION_PICKER";
 const MODES = { auto: "auto: the model chooses", restrict: "restrict: only the picked", force: "force: edit exactly the picked" };
 const LEAST = 4; // picture pixels: a shorter drag is a click
+const FEW = 12; // so many regions may have names that are wider than they are
+const UNNAMED = "object"; // fireedit_core/regions/record.py
 const SVG = "http://www.w3.org/2000/svg";
 
 const STYLE = `
@@ -23,8 +25,10 @@ const STYLE = `
 .fireedit-picker .stage { position: relative; flex: 1; min-height: 0; background: #1116; border-radius: 4px; overflow: hidden; }
 .fireedit-picker svg { position: absolute; inset: 0; width: 100%; height: 100%; touch-action: none; cursor: crosshair; }
 .fireedit-picker g[role] { cursor: pointer; outline: none; }
-.fireedit-picker g[role] circle { opacity: 0; }
-.fireedit-picker g[role]:is(:hover, :focus, [aria-checked=true]) circle { opacity: 1; }
+.fireedit-picker g[role] circle { opacity: 0; pointer-events: none; }
+.fireedit-picker g[role]:is(.over, :focus, [aria-checked=true]) circle { opacity: 1; pointer-events: auto; }
+.fireedit-picker g[role].over .edge { stroke: #fff; }
+.fireedit-picker g:is(.names, .tip) { pointer-events: none; }
 .fireedit-picker g[role]:focus-visible .edge { stroke-dasharray: 6 3; }
 .fireedit-picker input.name { position: absolute; width: 9em; font: inherit; z-index: 1; }
 .fireedit-picker .hint { position: absolute; inset: 0; display: grid; place-content: center; text-align: center; pointer-events: none;
@@ -92,6 +96,7 @@ class Picker {
     this.url = null;
     this.picture = ""; // the fingerprint of what is shown, once it is known
     this.drag = null;
+    this.over = null; // number of the entry under the pointer
     // "widget-expands" is the Nodes 2.0 renderer's own word for a widget that fills the node
     this.root = element("div", { class: "fireedit-picker widget-expands" }, null, null);
     const bar = element("div", { class: "bar" }, this.root, null);
@@ -104,8 +109,9 @@ class Picker {
     this.hint = element("div", { class: "hint" }, this.stage, null);
     this.mode.addEventListener("change", () => this.change((s) => { s.mode = this.mode.value; }));
     this.clear.addEventListener("click", () => this.change((s) => Object.assign(s, parse(""), { mode: s.mode })));
-    for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel", "dblclick"])
+    for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel", "pointerleave", "dblclick", "focusin", "focusout"])
       this.svg.addEventListener(kind, (event) => this[kind](event));
+    new ResizeObserver(() => { if (this.unit() !== this.drawn) this.render(); }).observe(this.stage); // a larger node has room for more names
     // on the root and stopped there: Delete would remove the node, Ctrl+A select the graph
     this.root.addEventListener("keydown", (event) => this.keydown(event));
     this.root.addEventListener("wheel", (event) => event.stopPropagation());
@@ -190,15 +196,21 @@ class Picker {
     return this.natural ?? [512, 512];
   }
 
-  /** Everything that can be picked: found regions first, under their numbers, then drawn boxes. */
+  /** Everything that can be picked: found regions first, under their numbers, then drawn boxes. What was moved has left its mask. */
   entries() {
     const state = this.state;
     const found = this.found.boxes.map((box, i) => ({
       key: i, own: false, box: state.moved[i] ?? box, name: state.names[i] ?? this.found.labels[i] ?? "", score: this.found.scores[i],
-      picked: state.picked.includes(i),
+      picked: state.picked.includes(i), outline: state.moved[i] ? "" : this.found.outlines?.[i] ?? "",
     }));
-    const own = state.boxes.map((b, i) => ({ key: i, own: true, box: b.box, name: b.name ?? "", score: 1, picked: true }));
+    const own = state.boxes.map((b, i) => ({ key: i, own: true, box: b.box, name: b.name ?? "", score: 1, picked: true, outline: "" }));
     return [...found, ...own];
+  }
+
+  /** Picture pixels of half a pixel of the node: lines and letters have one width, however large the picture is. */
+  unit() {
+    const [width, height] = this.size(), { clientWidth: wide, clientHeight: high } = this.stage;
+    return wide && high ? Math.max(width / wide, height / high) * 2 : Math.max(width, height) / 200;
   }
 
   render() {
@@ -216,8 +228,11 @@ class Picker {
       }
       image.style.pointerEvents = "none";
     }
-    const line = Math.max(width, height) / 200, entries = this.entries();
+    const line = this.drawn = this.unit(), entries = this.entries();
     entries.forEach((entry, index) => this.draw(entry, index, line, state));
+    this.name(entries, line);
+    this.tip = element("g", { class: "tip" }, this.svg);
+    this.hover(this.over);
     if (this.drag?.kind === "draw" && this.drag.box) {
       const [x, y, x2, y2] = this.drag.box;
       element("rect", { x, y, width: x2 - x, height: y2 - y, fill: "#fff3", stroke: "#fff", "stroke-width": line }, this.svg);
@@ -231,24 +246,90 @@ class Picker {
     const [x, y, x2, y2] = entry.box, sure = this.meant?.[index];
     const passive = state.mode !== "auto" && !entry.picked;
     const tint = entry.own ? "#5fd35f" : colour(sure ?? entry.score);
-    const title = `${entry.own ? `drawn ${entry.key}` : `region ${entry.key}`}${entry.name ? `, ${entry.name}` : ""}`;
+    const score = entry.own || entry.score === undefined ? "" : `, ${entry.score.toFixed(2)}`;
+    const title = `${entry.own ? `drawn ${entry.key}` : `region ${entry.key}`}${entry.name ? `, ${entry.name}` : ""}${score}`;
     const group = element("g", {
       role: "checkbox", "aria-checked": entry.picked, "aria-label": title, tabindex: 0, "data-entry": index, opacity: passive ? 0.45 : 1,
     }, this.svg);
     const box = { x, y, width: x2 - x, height: y2 - y };
-    element("rect", { ...box, fill: entry.picked ? tint : "transparent", "fill-opacity": 0.25 }, group);
-    element("rect", { ...box, fill: "none", stroke: "#000", "stroke-width": line * 2 }, group);
-    element("rect", { ...box, class: "edge", fill: "none", stroke: tint, "stroke-width": line * (entry.picked ? 1.4 : 0.8) }, group);
-    const label = element("text", {
-      x: x + line, y: y + line * 6.5, "font-size": line * 6.5, fill: "#fff", stroke: "#000", "stroke-width": line * 1.2, "paint-order": "stroke",
-    }, group);
-    const wide = x2 - x > line * 20; // a narrow box has room for its number only
-    label.textContent = [entry.own ? "+" : entry.key, wide ? entry.name : "", sure === undefined ? "" : `${Math.round(100 * sure)} %`].filter((v) => v !== "").join(" ");
+    element("rect", { ...box, fill: entry.picked && !entry.outline ? tint : "transparent", "fill-opacity": 0.25 }, group);
+    if (entry.outline) {
+      const shape = { d: entry.outline, "fill-rule": "evenodd", "stroke-linejoin": "round" };
+      element("path", { ...shape, fill: "none", stroke: "#000", "stroke-width": line * 1.6 }, group);
+      element("path", { ...shape, class: "mask", fill: tint, "fill-opacity": entry.picked ? 0.5 : 0.2, stroke: tint, "stroke-width": line * 0.7 }, group);
+    }
+    // where a mask shows the thing, its box steps back
+    const weight = entry.outline ? 0.4 : 1;
+    element("rect", { ...box, fill: "none", stroke: "#000", "stroke-width": line * 2 * weight, opacity: weight }, group);
+    element("rect", { ...box, class: "edge", fill: "none", stroke: tint, "stroke-width": line * weight * (entry.picked ? 1.4 : 0.8), opacity: entry.outline ? 0.7 : 1 }, group);
     for (const [hx, hy] of [[0, 0], [1, 0], [0, 1], [1, 1]])
       element("circle", {
         cx: hx ? x2 : x, cy: hy ? y2 : y, r: Math.min(line * 2.2, (x2 - x) / 6, (y2 - y) / 6), fill: tint, stroke: "#000", "stroke-width": line * 0.5, "data-corner": `${hx}${hy}`,
         style: `cursor: ${hx === hy ? "nwse" : "nesw"}-resize`,
       }, group);
+  }
+
+  /** Number, name and score of an entry, from the longest text to the shortest. */
+  words(entry, index) {
+    const sure = this.meant?.[index], number = entry.own ? "+" : `${entry.key}`, name = entry.name === UNNAMED ? "" : entry.name;
+    const score = sure !== undefined ? `${Math.round(100 * sure)} %` : entry.own ? "" : entry.score?.toFixed(2) ?? "";
+    const short = sure === undefined ? number : `${number} ${score}`;
+    return [...new Set([[number, name, score], [number, name], [short]].map((parts) => parts.filter((part) => part !== "").join(" ")))];
+  }
+
+  /** Names where there is room: none lies on another, and a crowd has numbers; what has none shows it under the pointer. */
+  name(entries, line) {
+    const [width, height] = this.size(), high = line * 7, taken = [], names = element("g", { class: "names" }, this.svg);
+    const area = ({ box: [x, y, x2, y2] }) => (x2 - x) * (y2 - y);
+    const order = entries.map((_, i) => i).sort((a, b) => entries[b].picked - entries[a].picked || area(entries[b]) - area(entries[a]));
+    const crowd = entries.length > FEW;
+    for (const index of order) {
+      const entry = entries[index], [x, y, x2, y2] = entry.box;
+      const found = this.words(entry, index).flatMap((words) => {
+        const wide = wideness(words) * line * 6.5 + line * 2;
+        if (words.includes(" ") && wide > Math.max(crowd ? x2 - x : width, 0)) return [];
+        const left = Math.max(Math.min(x, width - wide), 0);
+        return [y, y2 - high].map((top) => ({ words, x: left, y: Math.max(Math.min(top, height - high), 0), x2: left + wide, y2: Math.max(Math.min(top, height - high), 0) + high }));
+      }).find((place) => !taken.some((other) => place.x < other.x2 && other.x < place.x2 && place.y < other.y2 && other.y < place.y2));
+      if (!found) continue;
+      taken.push(found);
+      element("text", {
+        x: found.x + line, y: found.y + line * 5.7, "font-size": line * 6.5, fill: "#fff", stroke: "#000", "stroke-width": line * 1.2, "paint-order": "stroke",
+        "data-name": index,
+      }, names).textContent = found.words;
+    }
+  }
+
+  /** Show which entry is under the pointer or has the focus: its handles, and its whole name above all others. */
+  hover(index) {
+    this.over = index;
+    for (const group of this.svg.querySelectorAll("g[role]")) group.classList.toggle("over", +group.dataset.entry === index);
+    this.tip.replaceChildren();
+    for (const name of this.svg.querySelectorAll("[data-name]")) name.removeAttribute("visibility");
+    const focused = document.activeElement?.dataset?.entry, shown = index ?? (this.svg.contains(document.activeElement) && focused !== undefined ? +focused : null);
+    const entry = shown === null ? null : this.entries()[shown];
+    if (!entry || this.drag) return;
+    const words = this.words(entry, shown)[0], name = this.svg.querySelector(`[data-name="${shown}"]`);
+    if (name?.textContent === words) return; // it stands there already
+    name?.setAttribute("visibility", "hidden");
+    const line = this.unit(), [width] = this.size(), wide = wideness(words) * line * 6.5 + line * 4, high = line * 8;
+    const x = Math.max(Math.min(entry.box[0], width - wide), 0), y = Math.max(entry.box[1] - high, 0);
+    element("rect", { x, y, width: wide, height: high, rx: line, fill: "#000c" }, this.tip);
+    element("text", { x: x + line * 2, y: y + line * 6.2, "font-size": line * 6.5, fill: "#fff" }, this.tip).textContent = words;
+  }
+
+  /** Number of the entry at a place of the picture: by its mask where it has one, and of several the smallest; null for none. */
+  hit([x, y]) {
+    const point = new DOMPoint(x, y);
+    let best = null, least = Infinity;
+    this.entries().forEach(({ box, outline }, index) => {
+      if (x < box[0] || x > box[2] || y < box[1] || y > box[3]) return;
+      const inside = outline && this.svg.querySelector(`[data-entry="${index}"] .mask`)?.isPointInFill(point);
+      // a box around a mask that lies elsewhere comes after all masks
+      const rank = (box[2] - box[0]) * (box[3] - box[1]) + (outline && !inside ? 1e12 : 0);
+      if (rank < least) [best, least] = [index, rank];
+    });
+    return best;
   }
 
   /** Picture coordinates of a pointer. */
@@ -264,15 +345,18 @@ class Picker {
     event.stopPropagation();
     event.preventDefault(); // no text selection; focus is given below
     this.svg.setPointerCapture(event.pointerId);
-    const index = event.target.closest("[data-entry]")?.dataset.entry, corner = event.target.dataset?.corner;
-    const start = this.at(event);
-    if (corner !== undefined) this.drag = { kind: "resize", index: +index, corner, start };
-    else this.drag = { kind: "draw", index: index === undefined ? null : +index, start };
+    const start = this.at(event), corner = event.target.dataset?.corner;
+    const index = corner === undefined ? this.hit(start) : +event.target.closest("[data-entry]").dataset.entry;
+    this.drag = corner === undefined ? { kind: "draw", index, start } : { kind: "resize", index, corner, start };
     this.svg.querySelector(`[data-entry="${index}"]`)?.focus({ preventScroll: true });
   }
 
   pointermove(event) {
-    if (!this.drag) return;
+    if (!this.drag) {
+      const index = event.pointerType === "touch" ? null : event.target.dataset?.corner ? this.over : this.hit(this.at(event));
+      if (index !== this.over) this.hover(index);
+      return;
+    }
     event.stopPropagation();
     const [x, y] = this.at(event);
     if (this.drag.kind === "resize") {
@@ -299,6 +383,12 @@ class Picker {
     else if (kind === "resize" && box && big(box)) this.place(this.entries()[index], box, true);
     else this.render();
   }
+
+  pointerleave() { if (!this.drag) this.hover(null); }
+
+  focusin() { this.hover(this.over); }
+
+  focusout() { this.hover(this.over); }
 
   pointercancel() {
     this.drag = null;
@@ -390,6 +480,8 @@ class Picker {
   }
 }
 
+/** About how wide a text is, in heights of its letters; signs of Chinese, Japanese and Korean are squares. */
+const wideness = (text) => [...text].reduce((sum, c) => sum + (c > "\u2e7f" ? 1 : /[A-Zmw%@]/.test(c) ? 0.8 : /[ijl.,]/.test(c) ? 0.32 : 0.58), 0);
 const sorted = ([a, b, c, d]) => [Math.min(a, c), Math.min(b, d), Math.max(a, c), Math.max(b, d)];
 const big = ([x, y, x2, y2]) => x2 - x >= LEAST && y2 - y >= LEAST;
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .. import strict_json
 from ..regions.record import OBJECT_LABEL
 
 KINDS = ("remove", "recolour", "background", "adjust", "cutout", "replace", "add", "restyle", "other")
@@ -23,7 +24,6 @@ ADJUSTMENTS = ("brighter", "darker", "blurred", "grey")  # what `after` may say 
 CHOSEN = 0.5  # a target of at least this score is meant; those below are the alternatives that were not chosen
 
 # A record is short. What is longer was not meant as one, and would only cost time and space further on.
-_MAX_TEXT = 500_000  # characters of the JSON of one record, or of a whole batch of them
 _MAX_WORDS = 2_000  # characters of any one text inside
 _MAX_TARGETS = 1_000
 _MAX_KEPT = 100
@@ -175,7 +175,7 @@ class Answer:
         Raises:
             ValueError: in words, for anything malformed.
         """
-        return cls.from_dict(_parsed(text), image_size)
+        return cls.from_dict(strict_json.parsed(text, "answer"), image_size)
 
 
 def answers_to_json(answers: Sequence[Answer]) -> str:
@@ -191,7 +191,7 @@ def answers_from_json(text: str, image_sizes: Sequence[tuple[int, int]]) -> list
     Raises:
         ValueError: in words, for anything malformed, another number of records than of pictures, and another size of a picture.
     """
-    value = _parsed(text)
+    value = strict_json.parsed(text, "answer")
     records = value if isinstance(value, list) else [value] * len(image_sizes)
     if len(records) == 1:
         records = records * len(image_sizes)
@@ -205,39 +205,6 @@ def answers_from_json(text: str, image_sizes: Sequence[tuple[int, int]]) -> list
             found.append(Answer.from_dict(record, size))
         except ValueError as error:
             raise ValueError(f"Record {index} of {len(records)}: {error}" if len(records) > 1 else str(error)) from None
-    return found
-
-
-def _parsed(text: Any) -> Any:
-    """JSON text as values, without what JSON readers let through: NaN, a key twice, nesting without end."""
-    if not isinstance(text, str):
-        raise ValueError(f"An answer must be JSON text, got {type(text).__name__}.")
-    if len(text) > _MAX_TEXT:
-        raise ValueError(f"An answer may have up to {_MAX_TEXT} characters, got {len(text)}.")
-    if not text.strip():
-        raise ValueError("The answer is empty text; it must be a JSON object in {...}.")
-    try:
-        return json.loads(text.lstrip("\ufeff"), parse_int=_integer, parse_constant=_no_constant, object_pairs_hook=_no_key_twice)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"The answer is no valid JSON: {error.msg} in line {error.lineno}, column {error.colno}.") from None
-    except RecursionError:
-        raise ValueError("The answer is no valid JSON record: it is nested too deeply.") from None
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > 20:
-        raise ValueError(f"The answer holds a number of {len(digits)} digits, which cannot be meant.")
-    return int(digits)
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"The answer holds {name}, which is no number that can be used.")
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"The answer names a key twice among {_short([key for key, _ in pairs])}; which one counts is not clear.")
     return found
 
 

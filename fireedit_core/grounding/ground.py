@@ -17,6 +17,10 @@ from .words import Words, read_words
 
 _MOST_ALTERNATIVES = 20  # that an answer lists beside what was chosen
 _LEAST_SCORE = 0.02
+_SUBJECT = (
+    "What stands before the background was taken for what is large and in the middle; name it (\"cut out the man on the left\") or pick it "
+    "in FireEdit Region Select if it is something else."
+)
 _SAME_BOX = 0.9  # IoU from which a region of the detector's is the one that a target speaks of: an answer rounds its boxes
 
 
@@ -101,7 +105,7 @@ def _search(words: Words, regions: Regions, image: Tensor | None) -> tuple[Tenso
             raise NotFound(f"nothing was found that stands before the background. {found_text(regions)}")
         for number in chosen:
             scores[number] = max(CHOSEN, float(regions.scores[number].clamp(0, 1)) ** 0.5)
-        return scores, chosen, False, ["What stands before the background was taken for what is large and in the middle."]
+        return scores, chosen, False, [_SUBJECT]
     if not words.phrases:
         return scores, (), False, []
     chosen: list[int] = []

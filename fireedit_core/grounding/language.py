@@ -65,21 +65,35 @@ def check_readable(instruction: str) -> str:
         raise ValueError('the instruction is empty. Say what to edit, for example "remove the cat" or "make the cup blue".')
     if not has_words(text):
         raise ValueError('the instruction has no words. Say what to edit, for example "remove the cat" or "make the cup blue".')
+    text = _without_signs(text)
     language = foreign_language(text)
     if language:
         raise ValueError(f"the instruction looks like {language}. {_READS}")
     return text
 
 
+def check_words(text: str, what: str) -> None:
+    """Refuse a part of an instruction that is written in letters which are not read: "make it \u7ea2\u8272".
+
+    Raises:
+        ValueError: naming the part and the language.
+    """
+    language = _by_script(text)
+    if language:
+        raise ValueError(f"{what} {text[:40]!r} looks like {language}. {_READS}")
+
+
+def _without_signs(text: str) -> str:
+    """A text without emoji and other signs at its ends and beside its words, as people add them; those alone after a verb stay."""
+    bare = " ".join("".join(" " if unicodedata.category(c) in ("So", "Sk") or c in "\ufe0f\u20e3" else c for c in text).split(" ")).strip()
+    return bare if len(re.findall(r"[^\W\d_]+", bare)) > 1 else text
+
+
 def foreign_language(text: str) -> str:
     """The language of a text that is not English, as people call it; "" for English, and for what cannot be told."""
-    letters = [character for character in text if character.isalpha()]
-    scripts = Counter(unicodedata.name(letter, "").split(" ")[0] for letter in letters)
-    other = {script: count for script, count in scripts.items() if script not in ("LATIN", "FEMININE", "MASCULINE", "MODIFIER")}
-    if 2 * sum(other.values()) > len(letters):
-        # Japanese writes Chinese characters between its own
-        script = next((s for s in ("HIRAGANA", "KATAKANA") if s in other), max(other, key=other.__getitem__))
-        return _SCRIPTS.get(script, f"a language in {script.capitalize()} letters" if script else "another language")
+    language = _by_script(text)
+    if language:
+        return language
     words = re.findall(r"[^\W\d_]+(?:['-][^\W\d_]+)*", text.lower())
     english = sum(word in _ENGLISH for word in words)
     hits = {language: sum(word in stops for word in words) for language, stops in _LANGUAGES.items()}
@@ -87,3 +101,16 @@ def foreign_language(text: str) -> str:
     if hits[best] > english and (hits[best] >= 2 or not english):
         return best
     return ""
+
+
+def _by_script(text: str) -> str:
+    """The language of a text most of whose letters are not Latin, as people call it; "" for others."""
+    polite = re.sub(r"\b(?:please|thanks|thank you|ok)\b", " ", text, flags=re.IGNORECASE)
+    letters = [character for character in polite if character.isalpha()]
+    scripts = Counter(unicodedata.name(letter, "").split(" ")[0] for letter in letters)
+    other = {script: count for script, count in scripts.items() if script not in ("LATIN", "FEMININE", "MASCULINE", "MODIFIER")}
+    if 2 * sum(other.values()) <= len(letters):
+        return ""
+    # Japanese writes Chinese characters between its own
+    script = next((s for s in ("HIRAGANA", "KATAKANA") if s in other), max(other, key=other.__getitem__))
+    return _SCRIPTS.get(script, f"a language in {script.capitalize()} letters" if script else "another language")

@@ -239,7 +239,7 @@ def _head(text: str, depth: int) -> Phrase:
         bare = word.strip(",.;:")
         more = words[at + 1 :]
         ordinal = _ORDINALS.get(bare, None)
-        figure = re.fullmatch(r"(\d{1,3})(?:st|nd|rd|th)", bare)
+        figure = re.fullmatch(r"(\d{1,6})(?:st|nd|rd|th)", bare)
         if figure:
             ordinal = int(figure[1]) - 1
         if ordinal is not None and (more or sides or order):

@@ -16,21 +16,23 @@ import torch
 from torch import Tensor
 
 from ..regions.record import OBJECT_LABEL, WHOLE_IMAGE_LABEL, Regions
-from ..regions.suppression import box_iou
+from ..regions.suppression import SAME_THING, box_iou
 from . import names
 from .answer import CHOSEN
 from .colours import colour_share
 from .phrases import ALL, PARTS, Phrase
 
-_SAME_THING = 0.75  # IoU from which two boxes are two opinions about one thing
 _DOUBT = 0.05  # weight of "none of these", beside the best region's 1
 _PROMINENCE = 0.3  # of what is named without more, the larger is rather meant: weight (area / largest area) ** this
 _FITS = 0.4  # of several that are meant, those that fit at least this well against the best
 _CLEAR = 0.5  # a second best of more than this share of the best makes a guess of the choice
 _SUBJECT = 0.4  # of the most salient region's salience: what stands before a background beside it
 _MISMATCH = 0.75  # of a score, for each thing said of a region that it does not show
+_DISSENT = 0.5  # of a region's score: from there on another name for the same box is told
 _SHADOW = 0.45  # of the surest candidate's score: below it another is no candidate
 _NEAR = 0.35  # of the nearest one's size and place: from there on something stands in the foreground with it
+_READER = "a detector that reads a prompt (Grounding DINO, OWLv2; FireEdit Detector Loader), which finds anything that has a name"
+_THINNEST = 0.5  # pixels: an answer writes boxes to a tenth of one
 _MOST_TYPOS = 0.84  # likeness of words from which one is taken for a slip of the other
 
 
@@ -108,14 +110,21 @@ def found_text(regions: Regions) -> str:
     """A sentence on what was found, and on the main object, by which anything can be meant."""
     if not len(regions):
         return "No region was found in the picture. Lower score_threshold of the detector, or draw a box in FireEdit Region Select."
+    usable = _Search(regions, None).usable()
+    if not usable:
+        return "The regions that came have no area inside of the picture. Detect anew, or draw a box in FireEdit Region Select."
+    regions = regions.select(usable)
     text = f"Found: {listing(regions)}."
     main = main_object(regions)
     if main is not None:
-        text += (
-            f" The picture has one main object, taken for a {regions.labels[main]} ({float(regions.scores[main]):.2f}): say "
-            '"the main object" if you mean it.'
-        )
+        search = _Search(regions, None)
+        taken = " or ".join(search.opinion(i) for i in (main, *search.rivals(main)[:1]))
+        text += f' The picture has one main object, taken for {taken}: say "the main object" if you mean it.'
     return text
+
+
+def _one(label: str) -> str:
+    return f"{'an' if label[:1] in 'aeiou' else 'a'} {label}"
 
 
 class _Search:
@@ -133,8 +142,10 @@ class _Search:
         self.overlap = box_iou(self.boxes, self.boxes)
 
     def usable(self) -> list[int]:
-        """Numbers of the regions that are a thing: with an area inside the picture, not the picture as a whole."""
-        return [i for i in range(len(self.labels)) if float(self.area[i]) >= 1 and self.labels[i] != WHOLE_IMAGE_LABEL]
+        """Numbers of the regions that are a thing: with an area inside the picture, no mere line, not the picture as a whole."""
+        sides = (self.boxes[:, 2:] - self.boxes[:, :2]).amin(dim=1) if len(self.labels) else self.area
+        there = (self.area >= 1) & (sides >= _THINNEST)
+        return [i for i in range(len(self.labels)) if bool(there[i]) and self.labels[i] != WHOLE_IMAGE_LABEL]
 
     def share(self) -> Tensor:
         """(n,) share of the picture that each box covers."""
@@ -151,7 +162,7 @@ class _Search:
         """The candidates without second opinions about the same thing; the surer one stays."""
         kept: list[int] = []
         for i in sorted(candidates, key=lambda i: -float(self.trust[i])):
-            if all(float(self.overlap[i, j]) < _SAME_THING for j in kept):
+            if all(float(self.overlap[i, j]) < SAME_THING for j in kept):
                 kept.append(i)
         return sorted(kept)
 
@@ -194,9 +205,11 @@ class _Search:
         noun = phrase.noun or phrase.text
         shown = noun if len(noun) <= 60 else f"{noun[:57]}..."
         if phrase.name:
-            return f"no {shown} was found in the picture. {found}"
+            less = " Lower score_threshold of the detector to see what it is less sure of, or draw a box in FireEdit Region Select."
+            return f"no {shown} was found in the picture. {found}{less if 'Region Select' not in found else ''}"
         if not len(self.regions) or phrase.anything or phrase.main:
-            return f"nothing to be called {shown!r} was found in the picture. {found}"
+            other = "" if phrase.anything or phrase.main else f" Or use {_READER}."
+            return f"nothing to be called {shown!r} was found in the picture. {found}{other}"
         if set(self.regions.labels) == {OBJECT_LABEL}:
             return (
                 f"{shown!r} cannot be told apart: the regions have no names. Use a detector that names what it finds (FireEdit Detector "
@@ -205,10 +218,10 @@ class _Search:
         last = noun.split()[-1] if noun.split() else ""
         part = " It is part of a thing, and only whole things are found: name the thing, or draw a box in FireEdit Region Select." if (
             last in PARTS or names.singular(last) in PARTS) else ""
+        way = "" if part or "Region Select" in found else " Draw a box around it in FireEdit Region Select, or use"
         return (
-            f"{shown!r} is no name that is known, and no region is called so.{part} {found} Things that can be named with the shipped "
-            f"detector, by these and other words for them: {', '.join(names.THINGS)}. A detector that reads a prompt (Grounding DINO, "
-            "OWLv2) finds other things."
+            f"{shown!r} is no name that is known, and no region is called so.{part} {found}{way or ' Or use'} {_READER}. The shipped "
+            f"detector knows, by these and other words for them: {', '.join(names.THINGS)}."
         )
 
     # how well each fits
@@ -256,6 +269,7 @@ class _Search:
         else:
             found = self._single(candidates, fit, phrase)
         notes += found.notes
+        notes += [note for i in found.chosen[:3] if (note := self._second_opinion(i))]
         if found.guess and phrase.unread:
             notes.append(f"Not understood: {' '.join(phrase.unread[:8])!r}.")
         return Found(found.scores * _MISMATCH**wrong, found.chosen, found.guess, tuple(dict.fromkeys(notes)))
@@ -275,7 +289,7 @@ class _Search:
             if found.guess:
                 notes.append(f"What {other.text!r} leaves out is a guess.")
             gone |= set(found.chosen)
-        kept = [i for i in candidates if all(i != j and float(self.overlap[i, j]) < _SAME_THING for j in gone)]
+        kept = [i for i in candidates if all(i != j and float(self.overlap[i, j]) < SAME_THING for j in gone)]
         if not kept:
             raise NotFound(f"nothing is left of {phrase.text!r} without what it leaves out. {found_text(self.regions)}")
         return kept, notes
@@ -486,14 +500,32 @@ class _Search:
     def _trusted(self, i: int) -> Tensor:
         return self.trust[i].clamp(min=0.05)
 
+    def rivals(self, i: int) -> list[int]:
+        """What else the detector calls nearly the same box, surest first."""
+        found = [j for j in range(len(self.labels)) if self.labels[j] != self.labels[i] and float(self.overlap[i, j]) >= SAME_THING]
+        return sorted(found, key=lambda j: -float(self.trust[j]))
+
     def _opinion(self, i: int) -> float:
         """Less than 1 where the detector calls nearly the same box something else, and is surer of that."""
-        rivals = [
-            float(self.trust[j]) for j in range(len(self.labels))
-            if j != i and self.labels[j] != self.labels[i] and float(self.overlap[i, j]) >= _SAME_THING
-        ]  # fmt: skip
-        own = max(float(self.trust[i]), 0.05)
-        return min(1.0, (own / max(rivals)) ** 0.5) if rivals else 1.0
+        rivals, own = self.rivals(i), max(float(self.trust[i]), 0.05)
+        return min(1.0, (own / float(self.trust[rivals[0]])) ** 0.5) if rivals else 1.0
+
+    def _second_opinion(self, i: int) -> str:
+        """That the detector calls it something else too, and of which name it is surer; "" where it does not, or hardly."""
+        rivals = [j for j in self.rivals(i) if float(self.trust[j]) >= _DISSENT * float(self.trust[i])][:2]
+        if not rivals:
+            return ""
+        others = " or ".join(self.opinion(j) for j in rivals)
+        if float(self.trust[rivals[0]]) > float(self.trust[i]):
+            return (
+                f"The detector takes it for {others} rather than {self.opinion(i)}; this is its second opinion, taken because you name it. "
+                "Look at the mask before you trust it."
+            )
+        return f"The detector takes it for {self.opinion(i)}, but it may be {others}."
+
+    def opinion(self, i: int) -> str:
+        """A region's name and score: "a cat (0.40)"."""
+        return f"{_one(self.regions.labels[i])} ({float(self.trust[i]):.2f})"
 
     def _place(self, i: int) -> str:
         return f"at ({', '.join(str(round(value)) for value in self.boxes[i].tolist())})"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from .. import instructions
 from .colours import COLOUR, colour_text, is_colour
-from .language import check_readable
+from .language import check_readable, check_words
 from .phrases import ALL, PARTS, Phrase, is_one, parse
 
 
@@ -401,6 +401,8 @@ def read_words(instruction: str) -> Words:
         alike += 1
     phrases = tuple(phrase for clause in clauses[:alike] if clause.thing for phrase in _phrases(clause.thing))
     phrases = _leaving_out(phrases, keep)
+    if first.kind == "other":
+        check_words(first.after, "what shall become of it,")
     subject = first.subject and not phrases
     if first.kind == "other" and not phrases and not first.after and first.thing:
         phrases = (parse(first.thing),)

@@ -70,7 +70,10 @@ def fill(image: Tensor, mask: Tensor, avoid: Tensor | None = None, check: Callab
     hole = find_hole(small, cut(mask, box).float().cpu().numpy(), others)
     known = ~hole.mask if others is None else ~(hole.mask | others)
     if known.sum() < 64:
-        raise ValueError("the mask leaves nothing of the picture to fill from: mark only the thing that is to go.")
+        raise ValueError(
+            f"the mask leaves nothing of the picture to fill from: it covers {float((mask > 0.5).float().mean()):.0%}, its rim and other "
+            "things the rest. Mark only the thing that is to go; where it fills the picture, an edit model must make up what is behind it."
+        )
     check()
     scale = min(1.0, math.sqrt(_CROP_PIXELS / hole.mask.size), math.sqrt(_HOLE_PIXELS / max(int(hole.mask.sum()), 1)))
     small_hole, small_others = hole.mask, others

@@ -79,10 +79,11 @@ def quick_edit(
         raise NeedsModel(needs_model(answer))
     mask = _decided(mask.to(image.device, torch.float32).clamp(0, 1))
     if not bool((mask > 0).any()):
-        raise ValueError(f"the mask is empty, so there is nothing to {_verb(kind)}. Paint one, or connect regions. {answer.note}".strip())
+        raise ValueError(f"the mask is empty, so there is nothing to {verb(kind)}. Paint one, or connect regions. {answer.note}".strip())
     rgb = image[:3].expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
-    thing = answer.thing or "the thing"
-    share = float((mask > 0.5).float().mean())
+    thing = answer.thing or ", ".join(dict.fromkeys(target.label for target in answer.chosen[:5])) or "the thing"
+    brightest = float(mask.max())
+    share = float((mask > min(0.5, 0.5 * brightest)).float().mean())
     if kind in ("background", "cutout") and not bool((mask < 1).any()):
         raise ValueError(f"the mask covers the whole picture, so nothing is left that would be behind {thing}. Mark only what stays.")
     if kind == "remove":
@@ -114,6 +115,8 @@ def quick_edit(
             said += "; hardly anything is left that would be behind it, so look at the mask"
         if image.shape[0] == 4 and bool((image[3] < 1).any()):
             said += "; the picture's own alpha is kept, so what was transparent stays so"
+    if brightest <= 0.5 and kind != "remove":  # which takes away all that is marked, however faintly
+        said += f". The mask is nowhere brighter than {brightest:.2f}, so most of what was there is still seen: paint it white"
     if image.shape[0] == 1:
         new = _as_it_came(image, new, touched)
         said += "" if new.shape[0] == 1 else "; the grey picture became one of colours"
@@ -148,13 +151,22 @@ def by_hand(text: str, size: tuple[int, int]) -> Answer:
 
 def needs_model(answer: Answer) -> str:
     """What is said where an edit needs a generative model: why, and the way on."""
+    if answer.kind == "other" and answer.targets:
+        return (
+            f"what is asked for ({(answer.after or answer.thing)[:60]!r}) is no edit that is known here. Without an edit model these are "
+            "done: remove it, make it blue (any colour), make it brighter, darker, grey or blurred, blur or replace the background, cut it "
+            "out. Say it in such words, or give picture, mask and instruction to an edit model."
+        )
     wanted = {"replace": "put something else in its place", "add": "add something", "restyle": "give a picture another style"}
     what = wanted.get(answer.kind, "do what was asked for")
     what += f" ({answer.after[:60]!r})" if answer.after else ""
+    whole = ""
+    if not answer.targets and answer.kind in ("restyle", "other"):
+        whole = "for the whole picture the workflow of an edit model that you have (Kontext, Qwen-Image-Edit); for a part of it "
     return (
-        f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. The way on: take the region through "
-        "FireEdit Regions to Mask into an inpainting workflow (VAE Encode for Inpainting, or Set Latent Noise Mask and an edit model), "
-        "or, from the next release on, FireEdit Confine with the edit model that you have."
+        f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. The way on: {whole}take the region "
+        "through FireEdit Regions to Mask into an inpainting workflow (VAE Encode for Inpainting, or Set Latent Noise Mask and an edit "
+        "model), or, from the next release on, FireEdit Confine with the edit model that you have."
     )
 
 
@@ -208,7 +220,8 @@ def _as_it_came(image: Tensor, new: Tensor, touched: Tensor) -> Tensor:
     return new[:1] if bool((new == new[:1]).all()) else blended(image.expand(3, -1, -1), new, (touched > 0).float())
 
 
-def _verb(kind: str) -> str:
+def verb(kind: str) -> str:
+    """What a kind of edit does to a thing, as a verb."""
     return {"background": "keep before a new background", "cutout": "cut out", "adjust": "change"}.get(kind, kind)
 
 

@@ -10,7 +10,7 @@ the fingerprint of the picture that all this was picked on; without it the choic
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import strict_json
 from ..thumbnail import same_fingerprint
 from .record import OBJECT_LABEL, Regions
 
@@ -54,25 +55,25 @@ class RegionChoice:
         if not text.strip():
             return cls()
         try:
-            value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the selection is no JSON ({error}); an empty text picks nothing") from error
+            value = strict_json.parsed(text, "selection")
+        except ValueError as error:
+            raise ValueError(f"{str(error).rstrip('.')}; an empty text picks nothing") from None
         if not isinstance(value, dict) or set(value) - set(_KEYS):
             raise ValueError(f"the selection must be an object with some of the keys {', '.join(_KEYS)}, got {text[:80]!r}")
         mode = value.get("mode", "auto")
-        if mode not in MODES:
-            raise ValueError(f"the selection's mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if not isinstance(mode, str) or mode not in MODES:
+            raise ValueError(f"the selection's mode must be one of {', '.join(MODES)}, got {_short(mode)}")
         picked = value.get("picked", [])
         if not isinstance(picked, list) or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in picked):
-            raise ValueError(f"the selection's picked must be a list of region numbers such as [0, 2], got {picked!r}")
+            raise ValueError(f"the selection's picked must be a list of region numbers such as [0, 2], got {_short(picked)}")
         boxes = []
         for entry in _of_type(value.get("boxes", []), list, "boxes"):
             entry = {"box": entry} if isinstance(entry, list) else entry
             if not isinstance(entry, dict) or "box" not in entry:
-                raise ValueError(f'the selection\'s boxes must look like {{"box": [x1, y1, x2, y2], "name": "cat"}}, got {entry!r}')
-            boxes.append((_box(entry["box"]), str(entry.get("name") or OBJECT_LABEL)))
+                raise ValueError(f'the selection\'s boxes must look like {{"box": [x1, y1, x2, y2], "name": "cat"}}, got {_short(entry)}')
+            boxes.append((_box(entry["box"]), _of_type(entry.get("name") or OBJECT_LABEL, str, "names")))
         moved = {_number(k): _box(v) for k, v in _of_type(value.get("moved", {}), dict, "moved").items()}
-        names = {_number(k): str(v) for k, v in _of_type(value.get("names", {}), dict, "names").items()}
+        names = {_number(k): _of_type(v, str, "names") for k, v in _of_type(value.get("names", {}), dict, "names").items()}
         picture = _of_type(value.get("picture", ""), str, "picture")
         if picture:
             try:
@@ -107,7 +108,10 @@ class RegionChoice:
         """
         for number in (*self.picked, *self.moved, *self.names):
             if number >= len(regions):
-                raise ValueError(f"the selection speaks of region {number}, but this picture has {len(regions)}, numbered from 0")
+                raise ValueError(
+                    f"the selection speaks of region {number}, but this picture has {len(regions)}, numbered from 0. Queue once with the "
+                    "mode auto to see them and pick anew, or empty the selection"
+                )
         height, width = regions.image_size
         boxes, labels = regions.boxes.clone(), list(regions.labels)
         for number, box in self.moved.items():
@@ -146,20 +150,25 @@ class RegionChoice:
 _KINDS = {list: "list", dict: "JSON object", str: "text"}
 
 
+def _short(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _of_type(value: Any, kind: type, name: str) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"the selection's {name} must be a {_KINDS[kind]}, got {value!r}")
+        raise ValueError(f"the selection's {name} must be a {_KINDS[kind]}, got {_short(value)}")
     return value
 
 
 def _number(key: Any) -> int:
-    if not str(key).isdigit():
-        raise ValueError(f"the selection names a region {key!r}; regions have numbers from 0 on")
+    if not (str(key).isascii() and str(key).isdigit() and len(str(key)) < 10):
+        raise ValueError(f"the selection names a region {_short(key)}; regions have numbers from 0 on")
     return int(key)
 
 
 def _box(value: Any) -> tuple[float, float, float, float]:
-    numbers = isinstance(value, list) and len(value) == 4 and all(isinstance(v, (int, float)) for v in value)
-    if not numbers or value[2] <= value[0] or value[3] <= value[1]:
-        raise ValueError(f"a box of the selection must be [x1, y1, x2, y2] with x2 > x1 and y2 > y1, got {value!r}")
+    numbers = isinstance(value, list) and len(value) == 4 and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+    if not numbers or not all(map(math.isfinite, value)) or value[2] <= value[0] or value[3] <= value[1]:
+        raise ValueError(f"a box of the selection must be [x1, y1, x2, y2] with x2 > x1 and y2 > y1, got {_short(value)}")
     return tuple(float(v) for v in value)

@@ -23,9 +23,11 @@ class Detector(Protocol):
 
     Attributes:
         reads_prompt: whether it looks for the things that a prompt names; the others find what they were trained on.
+        own_threshold: score from which on its regions are to be believed, as its makers use it; scores of one family are not another's.
     """
 
     reads_prompt: bool
+    own_threshold: float
 
     def detect(
         self, images: Tensor, score_threshold: float, iou_threshold: float, max_regions: int, prompt: str = ""
@@ -41,6 +43,7 @@ class RegionDetector(ModelMixin, ConfigMixin):
     """
 
     reads_prompt = False
+    own_threshold = 0.15  # of Groma
 
     def predict_boxes(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw proposals: images (B, 3, H, W) 0..1 -> boxes (B, N, 4) xyxy in pixels of H, W; scores (B, N) 0..1."""
@@ -121,6 +124,7 @@ class LabelledDetector(nn.Module):
     """
 
     reads_prompt = False
+    own_threshold = 0.3
     second_opinions = False
 
     def propose(self, image: Tensor, score_threshold: float, iou_threshold: float, prompt: str = "") -> Proposals:

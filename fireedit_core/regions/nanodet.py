@@ -121,6 +121,7 @@ class NanoDetDetector(LabelledDetector):
     """
 
     second_opinions = True
+    own_threshold = 0.35  # as the photo workflows have it
 
     def __init__(self, names: list[str]):
         super().__init__()

@@ -24,6 +24,7 @@ class Regions:
         labels: n names; class-agnostic detectors write "object".
         image_size: (height, width) of the picture that the boxes belong to.
         masks: optional (n, height, width) float 0..1.
+        picture: `thumbnail.fingerprint` of the picture that they were found on; "" where nobody wrote it down.
 
     Raises:
         ValueError: if shapes disagree or coordinates are not finite or inverted.
@@ -34,6 +35,7 @@ class Regions:
     labels: tuple[str, ...]
     image_size: tuple[int, int]
     masks: Tensor | None = None
+    picture: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -67,7 +69,7 @@ class Regions:
             )
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "scores", scores)
-        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        object.__setattr__(self, "labels", tuple(_printable(str(label)) for label in self.labels))
         object.__setattr__(self, "image_size", (height, width))
 
     def __len__(self) -> int:
@@ -130,7 +132,7 @@ class Regions:
             masks = torch.nn.functional.interpolate(
                 masks.float()[None], size=(height, width), mode="bilinear", align_corners=False, antialias=True
             )[0].clamp(0, 1)
-        return replace(self, boxes=self.boxes * ratio, image_size=(height, width), masks=masks)
+        return replace(self, boxes=self.boxes * ratio, image_size=(height, width), masks=masks, picture="")
 
     def clipped(self) -> Regions:
         """Boxes cut to the picture; regions that lie wholly outside (no area left) are dropped."""
@@ -189,6 +191,15 @@ class Regions:
             rows = [_from_run_lengths(runs, height, width) for runs in value["masks"]]
             masks = torch.stack(rows) if rows else torch.zeros(0, height, width)
         return cls(boxes, scores, tuple(value.get("labels", ["object"] * len(boxes))), size, masks)
+
+
+_LONGEST_LABEL = 200  # letters: a name, not a text
+
+
+def _printable(label: str) -> str:
+    """A label in one line, without characters that break a terminal, a file or JSON on its way."""
+    label = label[:_LONGEST_LABEL]
+    return label if label.isprintable() else " ".join("".join(c if c.isprintable() else " " for c in label).split()) or OBJECT_LABEL
 
 
 def _run_lengths(mask: Tensor) -> list[int]:

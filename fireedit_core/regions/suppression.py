@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+SAME_THING = 0.75  # IoU from which two boxes of different names are two opinions about one thing
+
 
 def non_maximum_suppression(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Indices of the kept boxes, best score first. boxes (N, 4) xyxy, scores (N,). Class-agnostic."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.weights import check_weights
 from .detector import LabelledDetector, Proposals
+from .record import OBJECT_LABEL
 
 OPEN_VOCABULARY = ("grounding-dino", "mm-grounding-dino", "owlv2", "owlvit")
 _AS_ONE_TEXT = ("grounding-dino", "mm-grounding-dino")  # phrases in one sentence, a full stop after each
@@ -23,6 +24,8 @@ _AS_ONE_TEXT = ("grounding-dino", "mm-grounding-dino")  # phrases in one sentenc
 
 class TransformersDetector(LabelledDetector):
     """A network of fixed classes with its image processor; classes are named by the config's `id2label`."""
+
+    own_threshold = 0.5  # what `post_process_object_detection` has
 
     def __init__(self, network: nn.Module, processor: Any):
         super().__init__()
@@ -46,19 +49,51 @@ class OpenVocabularyDetector(LabelledDetector):
     def __init__(self, network: nn.Module, processor: Any):
         super().__init__()
         self.network, self.processor = network.eval().requires_grad_(False), processor
+        self.joined = network.config.model_type in _AS_ONE_TEXT
+        self.own_threshold = 0.25 if self.joined else 0.1  # what `post_process_grounded_object_detection` has
 
     def propose(self, image: Tensor, score_threshold: float, iou_threshold: float, prompt: str = "") -> Proposals:
-        """See `LabelledDetector.propose`."""
-        picture, things = to_picture(image), phrases(prompt)
-        joined = self.network.config.model_type in _AS_ONE_TEXT
+        """See `LabelledDetector.propose`; regions are called as the prompt calls them."""
+        picture, things, joined = to_picture(image), phrases(prompt), self.joined
+        self._check_length(things)
         text = ". ".join(things) + "." if joined else [things]
-        inputs = self.processor(images=picture, text=text, return_tensors="pt").to(image.device)
+        options = {} if joined else {"padding": "max_length", "max_length": self._most_tokens()}
+        inputs = self.processor(images=picture, text=text, return_tensors="pt", **options).to(image.device)
         out = self.network(**_in_type(inputs, self.network))
-        options = {"threshold": score_threshold, "target_sizes": [picture.size[::-1]]}
-        options |= {"input_ids": inputs["input_ids"]} if joined else {"text_labels": [things]}
-        found = self.processor.post_process_grounded_object_detection(out, **options)[0]
+        wanted = {"threshold": score_threshold, "target_sizes": [picture.size[::-1]]}
+        wanted |= {"input_ids": inputs["input_ids"]} if joined else {"text_labels": [things]}
+        found = self.processor.post_process_grounded_object_detection(out, **wanted)[0]
         labels = found.get("text_labels") or found["labels"]
-        return Proposals(found["boxes"], found["scores"], [str(label) for label in labels])
+        return Proposals(found["boxes"], found["scores"], [_as_asked(str(label), things) for label in labels])
+
+    def _most_tokens(self) -> int:
+        config = self.network.config
+        return int(config.max_text_len if self.joined else config.text_config.max_position_embeddings)
+
+    def _check_length(self, things: list[str]) -> None:
+        """Refuse what is longer than the network reads: all of a joined text, else each phrase; its library would fail, or cut in silence.
+
+        Raises:
+            ValueError: naming what is too long.
+        """
+        most = self._most_tokens()
+        for text in [". ".join(things) + "."] if self.joined else things:
+            count = len(self.processor.tokenizer(text)["input_ids"])
+            if count > most:
+                shown = text if len(text) <= 60 else f"{text[:57]}..."
+                raise ValueError(
+                    f"the prompt {shown!r} is too long: {count} tokens, and this detector reads {most}. Name fewer or shorter things."
+                )
+
+
+def _as_asked(label: str, things: list[str]) -> str:
+    """The phrase of the prompt that a label comes from: of a joined text it has words of a phrase, or of two ("helmet. bus")."""
+    if label in things or len(things) == 1:
+        return label if label in things else things[0]
+    words = set(re.findall(r"\w+", label))
+    shares = [len(words & set(thing.split())) / len(thing.split()) for thing in things]
+    best = max(shares)
+    return things[shares.index(best)] if best > 0 else OBJECT_LABEL  # signs of the tokenizer
 
 
 def phrases(prompt: str) -> list[str]:
@@ -67,6 +102,7 @@ def phrases(prompt: str) -> list[str]:
     Raises:
         ValueError: where nothing is named.
     """
+    prompt = prompt.encode("utf-8", "ignore").decode()  # half of a surrogate pair is no letter to any tokenizer
     found = list(dict.fromkeys(p.strip().lower() for p in re.split(r"[,.;\n，、；。]", prompt) if p.strip()))
     if not found:
         raise ValueError("the prompt names nothing to look for: write for example 'cat, dog'.")

@@ -44,6 +44,8 @@ class UltralyticsDetector(LabelledDetector):
         input_size: side in pixels of the square that pictures are letterboxed into.
     """
 
+    own_threshold = 0.25  # `conf` of ultralytics' own predict
+
     def __init__(self, network: nn.Module, input_size: int = 640):
         super().__init__()
         self.network = network.float().eval().requires_grad_(False)

@@ -8,9 +8,11 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from authoring.make_workflows import ui_workflow
 from fireedit_core.data import SceneGenerator
+from host_setup.host_lookup import REPO
 from tests.browser.conftest import FRONT_ENDS, TWO, Canvas, closed, opened
 from tests.host.small import install, load_workflow, node_of
 
@@ -354,3 +356,104 @@ def test_with_a_finger(request, scene, name: str):
     (drawn,) = picker.state["boxes"]
     assert np.abs(np.array(drawn["box"]) - [2, 2, 24, 20]).max() <= 1.5 and picker.queued() == picker.text
     closed(canvas)
+
+
+def overlapping(canvas: Canvas) -> list:
+    """Pairs of names in the picker of which one lies on the other."""
+    return canvas.run(
+        """() => { const all = [...document.querySelectorAll('.fireedit-picker .names text')].map((t) => [t.textContent, t.getBBox()]);
+        return all.flatMap(([a, p], i) => all.slice(i + 1).filter(([, q]) => p.x < q.x + q.width && q.x < p.x + p.width &&
+          p.y < q.y + q.height && q.y < p.y + p.height).map(([b]) => [a, b])); }"""
+    )
+
+
+def tip(canvas: Canvas) -> str:
+    return canvas.page.locator(".fireedit-picker .tip").text_content()
+
+
+def test_names_and_masks_of_a_photograph(canvas: Canvas):
+    """What was found is called by its name and drawn by its outline; a click on the thing picks it, one beside it in its box does too."""
+    server = canvas.server
+    with Image.open(REPO / "web" / "examples" / "fireedit_photo_astronaut.jpg") as file:
+        photo = np.asarray(file.convert("RGB"))
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": server.upload_image(photo, "astronaut.png")}},
+        "2": {"class_type": "FireEditDetectorLoader", "inputs": {"detector": "photo-detector (built in)"}},
+        "3": {"class_type": "FireEditRegionDetect", "inputs": {
+            "image": ["1", 0], "detector": ["2", 0], "score_threshold": 0.2 + FRONT_ENDS.index(canvas.name) / 1000, "iou_threshold": 0.5,
+            "max_regions": 9, "prompt": "", "instruction": ""}},
+        "4": {"class_type": "FireEditRegionMasks", "inputs": {"image": ["1", 0], "regions": ["3", 0], "max_regions": 9}},
+        "5": {"class_type": "FireEditRegionSelect", "inputs": {"image": ["1", 0], "selection": "", "regions": ["4", 0]}},
+    }  # fmt: skip
+    canvas.load(in_the_middle(graph, server.object_info()))
+    canvas.queue()
+    picker = Picker(canvas, 5)
+    seen = found(picker)
+    said = canvas.run("(id) => app.graph.getNodeById(id).properties.fireedit_regions", 5)
+    assert len(said) < 20_000
+    names = picker.page.locator(".fireedit-picker .names text").all_text_contents()
+    assert any(name.startswith("0 person 0.") for name in names) and not overlapping(canvas)
+    assert picker.page.locator(".fireedit-picker path.mask").count() == len(seen)
+    assert picker.regions().first.get_attribute("aria-label").startswith("region 0, person, 0.")
+    canvas.shot("photograph")
+    picker.click(230, 120)  # her face
+    assert picker.state == {"picked": [0]}
+    canvas.shot("photograph-picked")
+    # what is moved has left its mask
+    picker.page.keyboard.press("Shift+ArrowRight")
+    assert picker.page.locator(".fireedit-picker path.mask").count() == len(seen) - 1
+    picker.page.keyboard.press("Delete")
+    assert picker.state == {}
+    # at another zoom, and in a larger node: the same picture, and no more lines
+    for scale in (0.4, 2.0):
+        canvas.view(scale, (500 / scale, 100 / scale))
+        canvas.page.wait_for_timeout(300)
+        canvas.shot(f"photograph-zoom-{scale}")
+        assert not overlapping(canvas)
+    canvas.view(1, (300, 100))
+    canvas.run("(id) => { app.graph.getNodeById(id).setSize([900, 860]); app.canvas.setDirty(true, true); }", 5)
+    canvas.page.wait_for_timeout(500)
+    canvas.shot("photograph-large")
+    assert not overlapping(canvas)
+
+
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
+def test_eighty_named_regions_are_no_clutter(canvas: Canvas):
+    """No name lies on another; the one under the pointer, or that has the focus, is told whole, and of several the smallest is hit."""
+    server = canvas.server
+    rng = np.random.default_rng(0)
+    painted = np.full((600, 800, 4), 200, np.uint8)
+    spots = [(20 + 78 * (i % 10), 8 + 74 * (i // 10)) for i in range(80)]
+    for x, y in spots:
+        high, wide = rng.integers(30, 64, 2)
+        rows, columns = np.ogrid[:high, :wide]
+        blob = ((rows - high / 2) / (high / 2)) ** 2 + ((columns - wide / 2) / (wide / 2)) ** 2 < 1
+        painted[y : y + high, x : x + wide, 3][blob] = 0
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": server.upload_image(painted, "eighty.png")}},
+        "2": {"class_type": "FireEditRegionsFromMask", "inputs": {
+            "mask": ["1", 1], "threshold": 0.5, "min_area": 16, "label": "traffic light"}},
+        "3": {"class_type": "FireEditRegionSelect", "inputs": {"image": ["1", 0], "selection": "", "regions": ["2", 0]}},
+    }  # fmt: skip
+    canvas.load(in_the_middle(graph, server.object_info()))
+    canvas.queue()
+    picker = Picker(canvas, 3)
+    seen = found(picker)
+    assert len(seen) == 80 and picker.page.locator(".fireedit-picker path.mask").count() == 80
+    assert len(canvas.run("(id) => app.graph.getNodeById(id).properties.fireedit_regions", 3)) < 100_000
+    assert not overlapping(canvas) and 40 <= picker.page.locator(".fireedit-picker .names text").count() <= 80
+    canvas.shot("eighty")
+    assert tip(canvas) == ""
+    picker.page.mouse.move(*picker.point(*middle(seen[17])))
+    assert tip(canvas) == "17 traffic light 1.00"
+    canvas.shot("eighty-hover")
+    # a large box drawn around many takes nothing from those inside
+    picker.drag((2, 2), (500, 400))
+    inside = next(i for i, box in enumerate(seen) if box[2] < 480 and box[3] < 380)
+    picker.click(*middle(seen[inside]))
+    assert picker.state["picked"] == [inside]
+    picker.page.mouse.move(5, 5)
+    assert tip(canvas).startswith(f"{inside} traffic light")  # it has the focus
+    picker.page.keyboard.press("Tab")
+    assert tip(canvas).startswith(f"{inside + 1} traffic light")
+    canvas.shot("eighty-picked")

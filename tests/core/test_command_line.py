@@ -17,7 +17,7 @@ from fireedit_cli.batch import JOURNAL, Fleet, Journal, Places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected, RunResult
 from fireedit_cli.pictures import PictureError, check_picture
 from fireedit_cli.ways import Ways
-from fireedit_cli.workflow import Workflow
+from fireedit_cli.workflow import Workflow, WorkflowError, use_detector
 
 COLOURS = {"one": (200, 20, 60), "two": (10, 180, 90), "three": (40, 70, 220)}
 
@@ -185,6 +185,37 @@ def test_a_picture_that_brings_the_mask_is_not_replaced(pictures, tmp_path, reco
     assert Places.of(flow).picture != mask
     Fleet(["http://one"], Ways(flow), Journal(""), Recorder).run(jobs_of(pictures / "one.png", "remove it", tmp_path / "o.png"))
     assert recorder.sent[0][mask]["inputs"]["image"] == "mask.png"
+
+
+def test_a_detector_that_reads_a_prompt_is_asked_for_what_each_job_names(pictures, tmp_path, recorder):
+    (pictures / "rows.csv").write_text("image,instruction\none.png,remove the lantern\ntwo.png,make the kite red\n")
+    assert edit(pictures / "rows.csv", "-o", tmp_path / "out", "--detector", "detectors/dino") == 0
+    sent = [Workflow(graph) for graph in recorder.sent]
+    assert [flow.get("FireEditDetectorLoader", "detector") for flow in sent] == ["detectors/dino"] * 2
+    told = [[flow.get(kind, "instruction") for kind in ("FireEditRegionDetect", "FireEditGround")] for flow in sent]
+    assert told == [["remove the lantern"] * 2, ["make the kite red"] * 2]
+    assert [flow.get("FireEditRegionDetect", "score_threshold") for flow in sent] == [-1.0] * 2
+    # without one the regions of a picture serve every instruction, so they are not asked for
+    assert edit(pictures / "one.png", "remove it", "-o", tmp_path / "b.png", "--way", "photo") == 0
+    plain = Workflow(recorder.sent[-1])
+    assert "instruction" not in plain.nodes[plain.only("FireEditRegionDetect")]["inputs"]
+    assert edit(pictures / "one.png", "remove it", "-o", tmp_path / "c.png", "--detector", "x", "--way", "bundle") == 2
+    assert edit(pictures / "one.png", "remove it", "-o", tmp_path / "c.png", "--detector", "x", "--steps", 4) == 2
+    assert len(recorder.sent) == 3
+
+
+def test_a_folder_as_detector_is_linked_into_a_server_of_our_own(tmp_path):
+    class Own:
+        models_dir = tmp_path / "models"
+
+    folder = tmp_path / "my dino"
+    folder.mkdir()
+    with pytest.raises(WorkflowError, match="no detector of transformers: it has no config.json"):
+        use_detector(Own, str(folder))
+    (folder / "config.json").write_text("{}")
+    assert use_detector(Own, str(folder)) == "detectors/my dino" == use_detector(Own, str(folder))
+    assert (Own.models_dir / "detectors" / "my dino" / "config.json").is_file()
+    assert use_detector(Own, "photo-detector (built in)") == "photo-detector (built in)"
 
 
 def test_only_pictures_lead_back_to_the_picture(pictures):

@@ -184,7 +184,7 @@ def test_regions_picked_by_hand(server: ComfyServer, bundle: str):
     with pytest.raises(ExecutionFailed, match="FireEdit Region Select: nothing is picked"):
         saved(server, graph)
     graph[node_of(graph, "FireEditRegionSelect")]["inputs"]["selection"] = "{"
-    with pytest.raises(PromptRejected, match="FireEdit Region Select: the selection is no JSON"):
+    with pytest.raises(PromptRejected, match="FireEdit Region Select: The selection is no valid JSON"):
         server.queue(graph)
 
 

@@ -21,7 +21,7 @@ NODES = {
     "FireEditSegmenterLoader": (["segmenter"], ["FIREEDIT_SEGMENTER"]),
     "FireEditRegionMasks": (["image", "regions", "max_regions", "segmenter"], ["REGIONS", "MASK", "STRING"]),
     "FireEditRegionDetect": (
-        ["image", "score_threshold", "iou_threshold", "max_regions", "fireedit", "detector", "prompt"], ["REGIONS"],
+        ["image", "score_threshold", "iou_threshold", "max_regions", "fireedit", "detector", "prompt", "instruction"], ["REGIONS"],
     ),
     "FireEditGround": (["image", "instruction", "regions", "answer"], ["REGIONS", "MASK", "STRING"]),
     "FireEditRegionSelect": (["image", "selection", "regions"], ["REGIONS", "MASK"]),

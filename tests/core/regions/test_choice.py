@@ -50,7 +50,7 @@ def test_masks_stay_with_their_regions():
 
 
 @pytest.mark.parametrize("value, said", [
-    ("{", "no JSON"), ("[1]", "must be an object"), ({"pick": [1]}, "must be an object"), ({"mode": "all"}, "mode must be one of"),
+    ("{", "no valid JSON"), ("[1]", "must be an object"), ({"pick": [1]}, "must be an object"), ({"mode": "all"}, "mode must be one of"),
     ({"picked": [-1]}, "list of region numbers"), ({"picked": "0"}, "list of region numbers"),
     ({"picked": [True]}, "list of region numbers"),
     ({"boxes": [[1, 2, 3]]}, "x1, y1, x2, y2"), ({"boxes": [[5, 5, 4, 9]]}, "x2 > x1"), ({"boxes": {"a": 1}}, "must be a list"),

@@ -14,9 +14,11 @@ import transformers
 from PIL import Image
 
 from fireedit_core.regions import ultralytics_version, yolo
+from fireedit_core.regions.detector import RegionDetector
 from fireedit_core.regions.loading import load_detector
-from fireedit_core.regions.transformers_detector import phrases
-from fireedit_core.regions.ultralytics_detector import Refused, resolve
+from fireedit_core.regions.nanodet import NanoDetDetector
+from fireedit_core.regions.transformers_detector import TransformersDetector, _as_asked, phrases
+from fireedit_core.regions.ultralytics_detector import Refused, UltralyticsDetector, resolve
 
 needs_yolo = pytest.mark.skipif(not ultralytics_version.ultralytics_available(), reason="ultralytics is optional and not installed")
 SIDE = 64
@@ -180,7 +182,7 @@ def deformable_detr(folder):
 
 
 def grounding_dino(folder):
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", "?", "red", "cat", "dog", "a"]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", "?", "red", "cat", "dog", "a", "lantern"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(words))
     tokenizer = transformers.BertTokenizerFast.from_pretrained(folder) if transformers.__version__ < "5" else (
@@ -241,10 +243,28 @@ def test_open_vocabulary_from_a_folder(tmp_path, picture, make):
     assert detector.reads_prompt
     found = detector.detect(picture, 0.0, 0.9, 5, prompt="cat, dog")[0]
     assert 0 < len(found) <= 5 and found.image_size == (48, 64)
-    if make is owlv2:
-        assert set(found.labels) <= {"cat", "dog"}
+    assert set(found.labels) <= {"cat", "dog", "object"} and detector.own_threshold == (0.1 if make is owlv2 else 0.25)
+    found = detector.detect(picture, 0.0, 0.9, 5, prompt="a red cat, \ud83d dog")[0]  # of different lengths, and half a letter
+    assert len(found) and set(found.labels) <= {"a red cat", "dog", "object"}
+    for long in ("cat " * 300, ", ".join("dog" + "a" * i for i in range(40))):
+        with pytest.raises(ValueError, match="is too long: .* tokens, and this detector reads"):
+            detector.detect(picture, 0.0, 0.9, 5, prompt=long)
     with pytest.raises(ValueError, match="write one, for example"):
         detector.detect(picture, 0.0, 0.9, 5)
+
+
+def test_a_label_is_called_as_it_was_asked_for():
+    """Grounding DINO reads all phrases as one text, and gives words of one, or of two."""
+    asked = ["red cat", "dog", "fire hydrant"]
+    assert [_as_asked(label, asked) for label in ("dog", "cat", "hydrant. dog", "red cat. dog", "[UNK]")] == [
+        "dog", "red cat", "dog", "red cat", "object"
+    ]  # fmt: skip
+    assert _as_asked("[UNK]. [SEP]", ["lamp"]) == "lamp"
+
+
+def test_every_family_has_a_threshold_of_its_own():
+    families = (TransformersDetector, UltralyticsDetector, NanoDetDetector, RegionDetector)
+    assert [family.own_threshold for family in families] == [0.5, 0.25, 0.35, 0.15]
 
 
 def test_phrases_of_a_prompt():

@@ -123,7 +123,7 @@ def test_more_refusals():
         edit(pictures(1), "remove", regions=[Regions.empty(SIZE)] * 2)
     with pytest.raises(FireEditNodeError, match="not numbers"):
         edit(torch.cat([pictures(), pictures()[..., :1] / 0], -1), "remove", masks())
-    with pytest.raises(FireEditNodeError, match="mask is empty, so there is nothing to remove"):
+    with pytest.raises(FireEditNodeError, match="no region came, so nothing is there to remove"):
         edit(pictures(1), "remove", regions=[Regions.empty(SIZE)])
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,8 +13,10 @@ from tests.host.small import SIZE, picture
 
 import folder_paths  # isort: skip
 from fireedit_core.regions import Regions  # isort: skip
+from fireedit_core.regions.loading import load_detector  # isort: skip
 from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
 from fireedit_pack.nodes.host import detectors  # isort: skip
+from tests.core.regions import test_own_detectors  # isort: skip
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +157,63 @@ def test_a_detector_of_the_users_own(loaded, images, tmp_path, monkeypatch):
     nodes.FireEditRegionTokenize.execute(loaded[0], images, found)
     owl = load.execute("detectors/owl")[0]
     assert set(nodes.FireEditRegionDetect.execute(loaded[0], images, 0.0, 0.9, 5, owl, "cat, dog")[0][1].labels) <= {"cat", "dog"}
-    with pytest.raises(FireEditNodeError, match="FireEdit Region Detect.*write one"):
+    with pytest.raises(FireEditNodeError, match="FireEdit Region Detect.*Write a prompt"):
         nodes.FireEditRegionDetect.execute(loaded[0], images, 0.0, 0.9, 5, owl)
     state = load.fingerprint_inputs("segm/deep/pets.pt")
     write_yolo(tmp_path / "ultralytics" / "segm" / "deep" / "pets.pt", "Segment", ("cat", "dog", "owl"))
     assert load.fingerprint_inputs("segm/deep/pets.pt") != state
+
+
+@pytest.mark.parametrize("family", ["grounding_dino", "owlv2"])
+def test_a_noun_phrase_is_the_prompt_of_a_detector_that_reads_one(images, tmp_path, family):
+    """Any thing can be named: the instruction's words are asked for, and Ground finds them by the same words."""
+    torch.manual_seed(0)
+    getattr(test_own_detectors, family)(tmp_path / "model")
+    reader = detectors.LoadedDetector("model", load_detector(tmp_path / "model"))
+    asked = []
+    propose = reader.detector.propose
+    reader.detector.propose = lambda *given: asked.append(given[1:]) or propose(*given)
+
+    def detect(threshold=0.0, **words):
+        return nodes.FireEditRegionDetect.execute(
+            image=images, score_threshold=threshold, iou_threshold=0.9, max_regions=5, detector=reader, **words
+        )
+
+    output = detect(instruction="remove the red lantern next to the cat")
+    assert [prompt for _, _, prompt in asked] == ["lantern, cat"] * 2 and "looked for: lantern, cat\n" in output.ui["text"][0]
+    regions = output.args[0]
+    assert set(regions[0].labels) <= {"lantern", "cat", "object"} and regions[0].labels
+    named = [replace(one, labels=("lantern",) * len(one)) for one in two()]
+    assert "remove lantern" in str(nodes.FireEditGround.execute(images, "remove the lantern", named).ui)
+    # a prompt goes before it; where no thing is named, any is looked for; the threshold is the family's own
+    assert "looked for: cat\n" in str(detect(prompt="cat", instruction="remove the dog").ui["text"][0])
+    assert "looked for: object\n" in detect(instruction="blur the background").ui["text"][0]
+    assert "lower score_threshold" in detect(-1.0, prompt="cat").ui["text"][0].lower() or asked[-1][0] == reader.detector.own_threshold
+    assert asked[-1][0] == reader.detector.own_threshold == (0.1 if family == "owlv2" else 0.25)
+    for words, said in (
+        ({}, "this detector looks for what it is told. Write a prompt"), ({"instruction": "entferne die Katze"}, "German.*name the things"),
+        ({"instruction": "x" * 5000}, "5000 characters"), ({"prompt": "cat " * 3000}, "is too long"), ({"prompt": ","}, "names nothing"),
+    ):  # fmt: skip
+        with pytest.raises(FireEditNodeError, match=f"(?s)^FireEdit Region Detect: .*{said}"):
+            detect(**words)
+
+
+def test_the_threshold_is_the_detectors_own_where_none_is_said(images, loaded):
+    photo = detectors.load(detectors.BUILT_IN)
+    asked = []
+    for chosen in (photo.detector, loaded[0].editor.detector):
+        detect = chosen.detect
+        chosen.detect = lambda *given, detect=detect, **more: asked.append(given[1]) or detect(*given, **more)
+    try:
+        for threshold in (-1.0, 0.0, 0.2):
+            nodes.FireEditRegionDetect.execute(loaded[0], images[:1], threshold, 0.6, 5)
+            nodes.FireEditRegionDetect.execute(loaded[0], images[:1], threshold, 0.6, 5, photo)
+        assert asked == [0.15, 0.35, 0.0, 0.0, 0.2, 0.2]
+        report = nodes.FireEditRegionDetect.execute(image=images[:1] * 0, score_threshold=-1.0, detector=photo).ui["text"][0]
+        assert "Lower score_threshold (0.35 here)" in report
+    finally:
+        for chosen in (photo.detector, loaded[0].editor.detector):
+            del chosen.detect
 
 
 def test_the_detector_of_the_pack_needs_no_bundle(images, monkeypatch):
