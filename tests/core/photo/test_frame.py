@@ -114,9 +114,8 @@ def test_json_round_trip_and_what_it_refuses():
     bad = {
         "inside": {"box": [11, 7, 91, 39]}, "x0": {"box": [60, 7, 11, 39]}, "whole px": {"box": [11.5, 7, 60, 39]},
         "does not fill": {"scale": 1.0}, "finite": {"scale": float("nan")}, "padding": {"padding": [0, 0]},
-        "sizes from": {"grid": [0, 64]}, "fingerprint": {"fingerprint": "abc"}, "needs the keys": {"extra": 1}, "scale above 0": {"scale": -1.0},
-       
-        "number": {"size": "large"},
+        "sizes from": {"grid": [0, 64]}, "fingerprint": {"fingerprint": "abc"}, "needs the keys": {"extra": 1},
+        "scale above 0": {"scale": -1.0}, "number": {"size": "large"},
     }  # fmt: skip
     for words, change in bad.items():
         with pytest.raises(ValueError, match=words):
