@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..regions.record import OBJECT_LABEL
+from ..regions.record import OBJECT_LABEL, Regions
 
 KINDS = ("remove", "recolour", "background", "adjust", "cutout", "replace", "add", "restyle", "other")
 ADJUSTMENTS = ("brighter", "darker", "blurred", "grey")  # what `after` may say where the kind is "adjust"
@@ -176,6 +176,12 @@ class Answer:
             ValueError: in words, for anything malformed.
         """
         return cls.from_dict(_parsed(text), image_size)
+
+
+def regions_meant(regions: Regions) -> Regions:
+    """Those regions that are meant: of a score of at least `CHOSEN`, else the best alone."""
+    chosen = (regions.scores >= CHOSEN).nonzero().flatten().tolist()
+    return regions.select(chosen) if chosen else regions.top(1)
 
 
 def answers_to_json(answers: Sequence[Answer]) -> str:
