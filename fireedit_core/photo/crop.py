@@ -41,7 +41,7 @@ class CropSettings:
         positive = self.multiple >= 1 and 0 < self.megapixels < math.inf
         if not positive or not 0 <= self.context < math.inf or not 0 <= self.whole_above <= 1:
             raise ValueError(
-                f"a crop needs megapixels above 0, multiple of 1 or more, context of 0 or more and whole_above in 0..1, got {self}"
+                f"a crop needs megapixels > 0, multiple >= 1, context >= 0 and whole_above in 0..1, got {self}"
             )
         if self.megapixels * MEGAPIXEL < 4 * self.multiple**2:
             raise ValueError(
