@@ -45,8 +45,8 @@ class CropSettings:
             )
         if self.megapixels * MEGAPIXEL < 4 * self.multiple**2:
             raise ValueError(
-                f"{self.megapixels:g} megapixels leave less than 2 x 2 steps of {self.multiple} px: nothing could be seen. Raise megapixels "
-                f"to {4 * self.multiple**2 / MEGAPIXEL:.4f} or more; most models want about 1."
+                f"{self.megapixels:g} megapixels leave less than 2 x 2 steps of {self.multiple} px: nothing could be seen. Raise "
+                f"megapixels to {4 * self.multiple**2 / MEGAPIXEL:.4f} or more; most models want about 1."
             )
 
 
