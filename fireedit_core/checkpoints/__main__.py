@@ -16,7 +16,7 @@ log = logging.getLogger("fireedit")
 
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 HELP = {
-    "instructpix2pix": "InstructPix2Pix or MagicBrush single file: UNet, autoencoder, CLIP(\"\")",
+    "instructpix2pix": "InstructPix2Pix or MagicBrush, single file or diffusers folder: UNet, autoencoder, text encoder",
     "language_model": "vicuna-7b-v1.5 or LLaVA-1.5-7b folder, with its tokenizer",
     "lora": "PEFT folder of a LoRA for it (default: a fresh one)",
     "dinov2": "dinov2-large folder",
@@ -24,6 +24,7 @@ HELP = {
     "groma": "groma-7b-pretrain, groma-7b-finetune or groma-det-pretrain folder: detector, region encoder, adapter",
     "smartedit_qformer": "SmartEdit's embeddings_qformer file",
     "ip_adapter": "ip-adapter_sd15 or ip-adapter-plus_sd15 file: K and V of the visual attention",
+    "text_tokenizer": "folder with CLIP's vocab.json and merges.txt, as ComfyUI/comfy/sd1_tokenizer (default: beside the text encoder)",
     "ella": "ella-sd1.5-tsc-t5xl file: time embedding and two blocks of TATI",
 }  # fmt: skip
 

@@ -127,6 +127,10 @@ def apply(
         ModelMismatch: if the MODEL's UNet is not shaped like the bundle's.
     """
     places = check_model(model, models)
+    # what is not trained yet is left out, whatever is asked of it: its output is noise
+    untrained = models.options["untrained"]
+    tati_strength = 0.0 if "tati" in untrained else tati_strength
+    hvca_strength = 0.0 if "hvca" in untrained else hvca_strength
     patched = model.clone()
     remove(patched)
     run = _Run()

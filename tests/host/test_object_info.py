@@ -41,7 +41,7 @@ NODES = {
         ["CONDITIONING", "CONDITIONING", "CONDITIONING", "LATENT", "MASK", "REGIONS"],
     ),
     "FireEditApply": (
-        ["model", "fireedit", "tati_strength", "hvca_strength", "start_percent", "end_percent"],
+        ["model", "tati_strength", "hvca_strength", "start_percent", "end_percent", "fireedit"],
         ["MODEL"],
     ),
     "FireEditGuider": (["model", "positive", "image_only", "negative", "text_guidance", "image_guidance"], ["GUIDER"]),

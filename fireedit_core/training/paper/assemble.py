@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...checkpoints.bundle import bundle_options, load_components, read_index, save_bundle
+from ...checkpoints.bundle import EXTRAS, bundle_options, load_components, read_index, save_bundle
 from .config import PaperConfig
 
 logger = logging.getLogger("fireedit")
@@ -71,11 +71,25 @@ def export(weights: dict[str, Tensor], config: PaperConfig, folder: Path) -> Non
     temporary = folder.with_name(f"{folder.name}.new")
     if temporary.exists():
         shutil.rmtree(temporary)
-    save_bundle(temporary, components, bundle_options(read_index(config.bundle)))
+    options = trained_options(config)
+    if "qformer" not in options["untrained"]:  # which reads the instruction from now on
+        components = {name: part for name, part in components.items() if name not in EXTRAS}
+    save_bundle(temporary, components, options)
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
     logger.info("wrote %s", folder)
+
+
+def trained_options(config: PaperConfig) -> dict[str, Any]:
+    """The options of the bundle that a stage makes, from its first step on.
+
+    What a stage runs through is no longer left out: the Q-Former in the stage of text, where it learns to speak like the CLIP that has
+    read in its place; grounding, Q-Former, TATI and HVCA in all others, whichever of them are trained.
+    """
+    options = bundle_options(read_index(config.bundle))
+    left = [name for name in options["untrained"] if name != "qformer"] if config.stage == "text" else []
+    return options | {"untrained": tuple(left)}
 
 
 def _with_lora(model: nn.Module, config: PaperConfig) -> nn.Module:
