@@ -63,7 +63,7 @@ class FireEditApply(io.ComfyNode):
         """Patch a clone; the given MODEL stays as it is."""
         if fireedit is None:
             raise FireEditNodeError(
-                NAME, "fireedit is not connected, so Q-Former, TATI and HVCA are missing. Connect fireedit of the FireEdit Loader that gave "
+                NAME, "fireedit is not connected: Q-Former, TATI and HVCA are missing. Connect fireedit of the FireEdit Loader that gave "
                 f"the MODEL. {_about(model)}".strip(),
             )  # fmt: skip
         if start_percent > end_percent:
@@ -85,7 +85,7 @@ def _about(model: ModelPatcher) -> str:
         return ""
     if isinstance(model.model, comfy.model_base.IP2P):
         return (
-            "This MODEL is a plain InstructPix2Pix: `./fireedit convert --instructpix2pix FILE --clip FOLDER` makes a bundle of it that "
+            "This MODEL is a plain InstructPix2Pix: `./fireedit convert --for-editing --instructpix2pix FILE ...` makes a bundle of it that "
             "edits at once (docs/convert.md); or leave this node out, and FireEdit Confine holds the model's own edits to a region."
         )
     return "To hold the edits of any model to a region without a bundle, use FireEdit Confine in place of this node."

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from .bundle import COMPONENTS, INDEX, LORA, OPTIONS
 from .conversion_report import Report, component_line, source_line
 from .index import UNTRAINED
 from .portable import make_portable, portable_name
-from .sd15 import CLASSES, LORA_SETTINGS, SAMPLING, SCHEDULER, SD15, RoiMode, Sd15Config
+from .sd15 import CLASSES, FOR_EDITING, LORA_SETTINGS, SAMPLING, SCHEDULER, SD15, RoiMode, Sd15Config
 from .sources import ella, groma, instructpix2pix, ip_adapter, language_model, smartedit_qformer, text_tokenizer, vision_towers
 from .sources.fit import Found, Part, SourceError
 from .sources.lazy_tensor import LazyTensor
@@ -207,6 +207,23 @@ def _complete(
             parts[name] |= {k: states[name].tensor(k, shapes[k]) for k in missing}
         parts[name] = {k: parts[name][k] for k in shapes}
     return states
+
+
+def config_for_editing(sources: Sources) -> Sd15Config:
+    """Sizes of a bundle that is only to edit (`sd15.FOR_EDITING`); CLIP's vision tower is whole where its folder is given.
+
+    Raises:
+        SourceError: for sources that such a bundle has no room for.
+    """
+    used = ("instructpix2pix", "clip", "text_tokenizer")
+    others = [one.name for one in fields(Sources) if one.name not in used and getattr(sources, one.name) is not None]
+    if others:
+        named = ", ".join("--" + name.replace("_", "-") for name in others)
+        raise SourceError(f"a bundle that is only to edit has no room for {named}; leave them out, or leave out --for-editing.")
+    if sources.clip is None:
+        return FOR_EDITING
+    whole = {name: getattr(SD15, name) for name in ("clip_image_size", "clip_size", "clip_layers", "clip_heads")}
+    return replace(FOR_EDITING, **whole)
 
 
 def convert(

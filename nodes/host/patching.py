@@ -141,7 +141,8 @@ def apply(
         patched.set_model_attn2_patch(remember)
         patched.set_model_attn2_output_patch(add)
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, run.clear)
-    patched.set_additional_models(KEY, [models.injection])
+    if not {"tati", "hvca"} <= set(untrained):  # else nothing of it acts, and it need not take memory
+        patched.set_additional_models(KEY, [models.injection])
     return patched
 
 

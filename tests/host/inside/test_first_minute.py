@@ -82,7 +82,7 @@ def test_it_says_that_it_is_not_trained_and_where_it_edits(loaded):
 
 def test_apply_without_a_bundle_names_what_is_missing(loaded):
     plain = SimpleNamespace(model=object.__new__(comfy.model_base.SD15_instructpix2pix))
-    with pytest.raises(FireEditNodeError, match="^FireEdit Apply: fireedit is not connected.*plain InstructPix2Pix.*convert.*FireEdit Confine"):
+    with pytest.raises(FireEditNodeError, match="^FireEdit Apply: fireedit is not connected.*plain InstructPix2Pix.*FireEdit Confine"):
         nodes.FireEditApply.execute(plain)
     with pytest.raises(FireEditNodeError, match="Connect fireedit of the FireEdit Loader that gave the MODEL.$"):
         nodes.FireEditApply.execute(loaded[1])
