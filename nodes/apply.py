@@ -85,7 +85,7 @@ def _about(model: ModelPatcher) -> str:
         return ""
     if isinstance(model.model, comfy.model_base.IP2P):
         return (
-            "This MODEL is a plain InstructPix2Pix: `./fireedit convert --for-editing --instructpix2pix FILE ...` makes a bundle of it that "
+            "This MODEL is a plain InstructPix2Pix: `./fireedit convert --for-editing --instructpix2pix FILE` makes a bundle of it that "
             "edits at once (docs/convert.md); or leave this node out, and FireEdit Confine holds the model's own edits to a region."
         )
     return "To hold the edits of any model to a region without a bundle, use FireEdit Confine in place of this node."

@@ -129,8 +129,9 @@ def plan(sources: Sources, config: Sd15Config = SD15, roi_mode: RoiMode | None =
     notes.setdefault("region_encoder", []).append(f"roi_mode {roi_mode}")
     if parts["region_encoder"] and roi_mode == "exact":
         warnings.append("Groma's region encoder was trained with roi_mode groma_compat; with exact it must be trained on.")
-    text = _text(sources, config, parts.pop("text_encoder"), notes, warnings)
+    tower = parts.pop("text_encoder")
     states = _complete(config, roi_mode, parts, notes, warnings)
+    text = _text(sources, config, tower, notes, warnings)
     return Plan(config, roi_mode, parts, states, llama, tokenizer, lora, text, found, notes, warnings)
 
 
