@@ -36,7 +36,7 @@ def test_nothing_moves_by_a_fraction_of_a_pixel(name):
     u, v = torch.arange(grid[1]) + 0.5, torch.arange(grid[0]) + 0.5
     x = box[0] + (u - frame.padding[0]) / frame.scale - 0.5
     y = box[1] + (v - frame.padding[1]) / frame.scale - 0.5
-    rim = 2.5 * max(1, 1 / frame.scale)  # the kernel looks over the box's edge there
+    rim = 3.5 * max(1, 1 / frame.scale)  # the kernel looks over the box's edge there
     inside_x = (x > box[0] + rim) & (x < box[2] - 1 - rim)
     inside_y = (y > box[1] + rim) & (y < box[3] - 1 - rim)
     assert int(inside_x.sum()) > 20 and int(inside_y.sum()) > 20
@@ -46,7 +46,9 @@ def test_nothing_moves_by_a_fraction_of_a_pixel(name):
     assert back.shape == (*frame.box_size, 2)
     own = ramp[box[1] : box[3], box[0] : box[2]]
     edge = round(2 * rim) + 1
-    assert (back - own)[edge:-edge, edge:-edge].abs().max() < 0.05
+    off = (back - own)[edge:-edge, edge:-edge]
+    assert off.mean((0, 1)).abs().max() < 0.005  # no shift
+    assert off.abs().max() < 0.03 / min(1, frame.scale)  # a straight line has the kernel's ripple, in px of the coarser side
 
 
 def test_a_point_comes_back_where_it_was():
@@ -58,7 +60,7 @@ def test_a_point_comes_back_where_it_was():
         back = frame.undo(frame.crop(photo))[..., 0] - 0.5
         assert divmod(int(back.argmax()), back.shape[1]) == (60, 70)
         near = back * ((y - 60).abs() < 15) * ((x - 70).abs() < 15)
-        assert abs(float((near * x).sum() / near.sum()) - 70) < 0.02 and abs(float((near * y).sum() / near.sum()) - 60) < 0.02
+        assert abs(float((near * x).sum() / near.sum()) - 70) < 0.05 and abs(float((near * y).sum() / near.sum()) - 60) < 0.05
 
 
 def test_at_scale_one_every_value_stays_bit_for_bit():
