@@ -183,9 +183,9 @@ class FireEditor(nn.Module):
             asked = embedding.to(memory.device)
             visual, image_only = hvca(asked, memory), hvca(null.to(asked).expand_as(asked), memory)
         if not self.grounds:
-            mask = torch.stack([to_mask(regions_meant(one)) if len(one) else torch.ones(tokens.image_size) for one in tokens.regions])
+            where = [to_mask(one.select(regions_meant(one))) if len(one) else torch.ones(tokens.image_size) for one in tokens.regions]
             found = [one.sorted_by_score() for one in tokens.regions]
-            return EditConditions(embedding, null, visual, image_only, mask.to(embedding.device), found)
+            return EditConditions(embedding, null, visual, image_only, torch.stack(where).to(embedding.device), found)
         scores = grounding.region_scores()
         found = []
         for row, regions in zip(scores, tokens.regions, strict=True):

@@ -115,7 +115,7 @@ def _masks(pictures: Tensor, mask: Tensor | None, regions: list | None) -> list[
         check_regions(regions, pictures, NAME)
         if not any(len(one) for one in regions):
             raise FireEditNodeError(NAME, "there is no region. Say the thing in other words, paint a mask, or leave both unconnected.")
-        return [to_mask(regions_meant(one)).to(pictures) for one in regions]
+        return [to_mask(one.select(regions_meant(one))).to(pictures) for one in regions]
     if mask is not None:
         raise FireEditNodeError(
             NAME, "the mask is empty: it marks nothing of the picture. Paint what is to be edited, or leave mask unconnected for the whole "

@@ -10,7 +10,7 @@ import torch
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from fireedit_core.grounding.answer import CHOSEN, Answer, answers_from_json
+from fireedit_core.grounding.answer import Answer, answers_from_json, regions_meant
 from fireedit_core.photo.quick_edit import BY_HAND, QUICK, Edited, by_hand, needs_model, quick_edit
 from fireedit_core.regions.dialects import to_mask
 from fireedit_core.regions.record import Regions
@@ -154,8 +154,7 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
     ]  # fmt: skip
     if not chosen and answer.chosen:
         return _Meant(to_mask(_boxes(answer)), boxed=True)
-    if not chosen and len(regions):
-        chosen = (regions.scores >= CHOSEN).nonzero().flatten().tolist() or [int(regions.scores.argmax())]
+    chosen = chosen or regions_meant(regions)
     thing = to_mask(regions.select(chosen))
     rest = [i for i in range(len(regions)) if i not in chosen]
     if regions.masks is None:  # boxes of others hold too much of what a hole is filled from

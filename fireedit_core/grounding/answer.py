@@ -178,10 +178,11 @@ class Answer:
         return cls.from_dict(_parsed(text), image_size)
 
 
-def regions_meant(regions: Regions) -> Regions:
-    """Those regions that are meant: of a score of at least `CHOSEN`, else the best alone."""
-    chosen = (regions.scores >= CHOSEN).nonzero().flatten().tolist()
-    return regions.select(chosen) if chosen else regions.top(1)
+def regions_meant(regions: Regions) -> list[int]:
+    """Numbers of those regions that are meant: of a score of at least `CHOSEN`, else the best alone."""
+    if not len(regions):
+        return []
+    return (regions.scores >= CHOSEN).nonzero().flatten().tolist() or [int(regions.scores.argmax())]
 
 
 def answers_to_json(answers: Sequence[Answer]) -> str:

@@ -35,7 +35,7 @@ class ClipReader(nn.Module):
 
     def unread(self, instruction: str) -> str:
         """What of an instruction stands beyond the tokens that are read; "" where all of it is."""
-        places = self.tokenizer(instruction, return_offsets_mapping=True)["offset_mapping"]
+        places = self.tokenizer(instruction, return_offsets_mapping=True, verbose=False)["offset_mapping"]
         if len(places) <= self.rows:
             return ""
         return next((instruction[first:].strip() for first, last in places[self.rows - 1 :] if last > first), "")
