@@ -125,6 +125,11 @@ class FireEditor(nn.Module):
         return not {"qformer", "grounding"} & self.untrained
 
     @property
+    def detects(self) -> bool:
+        """Whether the bundle's own detector finds anything."""
+        return "detector" not in self.untrained
+
+    @property
     def needs_language(self) -> bool:
         """Whether `condition` needs the group `language`."""
         return not {"qformer", "hvca"} <= self.untrained

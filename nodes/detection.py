@@ -82,6 +82,11 @@ class FireEditRegionDetect(io.ComfyNode):
                 "nothing is there to look with. Connect detector of FireEdit Detector Loader (photographs), or fireedit of FireEdit "
                 "Loader (the bundle's own detector).",
             )
+        if detector is None and not fireedit.editor.detects:
+            raise FireEditNodeError(
+                DETECT, f"the detector of the bundle {fireedit.name} is not trained and finds nothing. Connect one of FireEdit Detector "
+                "Loader to detector.",
+            )  # fmt: skip
         chosen, patcher = (fireedit.editor.detector, fireedit.detector) if detector is None else (detector.detector, detector.patcher)
         models.use(patcher)
         bar = comfy.utils.ProgressBar(pictures.shape[0])

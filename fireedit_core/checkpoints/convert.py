@@ -289,8 +289,13 @@ def _write(folder: Path, made: Plan, report: Report, dtype: torch.dtype, shard: 
     index: dict[str, Any] = {"_class_name": "FireEditPipeline", "_diffusers_version": diffusers.__version__}
     for name in (*COMPONENTS, *extras):
         index[name] = [classes[name].__module__.split(".")[0], portable_name(classes[name].__name__)]
-    options = OPTIONS | SAMPLING | {"native_size": config.native_size, "untrained": UNTRAINED if extras else ()}
+    options = OPTIONS | SAMPLING | {"native_size": config.native_size, "untrained": _untrained(made) if extras else ()}
     (folder / INDEX).write_text(json.dumps(index | options, indent=2) + "\n")
+
+
+def _untrained(made: Plan) -> list[str]:
+    """What is left out until it is trained; Groma's detector is one that was."""
+    return [name for name in UNTRAINED if name != "detector" or name in made.states]
 
 
 def _write_lora(folder: Path, made: Plan, dtype: torch.dtype) -> None:

@@ -13,7 +13,7 @@ COMPONENTS = (
     "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention",
 )  # fmt: skip
 EXTRAS = ("text_encoder", "text_tokenizer")  # CLIP's, only where it reads the instruction in place of an untrained Q-Former
-UNTRAINED = ("grounding", "qformer", "tati", "hvca")  # what `untrained` may name
+UNTRAINED = ("detector", "grounding", "qformer", "tati", "hvca")  # what `untrained` may name
 OPTIONS = {
     "native_size": 512,
     "source_latent_scaled": False,

@@ -168,7 +168,8 @@ class FireEditPipeline(DiffusionPipeline):
         size = (int(source.shape[-2]), int(source.shape[-1]))
         once = source[:1] if len(instructions) > 1 and source.stride(0) == 0 else source
         if regions is None:
-            regions = self.editor.detect(once) if self.editor.grounds else [Regions.empty(size)] * len(once)
+            own = self.editor.detects and self.editor.grounds
+            regions = self.editor.detect(once) if own else [Regions.empty(size)] * len(once)
         tokens = self.editor.tokenize(once, regions)
         if len(tokens) != source.shape[0]:
             tokens = repeat_tokens(tokens, source.shape[0])

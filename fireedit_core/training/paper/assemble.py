@@ -85,11 +85,11 @@ def trained_options(config: PaperConfig) -> dict[str, Any]:
     """The options of the bundle that a stage makes, from its first step on.
 
     What a stage runs through is no longer left out: the Q-Former in the stage of text, where it learns to speak like the CLIP that has
-    read in its place; grounding, Q-Former, TATI and HVCA in all others, whichever of them are trained.
+    read in its place; grounding, Q-Former, TATI and HVCA in all others, whichever of them are trained. No stage trains a detector.
     """
     options = bundle_options(read_index(config.bundle))
-    left = [name for name in options["untrained"] if name != "qformer"] if config.stage == "text" else []
-    return options | {"untrained": tuple(left)}
+    through = {"qformer"} if config.stage == "text" else {"grounding", "qformer", "tati", "hvca"}
+    return options | {"untrained": tuple(name for name in options["untrained"] if name not in through)}
 
 
 def _with_lora(model: nn.Module, config: PaperConfig) -> nn.Module:

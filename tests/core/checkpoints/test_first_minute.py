@@ -114,8 +114,8 @@ def test_the_parts_that_are_left_out_change_nothing(ip2p, pipe):
 def test_training_turns_the_options_off(ip2p, tmp_path):
     bundle = str(ip2p[1] / "bundle")
     text = PaperConfig(stage="text", bundle=bundle, out=str(tmp_path), captions="x", text_encoder="y")
-    assert trained_options(text)["untrained"] == ("grounding", "tati", "hvca")
-    assert trained_options(PaperConfig(stage="vlm", bundle=bundle, out=str(tmp_path), sources="x"))["untrained"] == ()
+    assert trained_options(text)["untrained"] == ("detector", "grounding", "tati", "hvca")
+    assert trained_options(PaperConfig(stage="vlm", bundle=bundle, out=str(tmp_path), sources="x"))["untrained"] == ("detector",)
     parts = load_components(bundle)
     assert tuple(parts) == COMPONENTS + EXTRAS
     # as the stage of text leaves it: the Q-Former reads, TATI and HVCA are still left out, the region is still given
@@ -125,7 +125,8 @@ def test_training_turns_the_options_off(ip2p, tmp_path):
     assert not made.editor.reads_with_clip and out.mask.min() == 1
     folder = tmp_path / "after"
     save_bundle(folder, {k: x for k, x in parts.items() if k not in EXTRAS}, trained_options(text))
-    assert not (folder / "text_encoder").exists() and bundle_options(read_index(folder))["untrained"] == ("grounding", "tati", "hvca")
+    assert not (folder / "text_encoder").exists()
+    assert bundle_options(read_index(folder))["untrained"] == ("detector", "grounding", "tati", "hvca")
 
 
 def test_it_survives_a_round_trip(pipe, tmp_path):
@@ -145,7 +146,7 @@ def test_what_is_lacking_is_named(ip2p, tmp_path):
         convert(tmp_path / "no", Sources(instructpix2pix=file, text_tokenizer=ip2p[1] / "words"),
                 config=replace(CONFIG, text_vocabulary=600), dry_run=True)  # fmt: skip
     index = read_index(ip2p[1] / "bundle")
-    with pytest.raises(BundleError, match="known are grounding"):
+    with pytest.raises(BundleError, match="known are detector, grounding"):
         bundle_options(index | {"untrained": ["unet"]})
     with pytest.raises(BundleError, match="lacks text_encoder and text_tokenizer"):
         bundle_options({k: v for k, v in index.items() if k not in EXTRAS})

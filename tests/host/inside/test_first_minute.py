@@ -85,6 +85,16 @@ def test_it_says_that_it_is_not_trained_and_where_it_edits(loaded):
     assert "whole picture" in text and "100%" in text
 
 
+def test_a_detector_that_is_not_trained_is_not_asked(loaded):
+    fireedit, model, vae = loaded
+    image = small_ip2p.picture().movedim(1, -1)
+    with pytest.raises(FireEditNodeError, match="^FireEdit Region Detect: the detector of the bundle converted is not trained"):
+        nodes.FireEditRegionDetect.execute(fireedit, image)
+    applied = nodes.FireEditApply.execute(model, fireedit).args[0]
+    final = nodes.FireEditMultiTurn.execute(fireedit, applied, vae, image, TEXT, SEED, 1, "euler", "simple", 7.5, 1.5, "off", 0.15)
+    assert final.args[2].min() == 1  # everywhere
+
+
 def test_apply_without_a_bundle_names_what_is_missing(loaded):
     plain = SimpleNamespace(model=object.__new__(comfy.model_base.SD15_instructpix2pix))
     with pytest.raises(FireEditNodeError, match="^FireEdit Apply: fireedit is not connected.*plain InstructPix2Pix.*FireEdit Confine"):
