@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from .diffusion.hvca import HVCA
 from .diffusion.tati import TATI
+from .grounding.answer import regions_meant
 from .instructions import has_words, read
 from .regions.detector import detect_each
+from .regions.dialects import to_mask
 from .regions.record import Regions
 from .thumbnail import thumbnail
-from .vlm import EditQFormer, GroundingHead, RegionAwareVLM, VisionFeatures, encode_vision
+from .vlm import ClipReader, EditQFormer, Grounding, GroundingHead, RegionAwareVLM, VisionFeatures, encode_vision
 
 logger = logging.getLogger("fireedit")
 
@@ -77,13 +79,19 @@ class EditConditions:
 class FireEditor(nn.Module):
     """The trained modules of FireEdit outside the UNet and the autoencoder.
 
-    `vision`, `language` and `injection` name the groups that are needed together, so that a host can load one group,
+    `vision`, `language`, `reader` and `injection` name the groups that are needed together, so that a host can load one group,
     use it and let it go.
+
+    Args:
+        reader: CLIP's text tower, which takes the place of an untrained Q-Former.
+        untrained: of `checkpoints.index.UNTRAINED`, what is left out because it is not trained yet. Without the Q-Former e is CLIP's
+            reading of the instruction; without grounding the edit lands in the given regions of a score of at least 0.5, else the best,
+            and everywhere where there is none; without HVCA v is zero. TATI is left out by its strength, where it is applied.
     """
 
     def __init__(
         self, dinov2: nn.Module, clip_vision: nn.Module, detector: nn.Module, vlm: RegionAwareVLM, grounding: GroundingHead,
-        qformer: EditQFormer, tati: TATI, hvca: HVCA,
+        qformer: EditQFormer, tati: TATI, hvca: HVCA, reader: ClipReader | None = None, untrained: Iterable[str] = (),
     ):  # fmt: skip
         super().__init__()
         self.detector = detector
@@ -101,6 +109,30 @@ class FireEditor(nn.Module):
             }
         )
         self.tati = tati
+        self.reader = reader
+        self.untrained = frozenset(untrained)
+        if self.reads_with_clip and reader is None:
+            raise ValueError("the Q-Former is untrained, and no CLIP text encoder was given to read in its place")
+
+    @property
+    def reads_with_clip(self) -> bool:
+        """Whether CLIP reads the instruction, because the Q-Former is untrained; then the language model is not asked."""
+        return "qformer" in self.untrained
+
+    @property
+    def grounds(self) -> bool:
+        """Whether the bundle itself finds the place of the edit; else it lands in the regions that are given."""
+        return not {"qformer", "grounding"} & self.untrained
+
+    @property
+    def detects(self) -> bool:
+        """Whether the bundle's own detector finds anything."""
+        return "detector" not in self.untrained
+
+    @property
+    def needs_language(self) -> bool:
+        """Whether `condition` needs the group `language`."""
+        return not {"qformer", "hvca"} <= self.untrained
 
     # --- the steps ---------------------------------------------------------------------------------------------------
 
@@ -142,6 +174,31 @@ class FireEditor(nn.Module):
             ValueError: for an empty instruction, or a number that does not fit.
         """
         instructions = check_instructions(instructions, len(tokens))
+        grounding = None
+        if self.reads_with_clip:
+            embedding = self.reader(instructions)
+        else:
+            embedding, grounding = self._read(tokens, instructions)
+        null = self.tati.null_embedding.to(embedding)
+        hvca = self.language["hvca"]
+        if "hvca" in self.untrained:
+            visual = image_only = embedding.new_zeros(len(tokens), hvca.config.num_queries, hvca.config.hidden_size)
+        else:
+            memory = hvca.visual_memory(tokens.features.to(_device_of(hvca)))
+            asked = embedding.to(memory.device)
+            visual, image_only = hvca(asked, memory), hvca(null.to(asked).expand_as(asked), memory)
+        if not self.grounds:
+            where = [to_mask(one.select(regions_meant(one))) if len(one) else torch.ones(tokens.image_size) for one in tokens.regions]
+            found = [one.sorted_by_score() for one in tokens.regions]
+            return EditConditions(embedding, null, visual, image_only, torch.stack(where).to(embedding.device), found)
+        scores = grounding.region_scores()
+        found = []
+        for row, regions in zip(scores, tokens.regions, strict=True):
+            found.append(regions.with_scores(row[: len(regions)].detach().float().cpu()).sorted_by_score())
+        return EditConditions(embedding, null, visual, image_only, grounding.mask(tokens.image_size), found)
+
+    def _read(self, tokens: RegionTokens, instructions: list[str]) -> tuple[Tensor, Grounding]:
+        """e (B, 77, D) and the grounding, by the language model."""
         device = _device_of(self.language)
         ids, text_mask = self.vlm.encode_text(instructions, device)
         move = lambda x: x.to(device)  # noqa: E731
@@ -149,19 +206,20 @@ class FireEditor(nn.Module):
         states = self.vlm(ids, text_mask, move(tokens.image_tokens), move(tokens.region_tokens), mask)
         boxes, _ = pad_boxes(tokens.regions, device)
         grounding = self.language["grounding"](states.img, states.regions, mask, boxes, states.image, tokens.token_grid)
-        embedding = self.language["qformer"](grounding.with_meant_region(states.img, move(tokens.region_tokens)))
-        null = self.tati.null_embedding.to(embedding)
-        memory = self.language["hvca"].visual_memory(tokens.features.to(device))
-        visual = self.language["hvca"](embedding, memory)
-        image_only = self.language["hvca"](null.expand_as(embedding), memory)
-        scores = grounding.region_scores()
-        found = []
-        for row, regions in zip(scores, tokens.regions, strict=True):
-            found.append(regions.with_scores(row[: len(regions)].detach().float().cpu()).sorted_by_score())
-        return EditConditions(embedding, null, visual, image_only, grounding.mask(tokens.image_size), found)
+        read = grounding.with_meant_region(states.img, move(tokens.region_tokens))
+        if not self.grounds:  # the Q-Former's row of the meant region is zero, as in its alignment to CLIP
+            read = torch.cat([states.img, torch.zeros_like(read[:, -1:])], dim=1)
+        return self.language["qformer"](read), grounding
+
+    @property
+    def text_limit(self) -> int:
+        """Tokens of an instruction that are read."""
+        return self.reader.rows if self.reads_with_clip else self.vlm.img_tokens.config.max_text_tokens
 
     def unread_text(self, instruction: str) -> str:
-        """What of an instruction stands beyond the tokens that the language model reads; "" where it reads all of it."""
+        """What of an instruction stands beyond the tokens that are read; "" where all of it is."""
+        if self.reads_with_clip:
+            return self.reader.unread(instruction.strip())
         config = self.vlm.img_tokens.config
         prompt = config.prompt_template.format(instruction=instruction.strip())
         ids = self.vlm.tokenizer(prompt)["input_ids"]
@@ -176,6 +234,8 @@ class FireEditor(nn.Module):
     def unknown_words(self, instruction: str) -> list[str]:
         """Words of the instruction that the bundle's tokenizer does not know at all (each becomes its unknown token)."""
         tokenizer = self.vlm.tokenizer
+        if self.reads_with_clip:  # it reads letter by letter what it has no word for
+            return []
         if tokenizer.unk_token_id is None:
             return []
         words = [w for w in (x.strip(string.punctuation) for x in instruction.lower().split()) if w]

@@ -15,6 +15,7 @@ import torch
 
 from fireedit_core.diffusion.compositing import WorkingSize
 from fireedit_core.diffusion.reconstruction import about_foreign, coarse_error, foreign
+from fireedit_core.grounding.answer import regions_meant
 from fireedit_core.instructions import read
 from fireedit_core.thumbnail import same_picture, thumbnail
 
@@ -22,7 +23,7 @@ from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, RARE, io, schema
 from .host.patching import GATE, VISUAL, WHERE, SpatialCond
-from .pictures import batch_text, check_mask, is_blank, size_of, to_core, to_host
+from .pictures import batch_text, check_mask, counted, is_blank, size_of, to_core, to_host
 from .types import FIREEDIT_TOOLTIP, FireEditType, RegionsType, RegionTokensType
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class FireEditVLMConditioning(io.ComfyNode):
         # a black mask is what Load Image gives for a picture without one, and Region Select when nothing is forced
         chosen = None if is_blank(mask, NAME) else check_mask(mask, pictures, NAME)
         progress.say("reading the instruction")
-        models.use(fireedit.language)
+        fireedit.use_readers()
         models.check_interrupted()
         with named(NAME):
             conditions = fireedit.editor.condition(region_tokens, instructions)
@@ -235,6 +236,17 @@ def what_is_foreign(fireedit, vae, source: torch.Tensor, pictures: torch.Tensor)
     return {index: about_foreign(fireedit.name, float(errors[index]), limit) for index in foreign(errors, limit)}
 
 
+def about_untrained(fireedit) -> str:
+    """What of a bundle is left out because it is not trained yet, what takes its place, and the numbers that it edits with."""
+    editor, options = fireedit.editor, fireedit.options
+    reads = "; CLIP reads the instruction" if editor.reads_with_clip else ""
+    lands = "" if editor.grounds else "; the edit lands in the regions of a score of at least 0.5 (FireEdit Ground), else the best"
+    return (
+        f"the bundle {fireedit.name} is not trained yet: {', '.join(sorted(editor.untrained))} left out{reads}{lands}. It edits with "
+        f"text_guidance {options['text_guidance']:g}, image_guidance {options['image_guidance']:g}, {options['steps']} steps"
+    )
+
+
 def report(
     fireedit, conditions: EditConditions, instructions: list[str], asked: list[str], strange: Mapping[int, str] = MappingProxyType({})
 ) -> str:  # fmt: skip
@@ -246,7 +258,10 @@ def report(
     lines = []
     for index, (regions, mask) in enumerate(zip(conditions.regions, conditions.mask)):
         name = "" if len(conditions.regions) == 1 else f"picture {index + 1}: "
-        if len(regions):
+        if not fireedit.editor.grounds:
+            chosen = f"edited in {len(regions_meant(regions))} of {counted(len(regions), 'region')}"
+            meant = chosen if len(regions) else "no region, so the whole picture is edited"
+        elif len(regions):
             box = ", ".join(f"{float(v):.0f}" for v in regions.boxes[0])
             sure = f"{float(regions.scores[0]):.2f}"
             meant = f"most likely region ({box}), " + (f"the bundle's own guess {sure}" if index in strange else f"probability {sure}")
@@ -256,6 +271,8 @@ def report(
         if index in strange:
             logger.warning("%s: %s%s", NAME, name, strange[index])
             lines.append(f"{name}{strange[index]}")
+    if fireedit.editor.untrained:
+        lines.append(about_untrained(fireedit))
     unknown = sorted({word for text in instructions for word in fireedit.editor.unknown_words(text)})
     if unknown:
         warning = f"not understood by the bundle {fireedit.name}: {', '.join(unknown)}"
@@ -264,8 +281,7 @@ def report(
     for text in dict.fromkeys(instructions):
         unread = fireedit.editor.unread_text(text)
         if unread:
-            limit = fireedit.editor.vlm.img_tokens.config.max_text_tokens
-            warning = f"the bundle {fireedit.name} reads {limit} tokens of an instruction; cut off: {unread!r}"
+            warning = f"the bundle {fireedit.name} reads {fireedit.editor.text_limit} tokens of an instruction; cut off: {unread!r}"
             logger.warning("%s: %s", NAME, warning)
             lines.append(warning)
         request = read(text)

@@ -92,6 +92,11 @@ class FireEditRegionDetect(io.ComfyNode):
                 "nothing is there to look with. Connect detector of FireEdit Detector Loader (photographs), or fireedit of FireEdit "
                 "Loader (the bundle's own detector).",
             )
+        if detector is None and not fireedit.editor.detects:
+            raise FireEditNodeError(
+                DETECT, f"the detector of the bundle {fireedit.name} is not trained and finds nothing. Connect one of FireEdit Detector "
+                "Loader to detector.",
+            )  # fmt: skip
         chosen, patcher = (fireedit.editor.detector, fireedit.detector) if detector is None else (detector.detector, detector.patcher)
         threshold = chosen.own_threshold if score_threshold < 0 else score_threshold
         asked = _asked(prompt or "", instruction or "") if chosen.reads_prompt else ""

@@ -7,6 +7,7 @@ import torch
 
 from fireedit_core.diffusion.compositing import edit_mask, next_source
 from fireedit_core.instructions import has_words, read
+from fireedit_core.regions.record import Regions
 
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
@@ -94,7 +95,10 @@ class FireEditMultiTurn(io.ComfyNode):
             source = to_host(current)
             try:
                 with progress.stage(f"turn {number + 1} of {len(lines)}"):
-                    regions = FireEditRegionDetect.execute(fireedit, source, score_threshold, 0.6, 100)[0]
+                    if fireedit.editor.detects and fireedit.editor.grounds:
+                        regions = FireEditRegionDetect.execute(fireedit, source, score_threshold, 0.6, 100)[0]
+                    else:  # nothing says where: the whole picture is edited
+                        regions = [Regions.empty((int(source.shape[1]), int(source.shape[2])))] * len(source)
                     tokens = FireEditRegionTokenize.execute(fireedit, source, regions)[0]
                     made = FireEditVLMConditioning.execute(fireedit, tokens, source, vae, line, 0)
                     positive, image_only, negative, _, grounding, _ = made.args

@@ -10,7 +10,7 @@ import torch
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from fireedit_core.grounding.answer import CHOSEN, Answer, answers_from_json
+from fireedit_core.grounding.answer import Answer, answers_from_json, regions_meant
 from fireedit_core.photo.quick_edit import BY_HAND, QUICK, Edited, by_hand, needs_model, quick_edit, verb
 from fireedit_core.regions.dialects import to_mask
 from fireedit_core.regions.record import Regions
@@ -176,8 +176,7 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
     ]  # fmt: skip
     if not chosen and answer.chosen:
         return _Meant(to_mask(_boxes(answer)), boxed=True)
-    if not chosen and len(regions):
-        chosen = (regions.scores >= CHOSEN).nonzero().flatten().tolist() or [int(regions.scores.argmax())]
+    chosen = chosen or regions_meant(regions)
     thing = to_mask(regions.select(chosen))
     if not bool((thing > 0).any()):
         raise FireEditNodeError(

@@ -9,14 +9,15 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from .convert import DTYPES, Sources, convert
+from .convert import DTYPES, Sources, config_for_editing, convert
+from .sd15 import SD15
 from .sources.fit import SourceError
 
 log = logging.getLogger("fireedit")
 
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 HELP = {
-    "instructpix2pix": "InstructPix2Pix or MagicBrush single file: UNet, autoencoder, CLIP(\"\")",
+    "instructpix2pix": "InstructPix2Pix or MagicBrush, single file or diffusers folder: UNet, autoencoder, text encoder",
     "language_model": "vicuna-7b-v1.5 or LLaVA-1.5-7b folder, with its tokenizer",
     "lora": "PEFT folder of a LoRA for it (default: a fresh one)",
     "dinov2": "dinov2-large folder",
@@ -24,6 +25,7 @@ HELP = {
     "groma": "groma-7b-pretrain, groma-7b-finetune or groma-det-pretrain folder: detector, region encoder, adapter",
     "smartedit_qformer": "SmartEdit's embeddings_qformer file",
     "ip_adapter": "ip-adapter_sd15 or ip-adapter-plus_sd15 file: K and V of the visual attention",
+    "text_tokenizer": "folder with CLIP's vocab.json and merges.txt, as ComfyUI/comfy/sd1_tokenizer (default: beside the text encoder)",
     "ella": "ella-sd1.5-tsc-t5xl file: time embedding and two blocks of TATI",
 }  # fmt: skip
 
@@ -37,6 +39,10 @@ def parser() -> argparse.ArgumentParser:
     for source in fields(Sources):
         command.add_argument("--" + source.name.replace("_", "-"), type=Path, metavar="PATH", help=HELP[source.name])
     command.add_argument("--roi-mode", choices=("groma_compat", "exact"), help="default: groma_compat with Groma's region encoder")
+    command.add_argument(
+        "--for-editing", action="store_true",
+        help="a bundle of 2 GB that edits as its InstructPix2Pix does, and is no start for training: what that leaves out is tiny",
+    )  # fmt: skip
     command.add_argument("--dtype", choices=DTYPES, default="float16", help="of the weights on disk (default %(default)s)")
     command.add_argument("--dry-run", action="store_true", help="check keys and shapes, print the report, write nothing")
     return main
@@ -49,7 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     sources = Sources(**{source.name: getattr(options, source.name) for source in fields(Sources)})
     try:
-        report = convert(options.out, sources, roi_mode=options.roi_mode, dtype=DTYPES[options.dtype], dry_run=options.dry_run)
+        config = config_for_editing(sources) if options.for_editing else SD15
+        report = convert(
+            options.out, sources, config=config, roi_mode=options.roi_mode, dtype=DTYPES[options.dtype], dry_run=options.dry_run
+        )
     except SourceError as error:
         log.error("fireedit: %s", error)
         return USAGE

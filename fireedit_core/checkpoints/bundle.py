@@ -7,6 +7,7 @@ import copy
 import json
 import logging
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,14 @@ from ..diffusion.visual_attention import VisualCrossAttention
 from ..regions.deformable_detr import DeformableDetrRegionDetector
 from ..regions.yolo import YoloRegionDetector
 from ..vlm import EditQFormer, GroundingHead, ImgTokens, RegionEncoder, VisionAdapter
-from .index import COMPONENTS, INDEX, OPTIONS, BundleError, bundle_options, read_index
+from .index import COMPONENTS, EXTRAS, INDEX, OPTIONS, BundleError, bundle_options, parts_of, read_index
 from .portable import make_portable, portable_name
 from .weights import check_weights, stored_dtype
 
 logger = logging.getLogger("fireedit")
 
 __all__ = [
-    "COMPONENTS", "INDEX", "LORA", "OPTIONS", "BundleError", "bundle_options", "load_component", "load_components", "read_index",
+    "COMPONENTS", "EXTRAS", "INDEX", "LORA", "OPTIONS", "BundleError", "bundle_options", "load_component", "load_components", "read_index",
     "save_bundle",
 ]  # fmt: skip
 
@@ -47,8 +48,8 @@ DIFFUSERS_CLASSES = (
     "EulerAncestralDiscreteScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "HeunDiscreteScheduler", "LCMScheduler",
 )  # fmt: skip
 TRANSFORMERS_CLASSES = (
-    "CLIPVisionModel", "Dinov2Model", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "PreTrainedTokenizerFast",
-    "LlamaTokenizerFast", "LlamaTokenizer",
+    "CLIPTextModel", "CLIPVisionModel", "Dinov2Model", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM",
+    "PreTrainedTokenizerFast", "LlamaTokenizerFast", "LlamaTokenizer",
 )  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def load_component(folder: Path | str, name: str, dtype: torch.dtype | None = to
     """Load one component of a bundle on the CPU.
 
     Args:
-        folder: the bundle. name: one of `COMPONENTS`. dtype: floating point type of its weights, None for the one on disk.
+        folder: the bundle. name: one of `COMPONENTS` or `EXTRAS`. dtype: floating point type of its weights, None for the one on disk.
 
     Raises:
         BundleError: for a class that bundles may not name, a missing, truncated or pickled weight file.
@@ -103,10 +104,19 @@ def component_class(folder: Path | str, name: str, index: dict | None = None) ->
     return _resolve((index or read_index(folder))[name], name, Path(folder))
 
 
-def load_components(folder: Path | str, dtype: torch.dtype = torch.float32, names=COMPONENTS) -> dict[str, Any]:
-    """Several components of a bundle by name; see `load_component`."""
+def load_components(folder: Path | str, dtype: torch.dtype = torch.float32, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """Several components of a bundle by name, by default all that it holds; see `load_component`."""
     index = read_index(folder)
-    return {name: load_component(folder, name, dtype, index) for name in names}
+    return {name: load_component(folder, name, dtype, index) for name in (parts_of(index) if names is None else names)}
+
+
+def blank_language_model(folder: Path | str, index: dict | None = None) -> torch.nn.Module:
+    """The language model without weights (on the meta device), for where none of what reads it is trained: it would fill the memory."""
+    folder = Path(folder)
+    kind = component_class(folder, "language_model", index)
+    config = transformers.AutoConfig.from_pretrained(str(folder / "language_model"), local_files_only=True)
+    with torch.device("meta"):
+        return kind(config).eval().requires_grad_(False)
 
 
 def save_bundle(
@@ -115,7 +125,7 @@ def save_bundle(
     """Write a bundle: every component with its own `save_pretrained`, LoRA in PEFT's format, then the index.
 
     Args:
-        components: all of `COMPONENTS`. options: values for the keys of `OPTIONS`.
+        components: all of `COMPONENTS`, and those of `EXTRAS` that there are. options: values for the keys of `OPTIONS`.
         dtype: floating point type on disk; the given modules keep theirs. None keeps it.
     """
     folder = Path(folder)
@@ -123,7 +133,7 @@ def save_bundle(
     if (folder / LORA).is_dir():  # of an older bundle in the same folder
         shutil.rmtree(folder / LORA)
     index: dict[str, Any] = {"_class_name": "FireEditPipeline", "_diffusers_version": diffusers.__version__}
-    for name in COMPONENTS:
+    for name in COMPONENTS + tuple(name for name in EXTRAS if components.get(name) is not None):
         component = components[name]
         if name == "language_model" and hasattr(component, "peft_config"):
             adapters = _cast(component, dtype) if dtype else component

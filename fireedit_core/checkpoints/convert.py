@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from . import fresh
 from .bundle import COMPONENTS, INDEX, LORA, OPTIONS
 from .conversion_report import Report, component_line, source_line
+from .index import UNTRAINED
 from .portable import make_portable, portable_name
-from .sd15 import CLASSES, LORA_SETTINGS, SAMPLING, SCHEDULER, SD15, RoiMode, Sd15Config
-from .sources import ella, groma, instructpix2pix, ip_adapter, language_model, smartedit_qformer, vision_towers
+from .sd15 import CLASSES, FOR_EDITING, LORA_SETTINGS, SAMPLING, SCHEDULER, SD15, RoiMode, Sd15Config
+from .sources import ella, groma, instructpix2pix, ip_adapter, language_model, smartedit_qformer, text_tokenizer, vision_towers
 from .sources.fit import Found, Part, SourceError
 from .sources.lazy_tensor import LazyTensor
 from .streaming import SHARD_BYTES, byte_size, write_component, write_weights
@@ -34,7 +35,10 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the public checkpoints lie, each a file or a folder, each optional; see docs/convert.md."""
+    """Where the public checkpoints lie, each a file or a folder, each optional; see docs/convert.md.
+
+    The tokenizer of CLIP's text tower is also found beside it: in the folder of `clip`, or in that of `instructpix2pix`.
+    """
 
     instructpix2pix: Path | None = None
     language_model: Path | None = None
@@ -45,6 +49,7 @@ class Sources:
     smartedit_qformer: Path | None = None
     ip_adapter: Path | None = None
     ella: Path | None = None
+    text_tokenizer: Path | None = None
 
 
 @dataclass
@@ -54,6 +59,7 @@ class Plan:
     Attributes:
         parts: component -> all of its tensors, still in their files. states: what is fresh in them.
         llama: config of the language model. lora: the tensors and the LoraConfig that were given, None for a fresh LoRA.
+        text: CLIP's text tower and its tokenizer, by which the bundle edits before it is trained; None where one of them is missing.
     """
 
     config: Sd15Config
@@ -63,6 +69,7 @@ class Plan:
     llama: LlamaConfig
     tokenizer: PreTrainedTokenizerFast
     lora: tuple[Part, Any] | None
+    text: tuple[Part, PreTrainedTokenizerFast] | None
     found: dict[str, Found]
     notes: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -71,10 +78,14 @@ class Plan:
         """What comes from where."""
         components = [component_line(name, self.parts[name], self.notes.get(name, [])) for name in CLASSES]
         tensors = [x for part in self.parts.values() for x in part.values()]
+        size = sum(byte_size(x, dtype) for x in tensors)
+        if self.text is not None:
+            components.append(component_line("text_encoder", self.text[0], self.notes.get("text_encoder", [])))
+            tensors += self.text[0].values()
+            size += sum(byte_size(x, dtype) for x in self.text[0].values())
         if self.lora is not None:
             tensors += self.lora[0].values()
         sources = [source_line(name, found, tensors) for name, found in self.found.items()]
-        size = sum(byte_size(x, dtype) for part in self.parts.values() for x in part.values())
         return Report(str(dtype).removeprefix("torch."), self.roi_mode, size, components, sources, self.warnings)
 
 
@@ -94,7 +105,7 @@ def plan(sources: Sources, config: Sd15Config = SD15, roi_mode: RoiMode | None =
     ):  # fmt: skip
         if (path := getattr(sources, name)) is not None:
             found[name] = reader(Path(path), config)
-    parts: dict[str, Part] = {name: {} for name in CLASSES}
+    parts: dict[str, Part] = {name: {} for name in (*CLASSES, "text_encoder")}
     notes: dict[str, list[str]] = {}
     warnings: list[str] = []
     # the first that gives a tensor is taken: an own DINOv2 goes before Groma's, the single file's CLIP("") before CLIP's
@@ -118,8 +129,31 @@ def plan(sources: Sources, config: Sd15Config = SD15, roi_mode: RoiMode | None =
     notes.setdefault("region_encoder", []).append(f"roi_mode {roi_mode}")
     if parts["region_encoder"] and roi_mode == "exact":
         warnings.append("Groma's region encoder was trained with roi_mode groma_compat; with exact it must be trained on.")
+    tower = parts.pop("text_encoder")
     states = _complete(config, roi_mode, parts, notes, warnings)
-    return Plan(config, roi_mode, parts, states, llama, tokenizer, lora, found, notes, warnings)
+    text = _text(sources, config, tower, notes, warnings)
+    return Plan(config, roi_mode, parts, states, llama, tokenizer, lora, text, found, notes, warnings)
+
+
+def _text(
+    sources: Sources, config: Sd15Config, tower: Part, notes: dict[str, list[str]], warnings: list[str]
+) -> tuple[Part, PreTrainedTokenizerFast] | None:  # fmt: skip
+    """CLIP's text tower with a tokenizer, by which the bundle edits from its first minute."""
+    beside = [sources.clip] if sources.clip else []
+    beside += [Path(sources.instructpix2pix) / "tokenizer"] if sources.instructpix2pix else []
+    folder = sources.text_tokenizer or next((Path(one) for one in beside if text_tokenizer.has_tokenizer(Path(one))), None)
+    tokenizer = None if folder is None else text_tokenizer.read(Path(folder), config.text_vocabulary, config.queries)
+    if tower and tokenizer is not None and sources.instructpix2pix is not None:
+        notes["text_encoder"] = ["reads the instruction until the Q-Former is trained"]
+        return tower, tokenizer
+    lacks = [
+        name for name, there in (
+            ("an InstructPix2Pix UNet (--instructpix2pix)", sources.instructpix2pix), ("CLIP's text tower (--clip)", tower),
+            (f"CLIP's tokenizer (--text-tokenizer; {text_tokenizer.GET})", tokenizer),
+        ) if not there
+    ]  # fmt: skip
+    warnings.append(f"the bundle edits nothing before it is trained, because it lacks {' and '.join(lacks)}")
+    return None
 
 
 def _language(
@@ -176,6 +210,23 @@ def _complete(
     return states
 
 
+def config_for_editing(sources: Sources) -> Sd15Config:
+    """Sizes of a bundle that is only to edit (`sd15.FOR_EDITING`); CLIP's vision tower is whole where its folder is given.
+
+    Raises:
+        SourceError: for sources that such a bundle has no room for.
+    """
+    used = ("instructpix2pix", "clip", "text_tokenizer")
+    others = [one.name for one in fields(Sources) if one.name not in used and getattr(sources, one.name) is not None]
+    if others:
+        named = ", ".join("--" + name.replace("_", "-") for name in others)
+        raise SourceError(f"a bundle that is only to edit has no room for {named}; leave them out, or leave out --for-editing.")
+    if sources.clip is None:
+        return FOR_EDITING
+    whole = {name: getattr(SD15, name) for name in ("clip_image_size", "clip_size", "clip_layers", "clip_heads")}
+    return replace(FOR_EDITING, **whole)
+
+
 def convert(
     out: Path | str, sources: Sources, *, config: Sd15Config = SD15, roi_mode: RoiMode | None = None,
     dtype: torch.dtype = torch.float16, dry_run: bool = False, shard: int = SHARD_BYTES,
@@ -220,18 +271,31 @@ def _write(folder: Path, made: Plan, report: Report, dtype: torch.dtype, shard: 
         write_component(folder / name, blank, made.parts[name], dtype, shard if name == "language_model" else None)
         if name in made.states and name != "unet":  # the visual attention copies from it
             made.states[name].clear()
+    extras: dict[str, type] = {}
+    if made.text is not None:
+        with torch.device("meta"):
+            tower = config.text_tower()
+        write_component(folder / "text_encoder", tower, made.text[0], dtype)
+        made.text[1].save_pretrained(str(folder / "text_tokenizer"))
+        make_portable(folder / "text_tokenizer")
+        extras = {"text_encoder": type(tower), "text_tokenizer": PreTrainedTokenizerFast}
     _write_lora(folder / LORA, made, dtype)
     scheduler = EulerAncestralDiscreteScheduler(**SCHEDULER)
     scheduler.save_pretrained(str(folder / "scheduler"))
     made.tokenizer.save_pretrained(str(folder / "tokenizer"))
     make_portable(folder / "tokenizer")
     (folder / REPORT).write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    classes = CLASSES | {"scheduler": type(scheduler), "tokenizer": PreTrainedTokenizerFast}
+    classes = CLASSES | {"scheduler": type(scheduler), "tokenizer": PreTrainedTokenizerFast} | extras
     index: dict[str, Any] = {"_class_name": "FireEditPipeline", "_diffusers_version": diffusers.__version__}
-    for name in COMPONENTS:
+    for name in (*COMPONENTS, *extras):
         index[name] = [classes[name].__module__.split(".")[0], portable_name(classes[name].__name__)]
-    options = OPTIONS | SAMPLING | {"native_size": config.native_size}
+    options = OPTIONS | SAMPLING | {"native_size": config.native_size, "untrained": _untrained(made) if extras else ()}
     (folder / INDEX).write_text(json.dumps(index | options, indent=2) + "\n")
+
+
+def _untrained(made: Plan) -> list[str]:
+    """What is left out until it is trained; Groma's detector is one that was."""
+    return [name for name in UNTRAINED if name != "detector" or name in made.states]
 
 
 def _write_lora(folder: Path, made: Plan, dtype: torch.dtype) -> None:

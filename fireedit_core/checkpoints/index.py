@@ -12,6 +12,8 @@ COMPONENTS = (
     "vae", "unet", "scheduler", "tokenizer", "language_model", "dinov2", "clip_vision", "detector", "region_encoder",
     "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention",
 )  # fmt: skip
+EXTRAS = ("text_encoder", "text_tokenizer")  # CLIP's, only where it reads the instruction in place of an untrained Q-Former
+UNTRAINED = ("detector", "grounding", "qformer", "tati", "hvca")  # what `untrained` may name
 OPTIONS = {
     "native_size": 512,
     "source_latent_scaled": False,
@@ -19,6 +21,7 @@ OPTIONS = {
     "image_guidance": 1.5,
     "steps": 20,
     "reconstruction_limit": 0.0,
+    "untrained": (),
 }
 
 
@@ -51,8 +54,23 @@ def read_index(folder: Path | str) -> dict[str, Any]:
     return index
 
 
+def parts_of(index: dict[str, Any]) -> tuple[str, ...]:
+    """Names of all components that a bundle holds."""
+    return COMPONENTS + tuple(name for name in EXTRAS if name in index)
+
+
 def bundle_options(index: dict[str, Any]) -> dict[str, Any]:
-    """The bundle's own numbers: native picture size, guidance scales, steps, how the source latent is scaled, and by how much its
-    autoencoder misses pictures of its own world at most (0: not measured; see `diffusion/reconstruction.py`).
+    """The bundle's own numbers: native picture size, guidance scales, steps, how the source latent is scaled, by how much its
+    autoencoder misses pictures of its own world at most (0: not measured; see `diffusion/reconstruction.py`), and which of
+    `UNTRAINED` are not trained yet and left out (see `FireEditor`).
+
+    Raises:
+        BundleError: where what is left out is unknown, or nothing is there to take its place.
     """
-    return {key: index.get(key, default) for key, default in OPTIONS.items()}
+    options = {key: index.get(key, default) for key, default in OPTIONS.items()}
+    untrained = options["untrained"]
+    if not isinstance(untrained, (list, tuple)) or not all(name in UNTRAINED for name in untrained):
+        raise BundleError(f"its {INDEX} names as untrained {untrained!r}; known are {', '.join(UNTRAINED)}.")
+    if "qformer" in untrained and not set(EXTRAS) <= set(index):
+        raise BundleError(f"its {INDEX} says that the Q-Former is untrained, but lacks {' and '.join(EXTRAS)} to read in its place.")
+    return options | {"untrained": tuple(untrained)}

@@ -20,7 +20,8 @@ def make_portable(path: Path | str) -> None:
     """Rewrite a component folder, just written by `save_pretrained`, in the form of the published checkpoints.
 
     - tokenizers are `PreTrainedTokenizerFast` (5.x: `TokenizersBackend`);
-    - the keys of a `CLIPVisionModel` start with `vision_model.` (5.x leaves it out, 4.57 would load nothing);
+    - the keys of a `CLIPVisionModel` start with `vision_model.`, those of a `CLIPTextModel` with `text_model.` (5.x leaves them out, 4.57
+      would load nothing);
     - `rope_theta` stands in the config itself too (5.x: only inside `rope_parameters`, 4.57 would take its default);
     - no `_name_or_path`: the folder that the trainer read a part from means nothing elsewhere.
     """
@@ -33,9 +34,9 @@ def make_portable(path: Path | str) -> None:
         rope = config.get("rope_parameters")
         if isinstance(rope, dict) and "rope_theta" in rope:
             config.setdefault("rope_theta", rope["rope_theta"])
-        clip = config.get("model_type") == "clip_vision_model"
-    if clip:
-        _prefix_keys(path / "model.safetensors", "vision_model.")
+        prefix = {"clip_vision_model": "vision_model.", "clip_text_model": "text_model."}.get(config.get("model_type"))
+    if prefix:
+        _prefix_keys(path / "model.safetensors", prefix)
 
 
 def _prefix_keys(file: Path, prefix: str) -> None:

@@ -7,7 +7,7 @@ checked, and with smaller numbers for real, which is how tests run the same code
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -197,3 +197,11 @@ class Sd15Config:
 
 
 SD15 = Sd15Config()
+# For a bundle that is only to edit as its InstructPix2Pix does: UNet, autoencoder and text tower as ever, and what is left out until it is
+# trained so small that it costs nothing. It cannot be trained into a `fireedit-sd15`.
+FOR_EDITING = replace(
+    SD15, image_size=56, dino_size=32, dino_layers=2, dino_heads=2, clip_image_size=28, clip_size=32, clip_layers=2, clip_heads=2,
+    hidden_size=64, language_layers=1, language_heads=4, language_ffn=96, vocabulary=320, detector_width=32, detector_heads=4,
+    detector_ffn=64, detector_layers=2, detector_queries=10, region_rounds=1, region_groups=4, roi_size=3, position_size=16, img_tokens=4,
+    grounding_size=16, qformer_layers=1, dino_levels=(1, 2), clip_levels=(1,),
+)  # fmt: skip

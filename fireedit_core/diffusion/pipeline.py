@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from diffusers.utils import BaseOutput
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from ..checkpoints.bundle import COMPONENTS, OPTIONS, bundle_options, load_components, read_index, save_bundle
+from ..checkpoints.bundle import COMPONENTS, EXTRAS, OPTIONS, bundle_options, load_components, read_index, save_bundle
 from ..editor import EditConditions, FireEditor, repeat_tokens
 from ..regions.record import Regions
-from ..vlm import RegionAwareVLM
+from ..vlm import ClipReader, RegionAwareVLM
 from .compositing import WorkingSize, composite, edit_mask
 from .guidance import combine, needed_branches
 from .latents import latent_mode, latent_scale
@@ -50,35 +51,42 @@ class FireEditOutput(BaseOutput):
     regions: list[Regions]
 
 
-def make_editor(components: dict[str, Any]) -> FireEditor:
-    """A `FireEditor` over the loaded components of a bundle."""
+def make_editor(components: dict[str, Any], untrained: Iterable[str] = ()) -> FireEditor:
+    """A `FireEditor` over the loaded components of a bundle; `untrained` is its option."""
     c = components
+    text = c.get("text_encoder")
+    reader = None if text is None else ClipReader(text, c["text_tokenizer"])
     vlm = RegionAwareVLM(c["language_model"], c["tokenizer"], c["adapter"], c["region_encoder"], c["img_tokens"])
     return FireEditor(
-        c["dinov2"], c["clip_vision"], c["detector"], vlm, c["grounding"], c["qformer"], c["tati"], c["hvca"]
-    ).eval()
+        c["dinov2"], c["clip_vision"], c["detector"], vlm, c["grounding"], c["qformer"], c["tati"], c["hvca"],
+        reader, untrained,
+    ).eval()  # fmt: skip
 
 
 class FireEditPipeline(DiffusionPipeline):
     """Instruction-based editing with region tokens, TATI and HVCA (arXiv 2503.19839).
 
     The components are those of a bundle (`fireedit_core.checkpoints.bundle.COMPONENTS`); the options say how the UNet was
-    trained: `native_size` (long side in pixels), `source_latent_scaled`, default guidance scales and steps, and the
-    `reconstruction_limit` by which pictures of another kind are told (0: not measured).
+    trained: `native_size` (long side in pixels), `source_latent_scaled`, default guidance scales and steps, the
+    `reconstruction_limit` by which pictures of another kind are told (0: not measured), and what is `untrained`: that is left out, so
+    that a bundle just converted edits as its InstructPix2Pix does (see `FireEditor`).
     """
+
+    _optional_components = list(EXTRAS)
 
     def __init__(
         self, vae, unet, scheduler, tokenizer, language_model, dinov2, clip_vision, detector, region_encoder, adapter, img_tokens,
         grounding, qformer, tati, hvca, visual_attention, native_size: int = OPTIONS["native_size"],
         source_latent_scaled: bool = OPTIONS["source_latent_scaled"], text_guidance: float = OPTIONS["text_guidance"],
         image_guidance: float = OPTIONS["image_guidance"], steps: int = OPTIONS["steps"],
-        reconstruction_limit: float = OPTIONS["reconstruction_limit"],
+        reconstruction_limit: float = OPTIONS["reconstruction_limit"], untrained: Iterable[str] = OPTIONS["untrained"],
+        text_encoder=None, text_tokenizer=None,
     ):  # fmt: skip
         super().__init__()
         given = locals()
-        self.register_modules(**{name: given[name] for name in COMPONENTS})
+        self.register_modules(**{name: given[name] for name in COMPONENTS + EXTRAS})
         self.register_to_config(**{name: given[name] for name in OPTIONS})
-        self.editor = make_editor({name: given[name] for name in COMPONENTS})
+        self.editor = make_editor({name: given[name] for name in COMPONENTS + EXTRAS}, untrained)
         attach_visual_attention(unet, visual_attention)
 
     @classmethod
@@ -88,7 +96,7 @@ class FireEditPipeline(DiffusionPipeline):
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = torch.float16, **_) -> None:
         """Write the bundle to a folder, in half precision by default."""
-        save_bundle(folder, {n: getattr(self, n) for n in COMPONENTS}, {n: self.config[n] for n in OPTIONS}, dtype)
+        save_bundle(folder, {n: getattr(self, n) for n in COMPONENTS + EXTRAS}, {n: self.config[n] for n in OPTIONS}, dtype)
 
     # --- latents -----------------------------------------------------------------------------------------------------
 
@@ -139,25 +147,30 @@ class FireEditPipeline(DiffusionPipeline):
             num_inference_steps, text_guidance, image_guidance: None takes the bundle's own.
             tati_strength, hvca_strength: 0 leaves the part out, 1 is as trained.
             start_percent, end_percent: share of the noise schedule, 0..1 from pure noise on, in which both act.
-            regions: use these instead of detecting, one `Regions` per picture.
+            regions: use these instead of detecting, one `Regions` per picture. A bundle whose grounding is untrained detects nothing: it
+                edits in those of a score of at least 0.5, else the best (as `fireedit_core.grounding.ground` scores them), or everywhere.
             mask: edit here, (B, H, W) or (1, H, W) in 0..1 at the pictures' size, instead of where the instruction points.
             working_size: long side in pixels that the model works at; None is the bundle's native size, 0 the picture's own.
-            keep_outside: "off", or "exact" for source pixels bit for bit outside the feathered edit mask.
+            keep_outside: "off"; "soft", which holds latents outside the edit mask at the source's while sampling; or "exact" for source
+                pixels bit for bit outside the feathered edit mask.
             latents: unit noise (B, C, h, w) to start from instead of drawing it from `generator`.
 
         Raises:
-            ValueError: for empty instructions, pictures or a mask of unequal sizes or an unknown `keep_outside`.
+            ValueError: for empty instructions, pictures or a mask of unequal sizes, an unknown `keep_outside`, and "soft" with a scheduler
+                that does not work in sigmas.
         """
-        if keep_outside not in ("off", "exact"):
-            raise ValueError(f"keep_outside must be 'off' or 'exact', got {keep_outside!r}")
+        if keep_outside not in ("off", "soft", "exact"):
+            raise ValueError(f"keep_outside must be 'off', 'soft' or 'exact', got {keep_outside!r}")
         source = pictures_to_tensor(image).to(self.device)
         instructions = [instruction] if isinstance(instruction, str) else list(instruction)
         if len(instructions) > 1 and source.shape[0] == 1:
             source = source.expand(len(instructions), -1, -1, -1)
         size = (int(source.shape[-2]), int(source.shape[-1]))
         once = source[:1] if len(instructions) > 1 and source.stride(0) == 0 else source
-        found = regions if regions is not None else self.editor.detect(once)
-        tokens = self.editor.tokenize(once, found)
+        if regions is None:
+            own = self.editor.detects and self.editor.grounds
+            regions = self.editor.detect(once) if own else [Regions.empty(size)] * len(once)
+        tokens = self.editor.tokenize(once, regions)
         if len(tokens) != source.shape[0]:
             tokens = repeat_tokens(tokens, source.shape[0])
         for text in dict.fromkeys(instructions):
@@ -168,6 +181,10 @@ class FireEditPipeline(DiffusionPipeline):
             if mask.shape not in (conditions.mask.shape, (1, *size)):
                 raise ValueError(f"the mask has shape {tuple(mask.shape)}, the pictures need {tuple(conditions.mask.shape)}")
             conditions = replace(conditions, mask=mask.to(conditions.mask).expand_as(conditions.mask))
+        if "tati" in self.editor.untrained:
+            tati_strength = 0.0
+        if "hvca" in self.editor.untrained:
+            hvca_strength = 0.0
         plan = WorkingSize.plan(size, self.config.native_size if working_size is None else working_size)
         shrunk = plan.shrink(source)
         code = encode_latents(self.vae, shrunk)
@@ -179,6 +196,7 @@ class FireEditPipeline(DiffusionPipeline):
             self.config.text_guidance if text_guidance is None else text_guidance,
             self.config.image_guidance if image_guidance is None else image_guidance,
             tati_strength, hvca_strength, (start_percent, end_percent), generator, latents,
+            plan.hold_mask(edit_mask(conditions.mask)) if keep_outside == "soft" else None,
         )  # fmt: skip
         if output_type == "latent":
             return FireEditOutput(images=result, mask=conditions.mask, regions=conditions.regions)
@@ -191,13 +209,14 @@ class FireEditPipeline(DiffusionPipeline):
     def denoise(
         self, conditions: EditConditions, where: Tensor, source_latent: Tensor, steps: int, text_guidance: float, image_guidance: float,
         tati_strength: float = 1.0, hvca_strength: float = 1.0, window: tuple[float, float] = (0.0, 1.0),
-        generator: torch.Generator | None = None, latents: Tensor | None = None,
+        generator: torch.Generator | None = None, latents: Tensor | None = None, held: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Sample edited latents (B, C, h, w) in the autoencoder's own scale.
 
         Args:
             where: (B, 1, h, w), `mask_on_latents` of the grounding mask at working size.
             window: (start, end) share of the noise schedule in which TATI and HVCA act.
+            held: (B, 1, h, w) in 0..1, where latents may change, as ComfyUI's noise mask; None is everywhere.
 
         Every branch that the guidance scales need runs in one batch per step; the visual attention projects v once.
         """
@@ -220,13 +239,25 @@ class FireEditPipeline(DiffusionPipeline):
         shape = (count, unet.config.out_channels, *source_latent.shape[-2:])
         if latents is None:
             latents = torch.randn(shape, generator=generator, dtype=torch.float32).to(source)
-        x = latents.to(source) * noise_scale(scheduler)
+        noise = latents.to(source)
+        x = noise * noise_scale(scheduler)
+        if held is not None:
+            if float(scheduler.init_noise_sigma) <= 1:
+                raise ValueError(f"keep_outside 'soft' needs a scheduler that works in sigmas (Euler), not {type(scheduler).__name__}")
+            held = held.to(x)
+            kept = source_latent.to(x) * (1.0 if self.config.source_latent_scaled else latent_scale(self.vae))
+            x = x + kept
         # ancestral schedulers draw noise in every step, which must come from the caller's generator too
         extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
         latest, earliest = active_timesteps(*window)
         for t in self.progress_bar(scheduler.timesteps):
             active = earliest <= float(t) <= latest
-            model_input = scheduler.scale_model_input(x, t).repeat(len(names), 1, 1, 1)
+            scaled = scheduler.scale_model_input(x, t)
+            if held is not None:  # the model sees the source there, at the noise of this step
+                sigma = scheduler.sigmas[scheduler.step_index].to(x)
+                seen = held * x + (1 - held) * (kept + sigma * noise)
+                scaled = scheduler.scale_model_input(seen, t)
+            model_input = scaled.repeat(len(names), 1, 1, 1)
             times = t.expand(model_input.shape[0])
             out = unet(
                 torch.cat([model_input, source], dim=1).to(dtype), times,
@@ -234,8 +265,22 @@ class FireEditPipeline(DiffusionPipeline):
                 cross_attention_kwargs={"visual": projected if active else None, "where": where, "visual_strength": hvca_strength},
             ).sample  # fmt: skip
             predictions = dict(zip(names, out.float().chunk(len(names)), strict=True))
-            x = scheduler.step(combine(predictions, text_guidance, image_guidance), t, x, return_dict=False, **extra)[0]
+            guided = combine(predictions, text_guidance, image_guidance)
+            if held is not None:
+                guided = self._confined(guided, seen, x, kept, held, sigma)
+            x = scheduler.step(guided, t, x, return_dict=False, **extra)[0]
         return x / latent_scale(self.vae)
+
+    def _confined(self, guided: Tensor, seen: Tensor, x: Tensor, kept: Tensor, held: Tensor, sigma: Tensor) -> Tensor:
+        """What the model would have to predict for x, so that the clean latent is its own where it may change and `kept` elsewhere.
+
+        Args:
+            guided: its prediction for `seen`, of which both are noisy latents at `sigma`.
+        """
+        kind, root = self.scheduler.config.prediction_type, (sigma**2 + 1).sqrt()
+        own = {"epsilon": seen - sigma * guided, "sample": guided, "v_prediction": (seen / root - sigma * guided) / root}[kind]
+        clean = held * own + (1 - held) * kept
+        return {"epsilon": (x - clean) / sigma, "sample": clean, "v_prediction": (x / root - root * clean) / sigma}[kind]
 
 
 def noise_scale(scheduler: Any) -> float:

@@ -200,7 +200,7 @@ def _parts(folder: Path, index: Mapping[str, Any]) -> str:
         size = sum(p.stat().st_size for p in (folder / name).glob("*.safetensors"))
         total += size
         rows.append([name, ".".join(index[name][:2]), f"{size / 1e6:.2f} MB" if size else "-"])
-    options = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in bundle_options(index).items())
+    options = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in bundle_options(index).items() if v != ())
     table = summary.markdown_table(("part", "class", "weights"), rows)
     return f"{total / 1e6:.1f} MB of safetensors in all, fingerprint `{bundle_fingerprint(folder)}`. Defaults: {options}.\n\n{table}"
 

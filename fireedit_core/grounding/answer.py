@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import strict_json
-from ..regions.record import OBJECT_LABEL
+from ..regions.record import OBJECT_LABEL, Regions
 
 KINDS = ("remove", "recolour", "background", "adjust", "cutout", "replace", "add", "restyle", "other")
 ADJUSTMENTS = ("brighter", "darker", "blurred", "grey")  # what `after` may say where the kind is "adjust"
@@ -176,6 +176,13 @@ class Answer:
             ValueError: in words, for anything malformed.
         """
         return cls.from_dict(strict_json.parsed(text, "answer"), image_size)
+
+
+def regions_meant(regions: Regions) -> list[int]:
+    """Numbers of those regions that are meant: of a score of at least `CHOSEN`, else the best alone."""
+    if not len(regions):
+        return []
+    return (regions.scores >= CHOSEN).nonzero().flatten().tolist() or [int(regions.scores.argmax())]
 
 
 def answers_to_json(answers: Sequence[Answer]) -> str:

@@ -2,6 +2,7 @@
 """The region-aware vision language model and what surrounds it."""
 
 from .adapter import VisionAdapter
+from .clip_reader import ClipReader
 from .grounding import Grounding, GroundingHead
 from .img_tokens import ImgTokens
 from .qformer import EditQFormer
@@ -10,6 +11,7 @@ from .region_vlm import RegionAwareVLM, VLMStates
 from .vision import VisionFeatures, encode_vision
 
 __all__ = [
+    "ClipReader",
     "EditQFormer",
     "Grounding",
     "GroundingHead",

@@ -12,7 +12,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from fireedit_core.checkpoints.index import COMPONENTS, bundle_options, read_index
+from fireedit_core.checkpoints.index import bundle_options, parts_of, read_index
 
 from . import unet, vae
 from .streaming_patcher import StreamingPatcher, stream_linear_layers
@@ -31,7 +31,8 @@ class FireEditModels:
     Attributes:
         name: the bundle's name. options: its numbers, see `fireedit_core.checkpoints.bundle.OPTIONS`.
         editor: detect, tokenize, condition. visual_attention: the layers beside the UNet's cross attentions.
-        vision, language, detector, injection: host ModelPatchers, one per group that is needed together.
+        vision, language, reader, detector, injection: host ModelPatchers, one per group that is needed together. In a bundle whose
+            Q-Former and HVCA are untrained, language is None; in all others, reader, which is CLIP's text tower.
     """
 
     def __init__(self, name: str, editor: FireEditor, visual_attention: VisualCrossAttention, options: dict[str, Any]):
@@ -40,10 +41,18 @@ class FireEditModels:
         self.visual_attention = visual_attention
         self.options = options
         self.vision = make_patcher("FireEditVision", editor.vision)
-        stream_linear_layers(editor.language["language_model"])
-        self.language = make_patcher("FireEditLanguage", editor.language, kind=StreamingPatcher)
+        self.language = None
+        if editor.needs_language:
+            stream_linear_layers(editor.language["language_model"])
+            self.language = make_patcher("FireEditLanguage", editor.language, kind=StreamingPatcher)
+        self.reader = None if editor.reader is None else make_patcher("FireEditReader", editor.reader)
         self.detector = make_patcher("FireEditDetector", editor.detector)
         self.injection = make_patcher("FireEditInjection", editor.tati, visual_attention)
+
+    def use_readers(self) -> None:
+        """Have the host bring to the device what reads an instruction."""
+        editor = self.editor
+        use(*[self.language] * editor.needs_language, *[self.reader] * editor.reads_with_clip)
 
     def __deepcopy__(self, memo: dict) -> FireEditModels:
         return self  # hosts before 2026-02 (#12382) deep-copy what hangs on a MODEL
@@ -58,20 +67,25 @@ def load(folder: Path, name: str) -> tuple[FireEditModels, ModelPatcher, vae.Bun
     Raises:
         BundleError: from the core, naming the file that is missing or broken.
     """
-    from fireedit_core.checkpoints.bundle import load_component
+    from fireedit_core.checkpoints.bundle import blank_language_model, load_component
     from fireedit_core.diffusion.pipeline import make_editor
 
     index = read_index(folder)
     options = bundle_options(index)
     dtype = module_dtype()
-    parts = {c: load_component(folder, c, dtype, index) for c in COMPONENTS if c not in ("unet", "vae")}
+    later = {"unet", "vae"}
+    if {"qformer", "hvca"} <= set(options["untrained"]):
+        later.add("language_model")  # which would fill the memory, and is not asked
+    parts = {c: load_component(folder, c, dtype, index) for c in parts_of(index) if c not in later}
+    if "language_model" in later:
+        parts["language_model"] = blank_language_model(folder, index)
     autoencoder = load_component(folder, "vae", torch.float32, index)
     host_vae = vae.BundleVAE(autoencoder)
     # as it is on disk: the host casts it to the type that it wants, which may be one that diffusers cannot load in (float8)
     source = load_component(folder, "unet", None, index)
     model = unet.build(source, parts["scheduler"], host_vae.latent_format, bool(options["source_latent_scaled"]))
     logger.info("loaded the bundle %s from %s (%s)", name, folder, str(dtype).removeprefix("torch."))
-    return FireEditModels(name, make_editor(parts), parts["visual_attention"], options), model, host_vae
+    return FireEditModels(name, make_editor(parts, options["untrained"]), parts["visual_attention"], options), model, host_vae
 
 
 def use(*patchers: ModelPatcher, memory: int = 0) -> None:

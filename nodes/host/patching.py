@@ -127,6 +127,10 @@ def apply(
         ModelMismatch: if the MODEL's UNet is not shaped like the bundle's.
     """
     places = check_model(model, models)
+    # what is not trained yet is left out, whatever is asked of it: its output is noise
+    untrained = models.options["untrained"]
+    tati_strength = 0.0 if "tati" in untrained else tati_strength
+    hvca_strength = 0.0 if "hvca" in untrained else hvca_strength
     patched = model.clone()
     remove(patched)
     run = _Run()
@@ -137,7 +141,8 @@ def apply(
         patched.set_model_attn2_patch(remember)
         patched.set_model_attn2_output_patch(add)
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, run.clear)
-    patched.set_additional_models(KEY, [models.injection])
+    if not {"tati", "hvca"} <= set(untrained):  # else nothing of it acts, and it need not take memory
+        patched.set_additional_models(KEY, [models.injection])
     return patched
 
 

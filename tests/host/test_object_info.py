@@ -41,7 +41,7 @@ NODES = {
         ["CONDITIONING", "CONDITIONING", "CONDITIONING", "LATENT", "MASK", "REGIONS"],
     ),
     "FireEditApply": (
-        ["model", "fireedit", "tati_strength", "hvca_strength", "start_percent", "end_percent"],
+        ["model", "tati_strength", "hvca_strength", "start_percent", "end_percent", "fireedit"],
         ["MODEL"],
     ),
     "FireEditGuider": (["model", "positive", "image_only", "negative", "text_guidance", "image_guidance"], ["GUIDER"]),
@@ -60,6 +60,9 @@ NODES = {
         ["IMAGE", "IMAGE", "MASK", "STRING"],
     ),
     "FireEditQuickEdit": (["image", "answer", "mask", "regions", "backdrop"], ["IMAGE", "MASK", "STRING"]),
+    "FireEditPhotoCrop": (
+        ["image", "megapixels", "multiple", "context", "whole_above", "mask", "regions", "vae"], ["IMAGE", "MASK", "LATENT", "PHOTO_FRAME"],
+    ),
     "FireEditCompare": (["before", "after", "amplify", "mask"], ["IMAGE", "STRING"]),
     "FireEditRegionsPreview": (["image", "regions", "zoom", "mask"], ["IMAGE"]),
     "FireEditGroundingPreview": (["image", "mask", "opacity", "zoom"], ["IMAGE"]),

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""InstructPix2Pix and MagicBrush single files (LDM layout): UNet, autoencoder and CLIP(""); Stable Diffusion 1.5 widened.
+"""InstructPix2Pix and MagicBrush: UNet, autoencoder and CLIP's text tower; Stable Diffusion 1.5 widened.
+
+Single files (LDM layout) as their authors published them, and folders in diffusers' layout.
 
 Sources: timothybrooks/instruct-pix2pix (EMA, conv_in), OSU-NLP-Group/MagicBrush (same layout). The key map is diffusers' own.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +16,7 @@ import torch.nn.functional as F
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 
 from .fit import Found, Part, SourceError, fit, under
-from .null_text import null_embedding
+from .null_text import text_parts
 from .weight_files import open_weights
 
 if TYPE_CHECKING:
@@ -28,24 +31,56 @@ GET = (
 
 
 def read(path: Path, config: Sd15Config) -> Found:
-    """A single file -> `unet` (EMA weights where there are any), `vae`, and CLIP("") as `tati.null_embedding`.
+    """A single file or diffusers folder -> `unet` (EMA weights where there are any), `vae`, `text_encoder`, and CLIP("") as
+    `tati.null_embedding`.
 
     Raises:
         SourceError: for a UNet of another family, or with other input channels than 8 or 4.
     """
+    if (path / "unet").is_dir():
+        return _read_folder(path, config)
     tensors = open_weights(path)
     found = Found(path, tuple(tensors))
     found.parts["unet"] = _unet(tensors, path, config, found.notes.setdefault("unet", []))
     ldm = {k: x for k, x in tensors.items() if k.startswith(VAE) and ".loss." not in k}
     if ldm:
         converted = convert_ldm_vae_checkpoint(ldm, config.blank("vae").config)
-        advice = f"Expected: Stable Diffusion 1's autoencoder (widths {config.vae_widths}, 4 latent channels). {GET}"
-        found.parts["vae"] = fit(converted, config.shapes("vae"), path, "vae", advice)
+        found.parts["vae"] = fit(converted, config.shapes("vae"), path, "vae", _vae_advice(config))
     else:
         found.warnings.append(f"{path.name} has no autoencoder ({VAE}*); take the whole file, not a UNet alone.")
-    if (null := null_embedding(under(tensors, TEXT), config)) is not None:
-        found.parts["tati"] = {"null_embedding": null}
+    found.parts |= text_parts(under(tensors, TEXT), config)
     return found
+
+
+def _read_folder(path: Path, config: Sd15Config) -> Found:
+    """The same of a folder with unet/, vae/ and text_encoder/, as diffusers writes it."""
+    tensors = {name: open_weights(path / name) if (path / name).is_dir() else {} for name in ("unet", "vae", "text_encoder")}
+    found = Found(path, tuple(f"{name}.{key}" for name, part in tensors.items() for key in part))
+    # the origin of a tensor is the folder that was named, as for a single file
+    own = {
+        name: {k: replace(x, origins=frozenset({(path, f"{name}.{k}")})) for k, x in part.items()} for name, part in tensors.items()
+    }
+    found.parts["unet"] = _fitted_unet(own["unet"], path, config, found.notes.setdefault("unet", []))
+    if own["vae"]:
+        vae = {_vae_name(k): x for k, x in own["vae"].items()}
+        found.parts["vae"] = fit(vae, config.shapes("vae"), path, "vae", _vae_advice(config))
+    else:
+        found.warnings.append(f"{path.name} has no autoencoder (vae/); copy the folder whole.")
+    # transformers 5 leaves the prefix out
+    text = {k.removeprefix("text_model."): x for k, x in own["text_encoder"].items()}
+    found.parts |= text_parts(text, config)
+    return found
+
+
+def _vae_name(key: str) -> str:
+    """The name of an autoencoder's tensor today; folders of 2022 name its attention otherwise."""
+    for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+        key = key.replace(f".attentions.0.{old}.", f".attentions.0.{new}.")
+    return key
+
+
+def _vae_advice(config: Sd15Config) -> str:
+    return f"Expected: Stable Diffusion 1's autoencoder (widths {config.vae_widths}, 4 latent channels). {GET}"
 
 
 def _unet(tensors: Part, path: Path, config: Sd15Config, notes: list[str]) -> Part:
@@ -57,9 +92,14 @@ def _unet(tensors: Part, path: Path, config: Sd15Config, notes: list[str]) -> Pa
         # the average of training, which the reference samples with; its names are those of the UNet with the dots taken out
         ldm = {k: tensors.get(EMA + k.removeprefix("model.").replace(".", "")) for k in ldm}
         notes.append("EMA weights")
-    inputs = lambda key: x.shape[1] if (x := ldm.get(UNET + key)) is not None else "unknown"  # noqa: E731
-    channels, context = inputs("input_blocks.0.0.weight"), inputs("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
-    part = convert_ldm_unet_checkpoint(ldm, config.blank("unet").config)
+    return _fitted_unet(convert_ldm_unet_checkpoint(ldm, config.blank("unet").config), path, config, notes)
+
+
+def _fitted_unet(part: Part, path: Path, config: Sd15Config, notes: list[str]) -> Part:
+    """A UNet under diffusers' names, checked, and widened where it is a text-to-image one."""
+    inputs = lambda key: x.shape[1] if (x := part.get(key)) is not None else "unknown"  # noqa: E731
+    channels = inputs("conv_in.weight")
+    context = inputs("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight")
     latent = config.latent_channels
     if channels == latent and context == config.context_size:
         part["conv_in.weight"] = part["conv_in.weight"].then(lambda x: F.pad(x, (0, 0, 0, 0, 0, latent)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CLIP(""), the condition that InstructPix2Pix was trained with where the text is dropped."""
+"""CLIP's text tower, with which InstructPix2Pix was trained, and CLIP(""), its condition where the text is dropped."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ if TYPE_CHECKING:
     from ..sd15 import Sd15Config
 
 
-def null_embedding(text: Part, config: Sd15Config) -> LazyTensor | None:
-    """The last hidden state (1, 77, context_size) of CLIP's text tower for "", later; None if it is not that tower.
+def text_parts(text: Part, config: Sd15Config) -> dict[str, Part]:
+    """What a text tower gives a bundle: itself as `text_encoder`, and CLIP("") as TATI's null embedding; nothing if it is not CLIP-L's.
 
     Args:
-        text: tensors below `text_model.`. No tokenizer is needed: "" is the start token and 76 end tokens, which are also the
-            padding; they are the last two of the vocabulary.
+        text: tensors below `text_model.`.
     """
     expected = config.text_shapes()
-    part = {key: x for key, x in text.items() if key in expected}
+    part = {key: text[key] for key in expected if key in text}
     if {k: x.shape for k, x in part.items()} != expected:
-        return None
+        return {}
+    return {"text_encoder": {"text_model." + k: x for k, x in part.items()}, "tati": {"null_embedding": _null_embedding(part, config)}}
+
+
+def _null_embedding(part: Part, config: Sd15Config) -> LazyTensor:
+    """The last hidden state (1, 77, context_size) of the tower for "", later.
+
+    No tokenizer is needed: "" is the start token and 76 end tokens, which are also the padding; they are the last two of the vocabulary.
+    """
     names = list(part)
 
     def encode(*weights: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..public_names import public_clip_name, public_dino_name
 from .fit import Found, Part, SourceError, fit, layer_count, under
 from .lazy_tensor import LazyTensor
-from .null_text import null_embedding
+from .null_text import text_parts
 from .weight_files import open_weights
 
 if TYPE_CHECKING:
@@ -66,12 +66,11 @@ def resize_positions(positions: Tensor, side: int) -> Tensor:
 
 
 def read_clip(path: Path, config: Sd15Config) -> Found:
-    """A CLIP folder or file -> the component `clip_vision`, and CLIP("") from its text tower if it has one."""
+    """A CLIP folder or file -> the component `clip_vision`, and `text_encoder` and CLIP("") if it has a text tower."""
     tensors = open_weights(path)
     part = fit(_vision(tensors), config.shapes("clip_vision"), path, "clip_vision", _advice(tensors, config))
     found = Found(path, tuple(tensors), {"clip_vision": part})
-    if (null := null_embedding(under(tensors, "text_model."), config)) is not None:
-        found.parts["tati"] = {"null_embedding": null}
+    found.parts |= text_parts(under(tensors, "text_model."), config)
     return found
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checkpoints.bundle import LORA, component_class, load_component, load_components, save_adapters, save_component
-from ...checkpoints.index import COMPONENTS, INDEX
+from ...checkpoints.index import EXTRAS, INDEX, bundle_options, parts_of, read_index
 from ...checkpoints.weights import stored_dtype
 from .config import PaperConfig
 
@@ -72,7 +73,13 @@ def export(weights: dict[str, Tensor], config: PaperConfig, folder: Path) -> Non
         name, _, rest = key.removeprefix("parts.").partition(".")
         own.setdefault(name, {})[rest] = value
     adapters = own.pop("language_model", {}) if "lora" in config.trained else {}
-    for name in (*COMPONENTS, LORA):
+    index = read_index(start)
+    options = trained_options(config)
+    # once the Q-Former reads the instruction, CLIP does so no longer
+    dropped = () if "qformer" in options["untrained"] else EXTRAS
+    for name in (*parts_of(index), LORA):
+        if name in dropped:
+            continue
         if name in own:
             _save_trained(start, name, own[name], config, temporary)
         elif name == LORA and adapters:
@@ -81,11 +88,23 @@ def export(weights: dict[str, Tensor], config: PaperConfig, folder: Path) -> Non
             for file in sorted(f for f in (start / name).rglob("*") if f.is_file()):
                 place = file.relative_to(start)
                 keep_file(file, temporary / place, folder / place)
-    shutil.copyfile(start / INDEX, temporary / INDEX)
+    index = {key: value for key, value in index.items() if key not in dropped} | options
+    (temporary / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
     logger.info("wrote %s", folder)
+
+
+def trained_options(config: PaperConfig) -> dict[str, Any]:
+    """The options of the bundle that a stage makes, from its first step on.
+
+    What a stage runs through is no longer left out: the Q-Former in the stage of text, where it learns to speak like the CLIP that has
+    read in its place; grounding, Q-Former, TATI and HVCA in all others, whichever of them are trained. No stage trains a detector.
+    """
+    options = bundle_options(read_index(config.bundle))
+    through = {"qformer"} if config.stage == "text" else {"grounding", "qformer", "tati", "hvca"}
+    return options | {"untrained": tuple(name for name in options["untrained"] if name not in through)}
 
 
 def keep_file(file: Path, to: Path, before: Path) -> None:

@@ -27,7 +27,7 @@ from ...data.streaming import StreamMixture, load_streams
 from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
 from ..loop import StageConfig, finite_mean
-from .assemble import export, trainable_components
+from .assemble import export, trainable_components, trained_options
 from .batches import EditRows, Rows, StreamedRows, TalkRows, conversation_ids, edit_rows, fitted, loader, mixtures_of
 from .config import PaperConfig
 from .features import FROZEN, FrozenParts
@@ -228,8 +228,7 @@ class _Validation:
 
     def sheet(self) -> Any:
         """The edits of the rows as a PIL picture; needs a model that is not split."""
-        options = bundle_options(read_index(self.config.bundle))
-        pipe = FireEditPipeline(**self.components, **options)
+        pipe = FireEditPipeline(**self.components, **trained_options(self.config))
         pipe.set_progress_bar_config(disable=True)
         edits, masks = [], []
         for number, sample in enumerate(self.samples):

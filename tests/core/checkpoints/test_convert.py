@@ -30,6 +30,10 @@ from tests.core.checkpoints import public_layouts as layouts
 from tests.core.checkpoints.public_layouts import SMALL, random_state, save, shapes_of
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
+NO_TOKENIZER = (
+    "the bundle edits nothing before it is trained, because it lacks CLIP's tokenizer (--text-tokenizer; ComfyUI has one in "
+    "comfy/sd1_tokenizer; so has the folder openai/clip-vit-large-patch14.)"
+)
 WORDS = "remove the red apple dog make it blue".split()
 
 
@@ -141,7 +145,7 @@ def test_the_report_is_in_the_bundle_and_names_no_folders(bundle, sources):
     assert line["tati"]["taken"] == {"ip2p.safetensors": 1, "ella.safetensors": 34} and line["tati"]["fresh"] == ["latents"]
     assert line["hvca"]["fresh"] and line["hvca"]["start"] == "random: to be trained"
     assert {x["name"] for x in report["sources"]} == {k for k, v in asdict(sources).items() if v}
-    assert report["roi_mode"] == "groma_compat" and report["dtype"] == "float32" and report["warnings"] == []
+    assert report["roi_mode"] == "groma_compat" and report["dtype"] == "float32" and report["warnings"] == [NO_TOKENIZER]
     assert "model_index.json" in {f.name for f in bundle.iterdir()} and not list(bundle.parent.glob(".*"))
     assert report["bytes"] == sum(
         x.nbytes for n in line for f in (bundle / n).glob("*.safetensors") for x in load_file(f).values()
@@ -165,7 +169,9 @@ def test_published_names_on_disk(bundle):
 def test_nothing_given_is_a_fresh_bundle_that_says_so(tmp_path):
     report = convert(tmp_path / "fresh", Sources(), config=SMALL)
     assert all(x.taken == {} and x.fresh for x in report.components)
-    assert [w.split(":")[0] for w in report.warnings] == [
+    assert report.warnings[-1] == NO_TOKENIZER.replace("lacks ", "lacks an InstructPix2Pix UNet (--instructpix2pix) and CLIP's text tower "
+                                                       "(--clip) and ")  # fmt: skip
+    assert [w.split(":")[0] for w in report.warnings[:-1]] == [
         "without --language-model the tokenizer is one of bytes; a language model must be trained from nothing.",
         "no CLIP text tower was given",
     ]
@@ -193,12 +199,13 @@ def test_one_source_gives_what_it_has(sources):
 
 def test_roi_mode_and_a_drifted_language_model(sources, tmp_path):
     made = plan(sources, SMALL, "exact")
-    assert made.warnings == ["Groma's region encoder was trained with roi_mode groma_compat; with exact it must be trained on."]
+    exact = "Groma's region encoder was trained with roi_mode groma_compat; with exact it must be trained on."
+    assert made.warnings == [exact, NO_TOKENIZER]
     tensors = load_file(sources.groma / "model.safetensors")
     tensors["llm.model.layers.1.self_attn.q_proj.weight"] += 0.01 * torch.randn(64, 64).half()
     save(tmp_path / "groma/model.safetensors", tensors)
     warnings = plan(replace(sources, groma=tmp_path / "groma"), SMALL).warnings
-    assert len(warnings) == 1 and "and vicuna differ by" in warnings[0] and "leave out --language-model to take Groma whole" in warnings[0]
+    assert len(warnings) == 2 and "and vicuna differ by" in warnings[0] and "leave out --language-model to take Groma whole" in warnings[0]
     without = {k: x for k, x in tensors.items() if not k.startswith(("llm.", "new_input", "extra_lm"))}
     save(tmp_path / "bare/model.safetensors", without)
     assert "cannot be seen" in plan(replace(sources, groma=tmp_path / "bare"), SMALL).warnings[0]
