@@ -58,7 +58,7 @@ class Alignment:
         matrix: (2, 3) float64, from a place of the original to that place in the edited picture.
         size: (height, width) of both pictures. correlation: of local contrast when aligned, 0..1.
         grid: (rows, columns, 2) px that are added to it, control points of a cubic B-spline over the frame; None where it is affine.
-        refused: why the motion must not be applied, in words; "" where it may be.
+        refused: why the motion must not be applied, in words; "" where it may be. compared: False where there was nothing to compare.
     """
 
     matrix: np.ndarray
@@ -66,6 +66,7 @@ class Alignment:
     correlation: float
     grid: np.ndarray | None = None
     refused: str = ""
+    compared: bool = True
 
     def places(self, step: int = 1) -> np.ndarray:
         """(h, w, 2) float32: where every `step`-th pixel of the original, and its far edges, lie in the edited picture, (x, y) px."""
@@ -113,16 +114,18 @@ class Alignment:
         if self.still:
             return f"nothing has moved (at most {self.largest:.2f} px, correlation {self.correlation:.2f})"
         x, y = self.shift
-        bent = "" if self.grid is None else ", bent (beyond shift and zoom) by at most {:.1f} px".format(replace(self, matrix=np.eye(2, 3)).largest)
+        bent = ""
+        if self.grid is not None:
+            bent = f", bent by up to {replace(self, matrix=np.eye(2, 3)).largest:.1f} px beyond that"
         return (
             f"aligned: shifted by {x:+.1f}, {y:+.1f} px, zoom {100 * (self.zoom - 1):+.2f} %{bent}, at most {self.largest:.1f} px; "
             f"correlation {self.correlation:.2f}"
         )
 
 
-def unmoved(size: tuple[int, int], refused: str = "", correlation: float = 0.0) -> Alignment:
-    """The alignment that changes nothing."""
-    return Alignment(np.eye(2, 3), size, correlation, None, refused)
+def unmoved(size: tuple[int, int], refused: str, compared: bool = False) -> Alignment:
+    """The alignment that changes nothing, and why."""
+    return Alignment(np.eye(2, 3), size, 0.0, None, refused, compared)
 
 
 def align(edited: np.ndarray, original: np.ndarray, mask: np.ndarray | None = None, check: Callable[[], None] = lambda: None) -> Alignment:
@@ -151,13 +154,13 @@ def align(edited: np.ndarray, original: np.ndarray, mask: np.ndarray | None = No
     matrix, step = _start(levels[0]), levels[0].step
     for level in levels[1:]:
         if matrix is None:
-            return unmoved(size, "the two pictures do not come together. Is it the same photograph?")
+            return unmoved(size, "the two pictures do not come together. Is it the same photograph?", compared=True)
         check()
         matrix = _rescaled(matrix, step, level.step)
         matrix, _ = _ecc(_agreeing(level, matrix), matrix)
         step = level.step
     if matrix is None:
-        return unmoved(size, "the search for the motion found no end. Is it the same photograph?")
+        return unmoved(size, "the search for the motion found no end. Is it the same photograph?", compared=True)
     matrix = _rescaled(matrix, step, 1.0)
     found = Alignment(matrix, size, _correlation(levels[-1], _rescaled(matrix, 1.0, step)))
     if not (reason := _doubt(found)) and (grid := _bent(levels, matrix, check)) is not None:
@@ -357,7 +360,7 @@ def _doubt(found: Alignment) -> str:
         )
     far = FAR * float(np.hypot(*found.size))
     if found.largest > far:
-        return f"it would have moved by {found.largest:.0f} px, and over {far:.0f} px is not believed"
+        return f"it would have moved by {found.largest:.0f} px, and more than {far:.0f} px is not believed."
     return ""
 
 
