@@ -10,6 +10,7 @@ from .host import bundles, detectors, fingerprints, schedule, segmenters
 from .host.compat import ComfyExtension, replace_nodes
 from .loading import FireEditDetectorLoader, FireEditLoader
 from .multi_turn import FireEditMultiTurn
+from .photo_finish import FireEditPhotoFinish
 from .preview import FireEditGroundingPreview, FireEditRegionsPreview
 from .quick_edit import FireEditQuickEdit
 from .region_dialects import (
@@ -48,6 +49,7 @@ NODES = [
     FireEditSample,
     FireEditMultiTurn,
     FireEditQuickEdit,
+    FireEditPhotoFinish,
     FireEditRegionsPreview,
     FireEditGroundingPreview,
     FireEditCompare,

@@ -11,6 +11,7 @@ DetectorType = io.Custom("FIREEDIT_DETECTOR")  # nodes.host.detectors.LoadedDete
 SegmenterType = io.Custom("FIREEDIT_SEGMENTER")  # nodes.host.segmenters.LoadedSegmenter
 BoundingBoxType = io.Custom("BOUNDING_BOX")  # of later hosts: dicts with x, y, width, height
 ElementsType = io.Custom("ARRAY")  # of later hosts: what Create Bounding Boxes has drawn, dicts with bbox in 0..1000 and desc
+PhotoFrameType = io.Custom("PHOTO_FRAME")  # list[fireedit_core.photo.frame.PhotoFrame], one per picture
 RegionTokensType = io.Custom("REGION_TOKENS")  # fireedit_core.editor.RegionTokens
 
 # Defaults of the sampling widgets. A bundle's own numbers stand in its model_index.json and its card.

@@ -32,8 +32,9 @@ class Finished:
 
     Attributes:
         image: (H, W, C) as the original, bit for bit wherever `mask` is 0. mask: (H, W) in 0..1, with what weight the edit was put in.
-        alignment, drift: what was found. inside, outside: mean change where the mask is above 0, and the largest where it is 0, of 0..1.
-        step: (mean, largest) false step per px along the seam, 0..1: how much the edit and the photo differ where both should show the same.
+        alignment, drift: what was found.
+        inside, outside: mean change where the mask is above 0, and the largest where it is 0, of 1.
+        step: (mean, largest) false step per px along the seam, 0..1, where both should show the same thing.
         None where the seam is nowhere to be seen. notes: what else the user should know.
     """
 

@@ -58,7 +58,8 @@ class Alignment:
         matrix: (2, 3) float64, from a place of the original to that place in the edited picture.
         size: (height, width) of both pictures. correlation: of local contrast when aligned, 0..1.
         grid: (rows, columns, 2) px that are added to it, control points of a cubic B-spline over the frame; None where it is affine.
-        refused: why the motion must not be applied, in words; "" where it may be. compared: False where there was nothing to compare.
+        refused: why the motion must not be applied, in words; "" where it may be.
+        compared: False where there was nothing that had to stay the same.
     """
 
     matrix: np.ndarray
@@ -147,26 +148,26 @@ def align(edited: np.ndarray, original: np.ndarray, mask: np.ndarray | None = No
     if min(size) < _SMALLEST:
         return unmoved(size, f"a picture of {size[1]} x {size[0]} px is too small to be compared")
     free = np.ones(size, np.float32) if mask is None else (mask <= 0).astype(np.float32)
-    if free.mean() < _LEAST:
-        return unmoved(size, f"only {100 * free.mean():.0f} % of the picture lies outside of the mask, too little to compare")
+    told = bool(free.mean() >= _LEAST)  # a mask of all tells nothing; then what has stayed must be found, and may be nothing
+    free = free if told else np.ones(size, np.float32)
     grey = [picture @ _GREY for picture in (edited, original)]
     levels = [_level(*grey, free, step) for step in dict.fromkeys(min(1.0, side / max(size)) for side in _SIDES)]
     matrix, step = _start(levels[0]), levels[0].step
     for level in levels[1:]:
         if matrix is None:
-            return unmoved(size, "the two pictures do not come together. Is it the same photograph?", compared=True)
+            return unmoved(size, "the two pictures do not come together. Is it the same photograph?", told)
         check()
         matrix = _rescaled(matrix, step, level.step)
         matrix, _ = _ecc(_agreeing(level, matrix), matrix)
         step = level.step
     if matrix is None:
-        return unmoved(size, "the search for the motion found no end. Is it the same photograph?", compared=True)
+        return unmoved(size, "the search for the motion found no end. Is it the same photograph?", told)
     matrix = _rescaled(matrix, step, 1.0)
     found = Alignment(matrix, size, _correlation(levels[-1], _rescaled(matrix, 1.0, step)))
     if not (reason := _doubt(found)) and (grid := _bent(levels, matrix, check)) is not None:
         found = replace(found, grid=grid, correlation=_correlation(levels[-1], _rescaled(matrix, 1.0, step), grid * step))
         reason = _doubt(found)
-    return replace(found, refused=reason)
+    return replace(found, refused=reason, compared=told)
 
 
 def apply(edited: np.ndarray, alignment: Alignment) -> np.ndarray:
@@ -201,14 +202,17 @@ def _contrast(grey: np.ndarray) -> np.ndarray:
 
 
 def _start(level: _Level) -> np.ndarray | None:
-    """The motion of the best correlation over several starts: still, shifted as the phases say, smaller, larger."""
+    """The motion of the best correlation over several starts: still, and for three zooms shifted as the phases say."""
     cv2 = opencv()
     size = level.original.shape
     window = cv2.createHanningWindow(size[::-1], cv2.CV_32F)
-    shift, _ = cv2.phaseCorrelate(level.original * level.free, level.edited * level.free, window)
-    starts = [_about_middle(size, zoom, by) for zoom, by in ((1.0, (0, 0)), (1.0, shift), (1 - _ZOOM, (0, 0)), (1 + _ZOOM, (0, 0)))]
-    found = [_ecc(level, start) for start in starts]
-    return max(found, key=lambda one: one[1])[0]
+    starts = [np.eye(2, 3)]
+    for zoom in (1.0, 1 - _ZOOM, 1 + _ZOOM):
+        matrix = _about_middle(size, zoom)
+        back, _ = _moved(level, matrix)
+        shift, _ = cv2.phaseCorrelate(level.original * level.free, np.ascontiguousarray(back * level.free), window)
+        starts.append(np.column_stack([matrix[:, :2], matrix[:, 2] + zoom * np.array(shift)]))
+    return max((_ecc(level, start) for start in starts), key=lambda one: one[1])[0]
 
 
 def _ecc(level: _Level, matrix: np.ndarray) -> tuple[np.ndarray | None, float]:
@@ -364,9 +368,9 @@ def _doubt(found: Alignment) -> str:
     return ""
 
 
-def _about_middle(size: tuple[int, ...], zoom: float, shift: tuple[float, float]) -> np.ndarray:
+def _about_middle(size: tuple[int, ...], zoom: float) -> np.ndarray:
     middle = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
-    return np.column_stack([np.eye(2) * zoom, middle * (1 - zoom) + shift])
+    return np.column_stack([np.eye(2) * zoom, middle * (1 - zoom)])
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

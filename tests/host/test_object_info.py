@@ -60,6 +60,9 @@ NODES = {
         ["IMAGE", "IMAGE", "MASK", "STRING"],
     ),
     "FireEditQuickEdit": (["image", "answer", "mask", "regions", "backdrop"], ["IMAGE", "MASK", "STRING"]),
+    "FireEditPhotoFinish": (
+        ["original", "frame", "edited", "mask", "align", "tone", "grow", "feather"], ["IMAGE", "MASK", "STRING"],
+    ),
     "FireEditCompare": (["before", "after", "amplify", "mask"], ["IMAGE", "STRING"]),
     "FireEditRegionsPreview": (["image", "regions", "zoom", "mask"], ["IMAGE"]),
     "FireEditGroundingPreview": (["image", "mask", "opacity", "zoom"], ["IMAGE"]),
