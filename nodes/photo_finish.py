@@ -47,8 +47,8 @@ class FireEditPhotoFinish(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "align", options=list(_SWITCHES["align"]), default="auto", optional=True,
-                    tooltip="auto: undo a shift, zoom or bend that is found for sure, to a fraction of a pixel. Another picture is refused. "
-                    "off: paste it where it is.",
+                    tooltip="auto: undo a shift, zoom or bend that is found for sure, to a fraction of a pixel; another picture is "
+                    "refused. off: paste it where it is.",
                 ),
                 io.Combo.Input(
                     "tone", options=list(_SWITCHES["tone"]), default="on", optional=True,

@@ -119,8 +119,10 @@ def finish(
     change = (cut(colours, box) - cut(rgb.movedim(-1, 0), box)).cpu().numpy()
     inside = float(np.abs(change).mean(0)[alpha > 0].mean())
     outside = float(np.abs(change).max(0)[alpha == 0].max(initial=0.0))
-    solid = _solid(own[box[0] - frame.box[1] : box[1] - frame.box[1], box[2] - frame.box[0] : box[3] - frame.box[0]])
-    return Finished(image, whole, found, drift, inside, outside, _step(change, alpha, solid), tuple(notes))
+    here = np.ascontiguousarray(own[box[0] - frame.box[1] : box[1] - frame.box[1], box[2] - frame.box[0] : box[3] - frame.box[0]])
+    # where the edit fades, both show the photo
+    seam = (alpha > 0) & (alpha < 1) & (_wider(here, 2) == 0)
+    return Finished(image, whole, found, drift, inside, outside, seam_step(change, seam), tuple(notes))
 
 
 def _on_grid(edited: Tensor, frame: PhotoFrame) -> tuple[np.ndarray, PhotoFrame, str]:
@@ -260,14 +262,12 @@ def _part(frame: PhotoFrame, box: Box) -> tuple[PhotoFrame, tuple[slice, slice]]
     return part, (slices[0], slices[1])
 
 
-def _step(change: np.ndarray, alpha: np.ndarray, solid: np.ndarray) -> tuple[float, float] | None:
-    """(mean, largest) slope per px of a change (3, h, w) along the seam, where the edit fades and both should show the photo."""
-    cv2 = opencv()
-    away = cv2.distanceTransform(1 - solid, cv2.DIST_L2, 5)
-    seam = (alpha > 0) & (alpha < 1) & (away > 2)
+def seam_step(change: np.ndarray, seam: np.ndarray) -> tuple[float, float] | None:
+    """(mean, largest) slope per px of a change (3, h, w) along a seam (h, w) of bool, of its grain freed; None where there is no seam."""
     if seam.sum() < 16:
         return None
-    slopes = np.zeros(alpha.shape, np.float32)
+    cv2 = opencv()
+    slopes = np.zeros(seam.shape, np.float32)
     for channel in change:
         calm = cv2.GaussianBlur(channel, (0, 0), _CALM)
         slopes = np.maximum(slopes, np.hypot(cv2.Scharr(calm, cv2.CV_32F, 1, 0), cv2.Scharr(calm, cv2.CV_32F, 0, 1)) / 32)
