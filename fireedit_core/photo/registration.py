@@ -21,7 +21,9 @@ import numpy as np
 from ..opencv import opencv
 
 STILL = 0.15  # px: motion that is not worth a resampling
-SURE = 0.35  # least correlation of local contrast; pictures of other things stay below .1
+SURE = 0.15  # least correlation of local contrast; pictures of other things stay below .04
+_PLAIN = 0.5  # where the correlation is lower than this, two halves of the picture must find the same motion
+_HALVES = 1.0  # px by which these may differ
 FAR = 0.15  # of the diagonal: edit models move no further than that by accident
 _SIDES = (256, 512, 1152)  # px of the longer side: the search goes from coarse to fine
 _ZOOM = 0.05  # starts of the search: smaller and larger by this
@@ -164,7 +166,11 @@ def align(edited: np.ndarray, original: np.ndarray, mask: np.ndarray | None = No
         return unmoved(size, "the search for the motion found no end. Is it the same photograph?", told)
     matrix = _rescaled(matrix, step, 1.0)
     found = Alignment(matrix, size, _correlation(levels[-1], _rescaled(matrix, 1.0, step)))
-    if not (reason := _doubt(found)) and (grid := _bent(levels, matrix, check)) is not None:
+    reason = _doubt(found)
+    if not reason and found.correlation < _PLAIN:
+        check()
+        reason = _halves(_agreeing(levels[-1], _rescaled(matrix, 1.0, step)), _rescaled(matrix, 1.0, step))
+    if not reason and (grid := _bent(levels, matrix, check)) is not None:
         found = replace(found, grid=grid, correlation=_correlation(levels[-1], _rescaled(matrix, 1.0, step), grid * step))
         reason = _doubt(found)
     return replace(found, refused=reason, compared=told)
@@ -229,16 +235,30 @@ def _ecc(level: _Level, matrix: np.ndarray) -> tuple[np.ndarray | None, float]:
     return (found, float(score)) if np.isfinite(found).all() and np.isfinite(score) else (None, -1.0)
 
 
+def _board(size: tuple[int, ...]) -> np.ndarray:
+    """A chessboard of 0 and 1, uint8."""
+    rows, columns = (np.arange(side) * _FIELDS // max(size) for side in size)
+    return (np.add.outer(rows, columns) % 2).astype(np.uint8)
+
+
+def _halves(level: _Level, matrix: np.ndarray) -> str:
+    """Why the motion that two halves of the picture find is not to be trusted; "" where it is the same."""
+    board = _board(level.original.shape)
+    found = [_ecc(replace(level, free=level.free * half), matrix)[0] for half in (board, 1 - board)]
+    if any(one is None for one in found):
+        return "too little structure lies outside of the edit to be sure."
+    places = [Alignment(one, level.original.shape, 0.0).places(16) for one in found]
+    apart = float(np.linalg.norm(places[0] - places[1], axis=-1).max()) / level.step
+    return "" if apart <= _HALVES else f"two halves of the picture find motions that differ by {apart:.1f} px."
+
+
 def _bent(levels: list[_Level], matrix: np.ndarray, check: Callable[[], None]) -> np.ndarray | None:
     """Control points (rows, columns, 2) in px of what the affine motion leaves over; None where nothing is gained.
 
     The gain is measured on fields of a chessboard that the search did not see, so that it does not bend after noise.
     """
     few = levels[:-1] or levels
-    boards = []
-    for level in few:
-        rows, columns = (np.arange(side) * _FIELDS // max(level.original.shape) for side in level.original.shape)
-        boards.append((np.add.outer(rows, columns) % 2).astype(np.uint8))
+    boards = [_board(level.original.shape) for level in few]
     half = _fitted([replace(level, free=level.free * board) for level, board in zip(few, boards, strict=True)], matrix, check)
     level = few[-1]
     unseen = replace(level, free=level.free * (1 - boards[-1]))
