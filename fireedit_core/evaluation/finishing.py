@@ -67,7 +67,8 @@ def run(places: Sequence[Path], each: int, megapixels: float, out: Path, say: Ca
         inside, mean, most, outside = np.array(found[way]).T
         ratio = inside / np.array(found[_FLOOR])[:, 0]
         seam = [f"{255 * step.mean():.2f} / {255 * step.max():.2f}" for step in (mean, most)]
-        rows.append([way, f"{255 * inside.mean():.2f}", f"{np.median(ratio):.2f} / {ratio.max():.2f}", *seam, f"{255 * outside.max():g}"])
+        share = f"{np.median(ratio):.2f} / {ratio.max():.2f}"
+        rows.append([way, f"{255 * inside.mean():.2f}", share, *seam, f"{255 * outside.max():g}"])
     picture = ""
     if _PICTURE.is_file():
         name = out.with_suffix(".jpg")
@@ -83,7 +84,7 @@ def run(places: Sequence[Path], each: int, megapixels: float, out: Path, say: Ca
         f"{len(ours)} cases on {len(photos)} photographs of {2 * megapixels:g} megapixels, of which the model sees {megapixels:g}: a piece "
         "of another photograph is put into an ellipse; all of it comes back moved by up to 6 px and 1.5 %, with a colour matrix of 8 %, an "
         "offset, a blur of .8 to 1.5 px and noise of 6 of 255. The truth is known. Figures are of 255; the seam is the band in which the "
-        "edit fades and 2 px of the edge. The floor is the same edit unmoved and in its own colours, only softened: what no finish can mend."
+        "edit fades and 2 px of the edge. The floor is the same edit unmoved and in its own colours, only softened: no finish can mend that."
     )
     last = f"Error inside at most 1.3 times the floor's in {100 * good:.0f} % of the cases. CPU time of a finish: {np.median(spent):.1f} s."
     return "\n\n".join([text, markdown_table(_COLUMNS, rows), last]) + picture
