@@ -11,6 +11,7 @@ from .host.compat import ComfyExtension, replace_nodes
 from .loading import FireEditDetectorLoader, FireEditLoader
 from .multi_turn import FireEditMultiTurn
 from .photo_crop import FireEditPhotoCrop
+from .photo_finish import FireEditPhotoFinish
 from .preview import FireEditGroundingPreview, FireEditRegionsPreview
 from .quick_edit import FireEditQuickEdit
 from .region_dialects import (
@@ -50,6 +51,7 @@ NODES = [
     FireEditMultiTurn,
     FireEditQuickEdit,
     FireEditPhotoCrop,
+    FireEditPhotoFinish,
     FireEditRegionsPreview,
     FireEditGroundingPreview,
     FireEditCompare,

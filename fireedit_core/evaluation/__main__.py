@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, attention, world, demo-pictures,
-card, masks, grounding, generate, score.
+card, masks, grounding, registration, finish, generate, score.
 
 Each explains itself with --help.
 """
@@ -20,7 +20,22 @@ from ..checkpoints.bundle import BundleError
 from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS
 from ..data.npm_package import PackageError
 from ..training.ablation import Budget
-from . import ablation, attention, calibration, card, familiarity, grounding, masks, oracle, pictures, tati, turns
+from . import (
+    ablation,
+    attention,
+    calibration,
+    card,
+    familiarity,
+    finishing,
+    grounding,
+    masks,
+    motions,
+    oracle,
+    pictures,
+    registration,
+    tati,
+    turns,
+)
 from . import scenes as runs
 from . import sweep as sweeps
 from .benchmarks import commands as benchmarks
@@ -126,6 +141,16 @@ def parser() -> argparse.ArgumentParser:
     half.add_argument("--tuned", dest="half", action="store_const", const=False, help="only the other half")
     words.add_argument("--out", type=Path, help="text to write")
 
+    for name, text in (
+        ("registration", "how exactly the motion of an edited photograph is found: five families of warps, other ways beside"),
+        ("finish", "edited photographs pasted back: error inside, seam, outside; other ways beside"),
+    ):
+        photos = commands.add_parser(name, help=text)
+        photos.add_argument("--photos", type=Path, nargs="+", default=[], help=f"photographs, or folders of them; default: {motions.GET}")
+        photos.add_argument("--each", type=int, default=2, help="cases per photograph, and per family")
+        photos.add_argument("--megapixels", type=float, default=0.5, help="that the model sees (default %(default)s)")
+        photos.add_argument("--out", type=Path, default=Path(f"docs/photos-{name}.md"), help="Markdown to write")
+
     benchmarks.add_commands(commands, BUNDLE)
     return main
 
@@ -183,6 +208,14 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         detect = grounding.detector_of(o.detector, o.threshold) if o.detector else None
         verdicts = grounding.judge_table(o.table, detect, o.half)
         _show(card.command_line(arguments) + "\n\n" + grounding.report(verdicts), o.out)
+        return 0
+    if o.command == "registration":
+        text = registration.run(o.photos, o.each, o.megapixels, log.info)
+        _show(f"# Registration, measured\n\n{card.command_line(arguments)}\n\n{text}", o.out)
+        return 0
+    if o.command == "finish":
+        text = finishing.run(o.photos, o.each, o.megapixels, o.out, log.info)
+        _show(f"# Photo Finish, measured\n\n{card.command_line(arguments)}\n\n{text}", o.out)
         return 0
     if o.command == "card":
         log.info("wrote %s", card.write_card(o.bundle, o.result, o.training, o.ablation))

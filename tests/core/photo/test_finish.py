@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An edited crop goes back where it belongs, and the photo keeps its own values everywhere else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fireedit_core.photo.finish import finish
+from fireedit_core.photo.frame import PhotoFrame
+from tests.core.photo.test_registration import moved, scene
+
+SIZE, BOX, GRID = (300, 420), (60, 40, 380, 280), (240, 320)
+
+
+def photo(channels: int = 3) -> torch.Tensor:
+    made = torch.from_numpy(np.round(scene(0, SIZE) * 255).astype(np.float32) / 255)
+    return made if channels == 3 else torch.cat([made, torch.rand(*SIZE, 1, generator=torch.Generator().manual_seed(0))], -1)
+
+
+def mask_of_photo() -> torch.Tensor:
+    mask = torch.zeros(SIZE)
+    mask[120:200, 180:270] = 1
+    return mask
+
+
+def job(grid: tuple[int, int] = GRID, box=BOX, zoom: float = 1.01, shift=(3.2, -2.4), tone: float = 0.9):
+    """(photo, frame, what came back, what it should become)."""
+    whole = photo()
+    frame = PhotoFrame.fit(whole, box, grid)
+    truth = whole.clone()
+    truth[125:195, 185:265] = torch.from_numpy(scene(9)[:70, :80])
+    came = moved(frame.crop(truth).numpy(), zoom, shift)[0] * tone + 0.03
+    return whole, frame, torch.from_numpy(came.astype(np.float32)), truth
+
+
+def off(made: torch.Tensor, truth: torch.Tensor) -> float:
+    """Mean error of 255 well inside of the edit."""
+    return 255 * float((made[130:190, 190:260, :3] - truth[130:190, 190:260]).abs().mean())
+
+
+@pytest.mark.parametrize(
+    "grid, box", [(GRID, BOX), ((480, 640), BOX), ((192, 256), (0, 0, 420, 300))], ids=("as it is", "enlarged", "whole")
+)
+def test_aligned_toned_and_the_photo_outside(grid, box):
+    ratio = grid[0] / GRID[0]
+    whole, frame, came, truth = job(grid, box, shift=(3.2 * ratio, -2.4 * ratio))
+    made = finish(whole, frame, came, mask_of_photo())
+    outside = made.mask == 0
+    assert torch.equal(made.image[outside], whole[outside]) and made.outside == 0
+    assert torch.equal((made.image[outside] * 255).round().byte(), (whole[outside] * 255).round().byte())
+    assert float(made.mask[mask_of_photo() > 0].min()) == 1 and float(outside.float().mean()) > 0.5
+    raw = finish(whole, frame, came, mask_of_photo(), aligned=False, toned=False)
+    assert off(made.image, truth) < 0.4 * off(raw.image, truth) and made.step[0] < 0.5 * raw.step[0]
+    assert "aligned: shifted by" in made.report and "colours corrected" in made.report and "outside 0" in made.report
+    assert "switched off" in raw.report
+
+
+def test_exactly_where_it_was_when_nothing_has_moved():
+    """At scale 1 the edit's own values are pasted, bit for bit."""
+    whole, frame, _, truth = job()
+    came = frame.crop(truth)
+    made = finish(whole, frame, came, mask_of_photo())
+    assert made.alignment.still and made.drift.off and torch.equal(made.image[130:190, 190:260], truth[130:190, 190:260])
+    same = finish(whole, frame, frame.crop(whole), mask_of_photo())
+    assert torch.equal(same.image, whole) and same.inside == 0
+
+
+def test_a_part_of_a_large_photo_is_undone_as_the_whole_would_be():
+    whole, frame, came, _ = job((192, 256), (0, 0, 420, 300), 1.0, (0, 0), 1.0)
+    made = finish(whole, frame, came, mask_of_photo(), aligned=False, toned=False)
+    sure = made.mask == 1
+    # the very same weights; only what overshoots is cut at the part's own lightest and darkest value
+    apart = (made.image[sure] - frame.undo(came)[sure]).abs()
+    assert float((apart > 1e-5).float().mean()) < 0.01 and float(apart.max()) < 0.05
+
+
+def test_mask_of_the_crop_and_no_mask():
+    whole, frame, came, truth = job()
+    small = frame.crop_mask(mask_of_photo())
+    told, found = finish(whole, frame, came, small), finish(whole, frame, came)
+    assert torch.equal(told.image, finish(whole, frame, came, mask_of_photo()).image)
+    assert off(found.image, truth) < 1.2 * off(told.image, truth) + 0.2 and "no mask came: it was found" in found.report
+    assert float(found.mask[130:190, 190:260].min()) > 0.99 and float((found.mask == 0).float().mean()) > 0.6
+
+
+def test_grow_and_feather_are_pixels_of_the_crop():
+    whole, frame, came, _ = job()
+    bare = finish(whole, frame, came, mask_of_photo(), False, False, grow=0, feather=0)
+    assert torch.equal(bare.mask, mask_of_photo()) and bare.step is None
+    wide = finish(whole, frame, came, mask_of_photo(), False, False, grow=10, feather=20)
+    across = wide.mask[160]
+    assert across[170] == 1 and 0 < across[165] < 1 and across[149] == 0
+    twice = finish(*job((480, 640), BOX)[:3], mask_of_photo(), False, False, grow=10, feather=20).mask[160]
+    assert twice[175] == 1 and 0 < twice[172] < 1 and twice[164] == 0
+
+
+def test_the_crop_has_no_hard_edge_in_the_photo():
+    whole, frame, came, _ = job()
+    mask = torch.zeros(SIZE)
+    mask[20:150, 30:200] = 1  # beyond the crop
+    made = finish(whole, frame, came, mask)
+    assert float(made.mask[40, 100]) < 0.05 and float(made.mask[:40].max()) == 0 and float(made.mask[:, :60].max()) == 0
+    assert "of the mask lies beyond the crop" in made.report
+
+
+def test_alpha_and_grey_photos():
+    whole, frame, came, _ = job()
+    rgba = photo(4)
+    made = finish(rgba, frame, came, mask_of_photo())
+    assert torch.equal(made.image[..., 3], rgba[..., 3])
+    assert torch.equal(made.image[..., :3], finish(whole, frame, came, mask_of_photo()).image)
+
+
+def test_another_size_comes_back():
+    whole, frame, came, truth = job()
+
+    def resized(height: int, width: int) -> torch.Tensor:
+        return torch.nn.functional.interpolate(came.movedim(-1, 0)[None], (height, width), mode="bicubic")[0].movedim(0, -1).clamp(0, 1)
+
+    double = finish(whole, frame, resized(480, 640), mask_of_photo())
+    assert off(double.image, truth) < off(finish(whole, frame, came, mask_of_photo()).image, truth) + 1
+    stretched = finish(whole, frame, resized(248, 320), mask_of_photo())
+    assert "height 248 and width 320 instead of 240 and 320" in stretched.report
+    assert off(stretched.image, truth) < 2 * off(double.image, truth)
+    with pytest.raises(ValueError, match="out of place"):
+        finish(whole, frame, resized(248, 320), mask_of_photo(), aligned=False)
+    with pytest.raises(ValueError, match="cut or stretched by 25 %"):
+        finish(whole, frame, resized(300, 320), mask_of_photo())
+
+
+def test_refused():
+    whole, frame, came, _ = job()
+    mask = mask_of_photo()
+    with pytest.raises(ValueError, match="cannot be put in its place"):
+        finish(whole, frame, torch.from_numpy(scene(5)), mask)
+    assert finish(whole, frame, torch.from_numpy(scene(5)), mask, aligned=False).image.shape == whole.shape
+    with pytest.raises(ValueError, match="not the photo that the frame belongs to"):
+        finish(1 - whole, frame, came, mask)
+    with pytest.raises(ValueError, match="height 300 and width 420"):
+        finish(whole[:200], frame, came, mask)
+    with pytest.raises(ValueError, match="mask is empty inside of the crop"):
+        finish(whole, frame, came, torch.zeros(SIZE))
+    with pytest.raises(ValueError, match="mask has height 7 and width 7"):
+        finish(whole, frame, came, torch.ones(7, 7))
+    for broken in (came * float("nan"), came[..., :2], came[0]):
+        with pytest.raises(ValueError, match="edited picture"):
+            finish(whole, frame, broken, mask)
+    with pytest.raises(ValueError, match="nothing to paste"):
+        finish(whole, frame, frame.crop(whole))
