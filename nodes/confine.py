@@ -29,9 +29,9 @@ class FireEditConfine(io.ComfyNode):
             node_id="FireEditConfine",
             display_name=NAME,
             category=f"{CATEGORY}/model",
-            description="Confines what an edit model changes to a region: outside of it, every step is pulled to the source, and the result "
-            "is the source's own latent. For any MODEL (InstructPix2Pix, Flux Kontext, Flux.2, Qwen-Image-Edit, OmniGen2, FireEdit), any "
-            "guider and any sampler. Without a mask it looks where the model is about to change things.",
+            description="Confines what an edit model changes to a region: outside of it, every step is pulled to the source, and the "
+            "result is the source's own latent. For any MODEL (InstructPix2Pix, Flux Kontext, Flux.2, Qwen-Image-Edit, OmniGen2, ours), "
+            "any guider and any sampler. Without a mask it looks where the model is about to change things.",
             search_aliases=["inpaint", "mask", "edit only there", "noise mask", "keep outside", "local edit", "kontext", "qwen edit"],
             inputs=[
                 io.Model.Input("model", tooltip="Any edit model, with whatever patches. Applying the node again replaces it."),
@@ -54,8 +54,8 @@ class FireEditConfine(io.ComfyNode):
                 ),
                 io.Mask.Input(
                     "mask", optional=True,
-                    tooltip="Where the edit may land, at the size of the sampled picture: of FireEdit Ground, FireEdit Photo Crop, or painted. "
-                    "One for all pictures, or one each. Not connected: found after a fifth of the steps.",
+                    tooltip="Where the edit may land, at the size of the sampled picture: of FireEdit Ground, FireEdit Photo Crop, or "
+                    "painted. One for all pictures, or one each. Not connected: found after a fifth of the steps.",
                 ),
                 io.Latent.Input(
                     "source", optional=True,
@@ -95,8 +95,8 @@ class FireEditConfinedMask(io.ComfyNode):
             node_id="FireEditConfinedMask",
             display_name=MASK_NAME,
             category=f"{CATEGORY}/model",
-            description="The mask that FireEdit Confine held a sampled latent to, above all the one that it found by itself: to look at, to "
-            "save, or for FireEdit Photo Finish.",
+            description="The mask that FireEdit Confine held a sampled latent to, above all the one that it found by itself: to look "
+            "at, to save, or for FireEdit Photo Finish.",
             search_aliases=["automatic mask", "relevance", "where did it edit"],
             inputs=[
                 io.Latent.Input(
@@ -104,7 +104,9 @@ class FireEditConfinedMask(io.ComfyNode):
                 )
             ],
             outputs=[
-                io.Mask.Output(display_name="mask", tooltip="At the size of the decoded picture: white where the edit may be, black where kept."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="At the size of the decoded picture: white where the edit may be, black where it is kept."
+                ),
                 io.String.Output(display_name="report", tooltip="How much of each picture that is."),
             ],
         )  # fmt: skip
@@ -117,9 +119,9 @@ class FireEditConfinedMask(io.ComfyNode):
         if isinstance(known, list):
             which = "this latent" if len(samples) == 1 else f"row {', '.join(str(i + 1) for i in known)} of this latent"
             raise FireEditNodeError(
-                MASK_NAME, f"no mask is known of {which}. Connect the sampler's own output: not denoised_output, not a latent that was scaled, "
-                "blended or loaded since. Its model must have gone through FireEdit Confine with a strength above 0. After the sampler has "
-                "run in another session of ComfyUI, or very long ago, change its seed to run it again.",
+                MASK_NAME, f"no mask is known of {which}. Connect the sampler's own output: not denoised_output, not a latent that was "
+                "scaled, blended or loaded since. Its model must have gone through FireEdit Confine with a strength above 0. After the "
+                "sampler has run in another session of ComfyUI, or very long ago, change its seed to run it again.",
             )  # fmt: skip
         masks, cell = known
         masks = masks.repeat_interleave(cell, -2).repeat_interleave(cell, -1)
@@ -148,8 +150,8 @@ def _checked(mask: Tensor, pictures: Tensor | None) -> Tensor:
     most = mask.amax((1, 2))
     if not bool(most.any()):
         raise FireEditNodeError(
-            NAME, "the mask is black everywhere, so nothing could change. Paint the place to edit white, or take the mask off this node: then it "
-            "finds the place by itself.",
+            NAME, "the mask is black everywhere, so nothing could change. Paint the place to edit white, or take the mask off this node: "
+            "then it finds the place by itself.",
         )  # fmt: skip
     for row, high in enumerate(most.tolist()):
         if high <= 0.5:
@@ -177,7 +179,9 @@ def _latents(source: dict | None, pictures: Tensor | None, vae) -> Tensor | None
     if source is not None:
         raise FireEditNodeError(NAME, "both source and image are connected. Keep the one that holds the picture as it was.")
     if vae is None:
-        raise FireEditNodeError(NAME, f"image ({batch_text(len(pictures))}) needs a VAE to become a latent. Connect the model's VAE to vae.")
+        raise FireEditNodeError(
+            NAME, f"image ({batch_text(len(pictures))}) needs a VAE to become a latent. Connect the model's VAE to vae."
+        )
     progress.say(f"encoding {counted(len(pictures), 'picture')}")
     # one by one: VAEs of video models take a batch for the frames of one clip
     return torch.cat([vae.encode(to_host(one[None])) for one in pictures])

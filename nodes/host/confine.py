@@ -113,8 +113,8 @@ def _around_the_run(settings: Settings) -> Callable:
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         if len(kwargs.get("latent_shapes") or [0]) > 1 or noise.ndim not in (4, 5):
             raise FireEditNodeError(
-                NAME, f"this latent (shape {tuple(noise.shape)}) is not of pictures alone, such as one of sound, and cannot be confined. Take the "
-                "node out of this model's way.",
+                NAME, f"this latent (shape {tuple(noise.shape)}) is not of pictures alone, such as one of sound, and cannot be confined. "
+                "Take the node out of this model's way.",
             )  # fmt: skip
         run = _start(settings, guider, noise, latent_image, levels)
         options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy, which ends with the run
@@ -172,7 +172,9 @@ def _fit_mask(mask: Tensor, noise: Tensor, cell: int) -> Tensor:
 # --- the source ------------------------------------------------------------------------------------------------------------
 
 
-def _find_source(given: Tensor | None, conds: dict[str, list[dict]], noise: Tensor, latent_image: Tensor, first: float) -> tuple[Tensor, str]:
+def _find_source(
+    given: Tensor | None, conds: dict[str, list[dict]], noise: Tensor, latent_image: Tensor, first: float
+) -> tuple[Tensor, str]:  # fmt: skip
     """Unscaled latents that fit the noise, the most explicit first, and what to call them.
 
     Args:
@@ -191,7 +193,8 @@ def _find_source(given: Tensor | None, conds: dict[str, list[dict]], noise: Tens
             logger.info("%s: %d reference latents have the size of the latent; the first of them is kept outside", NAME, len(fitting))
         return _fitted((fitting or references)[0], noise, "the conditioning's reference latent"), "the conditioning's reference latent"
     # with concat_mask it is a picture with a hole, of an inpainting model, or a clip of which most is empty
-    concat = next((e["concat_latent_image"] for e in entries if e.get("concat_latent_image") is not None and e.get("concat_mask") is None), None)
+    whole = (e["concat_latent_image"] for e in entries if e.get("concat_latent_image") is not None and e.get("concat_mask") is None)
+    concat = next(whole, None)
     if concat is not None:
         return _fitted(concat, noise, "the conditioning's source latent"), "the conditioning's source latent"
     if not bool(torch.count_nonzero(latent_image)):
@@ -219,13 +222,13 @@ def _fitted(source: Tensor, noise: Tensor, what: str) -> Tensor:
         source = source[:, :, 0]
     if source.ndim != noise.ndim or source.shape[1:] != noise.shape[1:]:
         raise FireEditNodeError(
-            NAME, f"{what} has the shape {_shape_text(source)}, but the sampler's latent {_shape_text(noise)}. Both must be of the same picture "
+            NAME, f"{what} has {_shape_text(source)}, but the sampler's latent has {_shape_text(noise)}. Both must be of the same picture "
             "size and the same VAE: make the empty latent as large as the picture, or connect to source the picture's latent at that size.",
         )  # fmt: skip
     if source.shape[0] not in (1, noise.shape[0]):
         raise FireEditNodeError(
-            NAME, f"{what} is of {source.shape[0]} pictures, but the sampler works on {noise.shape[0]} latents, and nothing says which belongs "
-            "to which. Give one for all, or one each.",
+            NAME, f"{what} is of {source.shape[0]} pictures, but the sampler works on {noise.shape[0]} latents, and nothing says which "
+            "belongs to which. Give one for all, or one each.",
         )  # fmt: skip
     if not bool(torch.isfinite(source).all()):
         raise FireEditNodeError(NAME, f"{what} has values that are not numbers (NaN or infinite). Look at the picture that it was made of.")
