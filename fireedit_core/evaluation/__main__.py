@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, attention, world, demo-pictures,
-card, masks, grounding, generate, score.
+"""``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, attention, confine, world,
+demo-pictures, card, masks, grounding, generate, score.
 
 Each explains itself with --help.
 """
@@ -20,7 +20,7 @@ from ..checkpoints.bundle import BundleError
 from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS
 from ..data.npm_package import PackageError
 from ..training.ablation import Budget
-from . import ablation, attention, calibration, card, familiarity, grounding, masks, oracle, pictures, tati, turns
+from . import ablation, attention, calibration, card, confine, familiarity, grounding, masks, oracle, pictures, tati, turns
 from . import scenes as runs
 from . import sweep as sweeps
 from .benchmarks import commands as benchmarks
@@ -93,6 +93,12 @@ def parser() -> argparse.ArgumentParser:
     looks = commands.add_parser("attention", help="a picture of what each of HVCA's tokens looks at")
     _scene_options(looks, 4, "heldout")
     looks.add_argument("--out", type=Path, default=Path("docs/hvca-attention.png"), help="PNG to write")
+
+    held = commands.add_parser("confine", help="what confining an edit while it is sampled changes, by mask, with controls")
+    _scene_options(held, 240, "heldout")
+    _sampling_options(held)
+    held.add_argument("--late-edges", type=float, default=0.5, help="see FireEdit Confine")
+    held.add_argument("--out", type=Path, default=Path("docs/confine.md"), help="Markdown to write")
 
     known = commands.add_parser("world", help="from what error of its autoencoder on a bundle says that a picture is not of its world")
     _scene_options(known, 600, "heldout")
@@ -237,6 +243,11 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         o.out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(o.out)
         log.info("wrote %s", o.out)
+        return 0
+    if o.command == "confine":
+        scenes = replace(scenes, kinds=scenes.kinds or confine.KINDS)
+        found = confine.evaluate(pipe, scenes, load_judge(), settings, o.late_edges, o.batch, world)
+        _show(confine.report(found, card.command_line(arguments)), o.out)
         return 0
     if o.command == "turns":
         measured = turns.evaluate_turns(pipe, scenes, o.turns, settings, o.batch, world, load_judge())

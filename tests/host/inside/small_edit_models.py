@@ -58,13 +58,13 @@ def _build(config_class: type, config: dict[str, Any]) -> ModelPatcher:
     known.set_inference_dtype(torch.float32, None)
     model = known.get_model({}, "")
     generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.diffusion_model.named_parameters():
-        with torch.no_grad():
-            if parameter.ndim < 2:
-                parameter.copy_(torch.full_like(parameter, float("norm" in name and "weight" in name or name.endswith("scale"))))
-            else:
-                fan = nn.init._calculate_fan_in_and_fan_out(parameter)[0]
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * fan**-0.5)
+    with torch.no_grad():
+        for name, parameter in model.diffusion_model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim > 1:
+                parameter.copy_(noise * nn.init._calculate_fan_in_and_fan_out(parameter)[0] ** -0.5)
+            else:  # of one dimension are biases and what normalisations multiply with
+                parameter.copy_(0.1 * noise if name.endswith("bias") else 1 + 0.1 * noise)
     return ModelPatcher(model.eval().float(), load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
 
 
@@ -72,14 +72,13 @@ def _latents(*shape: int) -> Tensor:
     return 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(5))
 
 
-def _text(rows: int, tokens: int, width: int, seed: int) -> Tensor:
-    return torch.randn(rows, tokens, width, generator=torch.Generator().manual_seed(seed))
+def _text(tokens: int, width: int, seed: int) -> Tensor:
+    return torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed))
 
 
 def _referring(model: ModelPatcher, width: int, source: Tensor, cell: int, **options: Any) -> EditModel:
     """As Reference Latent leaves the conditionings of Kontext, Flux.2, Qwen-Image-Edit and OmniGen2."""
-    rows = source.shape[0]
-    make = lambda seed: [[_text(rows, 6, width, seed), {"reference_latents": [source]} | options]]  # noqa: E731
+    make = lambda seed: [[_text(6, width, seed), {"reference_latents": [source]} | options]]  # noqa: E731
     return EditModel(model, make(1), make(2), source, cell)
 
 
@@ -93,7 +92,7 @@ def pix2pix(rows: int = 1) -> EditModel:
     }  # fmt: skip
     model = _build(comfy.supported_models.SD15_instructpix2pix, config)
     source = _latents(rows, 4, *CELLS)
-    make = lambda seed: [[_text(rows, 7, 24, seed), {"concat_latent_image": source}]]  # noqa: E731
+    make = lambda seed: [[_text(7, 24, seed), {"concat_latent_image": source}]]  # noqa: E731
     return EditModel(model, make(1), make(2), source, 8)
 
 
@@ -104,7 +103,7 @@ def kontext(rows: int = 1) -> EditModel:
         "hidden_size": 32, "mlp_ratio": 2.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [4, 6, 6], "theta": 10000,
         "patch_size": 2, "qkv_bias": True, **compat.known(FluxParams, txt_ids_dims=[]),
     }  # fmt: skip
-    pooled = torch.randn(rows, 12, generator=torch.Generator().manual_seed(9))
+    pooled = torch.randn(1, 12, generator=torch.Generator().manual_seed(9))
     return _referring(_build(comfy.supported_models.Flux, config), 20, _latents(rows, 16, *CELLS), 8, pooled_output=pooled)
 
 
@@ -136,7 +135,7 @@ def omnigen2(rows: int = 1) -> EditModel:
         "num_refiner_layers": 1, "out_channels": None, "patch_size": 2, "text_feat_dim": 20, "timestep_scale": 1000.0,
     }  # fmt: skip
     model = _build(comfy.supported_models.Omnigen2, config)
-    return _referring(model, 20, _latents(rows, 16, *CELLS), 8, attention_mask=torch.ones(rows, 6, dtype=torch.long))
+    return _referring(model, 20, _latents(rows, 16, *CELLS), 8, attention_mask=torch.ones(1, 6, dtype=torch.long))
 
 
 MODELS: dict[str, Callable[..., EditModel]] = {
