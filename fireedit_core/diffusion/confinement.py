@@ -24,6 +24,7 @@ from ..blur import gaussian_blur
 LOOK_AFTER = 0.2  # share of the steps after which the automatic mask is locked
 LEAST_CONTRAST = 4.0  # how far the change of the region must stand above what changes everywhere, else there is no region to see
 LARGEST_AREA = 0.75  # of the picture: a change that covers more is one of the whole picture
+_HALF_STEP = 0.5 / 255
 
 
 class Confinement:
@@ -100,7 +101,8 @@ def over_latents(cells: Tensor, latents: Tensor) -> Tensor:
 def mask_to_cells(mask: Tensor, cell: int, cells: tuple[int, int]) -> Tensor:
     """A mask (B, H, W) of a picture on its latent's grid, (B, h, w): a cell counts as far as any of its pixels does.
 
-    What is left over at the edges is cut off on both sides, as the host does with the picture when it encodes it.
+    Values within half an 8-bit step of 0 and 1 are 0 and 1: a grounding's soft mask is nowhere quite black. What is left over at the
+    edges is cut off on both sides, as the host does with the picture when it encodes it.
 
     Args:
         cell: pixels per latent cell and side. cells: (h, w).
@@ -115,7 +117,8 @@ def mask_to_cells(mask: Tensor, cell: int, cells: tuple[int, int]) -> Tensor:
             f"height {cells[0] * cell} and width {cells[1] * cell}."
         )
     top, left = height % cell // 2, width % cell // 2
-    return F.max_pool2d(mask[:, None, top : top + cells[0] * cell, left : left + cells[1] * cell].float(), cell)[:, 0]
+    most = F.max_pool2d(mask[:, None, top : top + cells[0] * cell, left : left + cells[1] * cell].float(), cell)[:, 0]
+    return torch.where(most < _HALF_STEP, 0, torch.where(most > 1 - _HALF_STEP, 1, most))
 
 
 def region_of_change(x0: Tensor, source: Tensor) -> tuple[Tensor, list[bool]]:

@@ -135,7 +135,7 @@ def report(result: dict[str, Any], command: str) -> str:
             summary.share(summary.estimate(row.strict), False), f"{np.mean(row.overlap):.2f}",
         ])  # fmt: skip
     head = (
-        "mask", "what", "change off the mask", "against none", "success by the judge", "difference, points", "strict success", "IoU of cells",
+        "mask", "what", "change off the mask", "against none", "success by the judge", "difference, points", "strict success", "cells' IoU",
     )  # fmt: skip
     unseen = len(rows["automatic"].found) - sum(rows["automatic"].found)
     return "\n\n".join([
@@ -152,7 +152,7 @@ def report(result: dict[str, Any], command: str) -> str:
         f"{np.mean(rows['grounded'].against_source):.5f} with the grounded mask: most of it is the autoencoder's, and a paste "
         "(`keep_outside: exact`, FireEdit Photo Finish) is what takes that away. The automatic mask saw no region in "
         f"{unseen} of {len(plain.success)} scenes and left those free.",
-        "What this does not show: fireedit-tiny is told where the edit is expected, so its plain edits stray little, and its automatic mask "
-        "is found in edits that know their place. For the models that FireEdit Confine is made for (Kontext, Qwen-Image-Edit and others) "
+        "What this does not show: fireedit-tiny is told where the edit is expected, so its plain edits stray little, and its automatic "
+        "mask is found in edits that know their place. For the models that FireEdit Confine is made for (Kontext, Qwen-Image-Edit and others) "
         "there are tests of the mechanism, on small random models of their classes, and no measured table.",
     ]) + "\n"  # fmt: skip

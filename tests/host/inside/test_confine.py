@@ -337,7 +337,7 @@ def test_the_most_explicit_source_counts():
     assert kept(sample(several, confine(edit.model, edit.mask())), other)
     bare = _told(edit)
     assert kept(sample(bare, confine(edit.model, edit.mask()), latent=third, denoise=0.7), third)
-    with pytest.raises(FireEditNodeError, match="nothing says what the picture looks like .* Connect the picture to image and its VAE to vae"):
+    with pytest.raises(FireEditNodeError, match="nothing says what the picture looks like .* Connect the picture to image"):
         sample(bare, confine(edit.model, edit.mask()))
 
 
