@@ -96,7 +96,7 @@ class FireEditConfinedMask(io.ComfyNode):
             display_name=MASK_NAME,
             category=f"{CATEGORY}/model",
             description="The mask that FireEdit Confine held a sampled latent to, above all the one that it found by itself: to look "
-            "at, to save, or for FireEdit Photo Finish.",
+            "at, to save, or to put the edit back into a photograph.",
             search_aliases=["automatic mask", "relevance", "where did it edit"],
             inputs=[
                 io.Latent.Input(

@@ -153,6 +153,6 @@ def report(result: dict[str, Any], command: str) -> str:
         "(`keep_outside: exact`, FireEdit Photo Finish) is what takes that away. The automatic mask saw no region in "
         f"{unseen} of {len(plain.success)} scenes and left those free.",
         "What this does not show: fireedit-tiny is told where the edit is expected, so its plain edits stray little, and its automatic "
-        "mask is found in edits that know their place. For the models that FireEdit Confine is made for (Kontext, Qwen-Image-Edit and others) "
+        "mask is found in edits that know their place. For the models that FireEdit Confine is made for (Kontext, Qwen-Image-Edit ...) "
         "there are tests of the mechanism, on small random models of their classes, and no measured table.",
     ]) + "\n"  # fmt: skip
