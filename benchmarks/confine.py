@@ -104,7 +104,7 @@ def page(found: dict[str, Times], command: str) -> str:
         "# What FireEdit Confine adds to a step",
         f"Written by `{command}` on {datetime.date.today().isoformat()}. {machine_line()}.",
         f"Random models in ComfyUI's own sampling, {SIDE} px, {STEPS} steps, with and without FireEdit Confine, by turns. CPU seconds of a "
-        "step. The models are far smaller than those in use; what the node does depends on the latent alone, so its share is smaller there.",
+        "step. The models are far smaller than those in use; what the node does depends on the latent alone: its share is smaller there.",
         markdown_table(("model", "plain, s", "confined, s", "medians", "median of the pairs", "pairs"), rows),
         f"Goal: at most x {1 + MOST_OVERHEAD:.2f}; the largest of the medians is x {max(map(ratio, found.values())):.3f}.",
     ]) + "\n"  # fmt: skip

@@ -246,8 +246,10 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         return 0
     if o.command == "confine":
         scenes = replace(scenes, kinds=scenes.kinds or confine.KINDS)
-        found = confine.evaluate(pipe, scenes, load_judge(), settings, o.late_edges, o.batch, world)
-        _show(confine.report(found, card.command_line(arguments)), o.out)
+        o.out.parent.mkdir(parents=True, exist_ok=True)
+        write = lambda found: o.out.write_text(confine.report(found, card.command_line(arguments)))  # noqa: E731
+        confine.evaluate(pipe, scenes, load_judge(), settings, o.late_edges, o.batch, world, look=write)
+        log.info("%s", o.out.read_text())
         return 0
     if o.command == "turns":
         measured = turns.evaluate_turns(pipe, scenes, o.turns, settings, o.batch, world, load_judge())

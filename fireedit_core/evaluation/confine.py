@@ -7,6 +7,7 @@ reconstruction* of the source: against the source itself, most of the change is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,15 +53,20 @@ class Row:
 @torch.no_grad()
 def evaluate(
     pipe: FireEditPipeline, scenes: Scenes, judge: SceneJudge, settings: Settings | None = None, late_edges: float = 0.5, batch: int = 16,
-    world: World = WORLD,
+    world: World = WORLD, look: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Sample every scene with every mask.
+
+    Args:
+        look: gets the result so far after every batch, so that a long run that is stopped leaves what it has measured.
 
     Returns:
         {"settings", "scenes", "late_edges", "rows": {mask: Row}}.
     """
     settings = (settings or Settings()).resolved(pipe)
     rows = {name: Row() for name in MASKS}
+    said = f"{settings.steps} steps, text guidance {settings.text_guidance:g}, image guidance {settings.image_guidance:g}"
+    result = {"settings": said, "scenes": scenes, "late_edges": late_edges, "rows": rows}
     for items in tqdm(batches(scenes.draw(world), batch), total=-(-len(scenes) // batch), unit="batch", desc="confine"):
         indices, samples = [i for i, _ in items], [s for _, s in items]
         source = to_tensor([s.source for s in samples]).to(pipe.device)
@@ -88,8 +94,9 @@ def evaluate(
             _score(row, samples, edits, floor, judge)
             row.overlap += overlap(free > 0, cells["true"] > 0)
             row.found += held.found if held is not None and held.found is not None else [True] * len(samples)
-    said = f"{settings.steps} steps, text guidance {settings.text_guidance:g}, image guidance {settings.image_guidance:g}"
-    return {"settings": said, "scenes": scenes, "late_edges": late_edges, "rows": rows}
+        if look is not None:
+            look(result)
+    return result
 
 
 def moved(masks: Tensor, seeds: list[int]) -> Tensor:
