@@ -85,8 +85,8 @@ def _referring(model: ModelPatcher, width: int, source: Tensor, cell: int, **opt
 def pix2pix(rows: int = 1) -> EditModel:
     """InstructPix2Pix of Stable Diffusion 1.5."""
     config = {
-        "image_size": 32, "in_channels": 8, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1], "channel_mult": [1, 2],
-        "transformer_depth": [1, 1], "transformer_depth_output": [1, 1, 1, 1], "transformer_depth_middle": 1, "context_dim": 24,
+        "image_size": 32, "in_channels": 8, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1], "channel_mult": [1],
+        "transformer_depth": [1], "transformer_depth_output": [1, 1], "transformer_depth_middle": 1, "context_dim": 24,
         "use_spatial_transformer": True, "use_linear_in_transformer": False, "legacy": False, "num_heads": 2, "num_head_channels": -1,
         "adm_in_channels": None, "use_temporal_attention": False, "use_checkpoint": False,
     }  # fmt: skip

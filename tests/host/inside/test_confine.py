@@ -187,7 +187,7 @@ NEIGHBOURS = {
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_neighbours_in_both_orders(name):
     edit, neighbour = edit_model("SD1.5-IP2P"), NEIGHBOURS[name]
-    settings = {"steps": 6, "cfg": 4.0}
+    settings = {"steps": 4, "cfg": 4.0}
     if name == "DifferentialDiffusion":  # needs a mask of the host's to act on
         grey = torch.linspace(0, 1, CELLS[1]).expand(1, 1, *CELLS)
         settings |= {"noise_mask": grey, "latent": edit.source}
