@@ -22,7 +22,7 @@ from torch import Tensor
 from ..blur import gaussian_blur
 
 LOOK_AFTER = 0.2  # share of the steps after which the automatic mask is locked
-LEAST_CONTRAST = 4.0  # how far the change of the region must stand above what changes everywhere, else there is no region to see
+LEAST_CONTRAST = 3.0  # how many times the change of the region must be that of the median cell, else there is no region to see
 LARGEST_AREA = 0.75  # of the picture: a change that covers more is one of the whole picture
 _HALF_STEP = 0.5 / 255
 

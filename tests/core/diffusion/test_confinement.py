@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fireedit_core.diffusion.compositing import mask_on_latents
 from fireedit_core.diffusion.confinement import (
     Confinement,
     look_step,
@@ -15,6 +16,7 @@ from fireedit_core.diffusion.confinement import (
     relevance,
     step_of,
 )
+from fireedit_core.diffusion.pipeline import pictures_to_tensor
 
 MASK = torch.tensor([[[0.0, 0.5, 1.0]]])  # one row of three cells: outside, edge, inside
 
@@ -99,7 +101,7 @@ def test_the_region_of_change():
         assert far.sum() == 0 and set(mask[row].unique().tolist()) == {0.0, 0.5, 1.0}
 
 
-@pytest.mark.parametrize("box, noise", [((0, 0, 0, 0), 0.05), ((0, 0, 24, 32), 0.05), ((0, 0, 0, 0), 0.0)])
+@pytest.mark.parametrize("box, noise", [((0, 0, 0, 0), 0.05), ((0, 0, 24, 32), 0.05), ((0, 0, 0, 0), 0.0), ((2, 3, 8, 9), 1.2)])
 def test_no_region_to_see_leaves_the_picture_free(box, noise):
     mask, found = region_of_change(*changed([box], noise))
     assert found == [False] and mask.min() == 1
@@ -126,3 +128,38 @@ def test_the_automatic_mask_is_locked_once():
 def test_otsu_parts_two_heaps():
     values = torch.cat([torch.linspace(0, 1, 90), torch.linspace(8, 9, 10)])
     assert 1 <= otsu(values) <= 8 and otsu(torch.ones(4)) == 1.0
+
+
+@torch.no_grad()
+def test_the_pipeline_is_confined(tiny_pipe, picture):
+    """To the bit the plain pipeline with a full mask; outside of a mask the source, from the last step on; inside an edit of its own."""
+    source = pictures_to_tensor(picture(64, 64))
+    conditions = tiny_pipe.editor.condition(tiny_pipe.editor.tokenize(source, tiny_pipe.editor.detect(source)), ["make it red"])
+    latent, noise = tiny_pipe.encode_source(source), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    scale = tiny_pipe.vae.config.scaling_factor
+    clean = latent if tiny_pipe.config.source_latent_scaled else latent * scale
+
+    def run(mask):
+        held = None if mask is None else Confinement(clean, mask, 4)
+        where = mask_on_latents(conditions.mask)
+        return scale * tiny_pipe.denoise(conditions, where, latent, 4, 3.0, 1.25, latents=noise, confinement=held)
+
+    plain, mask = run(None), torch.zeros(1, 8, 8)
+    mask[:, 2:5, 3:7] = 1
+    assert torch.equal(run(torch.ones(1, 8, 8)), plain)
+    confined, free = run(mask), mask[:, None].bool().expand_as(plain)
+    assert (confined - clean)[~free].abs().max() < 1e-4 < 1e-2 < (plain - clean)[~free].abs().max()
+    assert (confined - clean)[free].abs().mean() > 1e-2 and not torch.equal(confined[free], plain[free])
+
+
+@torch.no_grad()
+def test_a_pipeline_that_predicts_noise_refuses(tiny_pipe, picture, monkeypatch):
+    source = pictures_to_tensor(picture(64, 64))
+    conditions = tiny_pipe.editor.condition(tiny_pipe.editor.tokenize(source, tiny_pipe.editor.detect(source)), ["make it red"])
+    scheduler = type(tiny_pipe.scheduler).from_config(tiny_pipe.scheduler.config, prediction_type="epsilon")
+    monkeypatch.setattr(tiny_pipe, "scheduler", scheduler)
+    latent = tiny_pipe.encode_source(source)
+    with pytest.raises(ValueError, match="predicts 'epsilon'; a confinement needs .* FireEdit Confine takes any"):
+        tiny_pipe.denoise(
+            conditions, mask_on_latents(conditions.mask), latent, 2, 1.0, 1.0, confinement=Confinement(latent, torch.ones(1, 8, 8), 2)
+        )
