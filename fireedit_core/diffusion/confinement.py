@@ -22,7 +22,7 @@ from torch import Tensor
 from ..blur import gaussian_blur
 
 LOOK_AFTER = 0.2  # share of the steps after which the automatic mask is locked
-LEAST_CONTRAST = 3.0  # how many times the change of the region must be that of the median cell, else there is no region to see
+LEAST_CONTRAST = 2.5  # how many times the mean change of the region must be that of the rest, else there is no region to see
 LARGEST_AREA = 0.75  # of the picture: a change that covers more is one of the whole picture
 _HALF_STEP = 0.5 / 255
 
@@ -143,13 +143,10 @@ def relevance(x0: Tensor, source: Tensor) -> Tensor:
 
 def _region(change: Tensor) -> Tensor | None:
     """The region of a map of change (h, w): 1 on it and a cell around, a soft rim of one more; None where there is none."""
-    base = float(change.median())
-    top = float(torch.quantile(change.flatten(), 0.99))
-    if not math.isfinite(top) or top <= 0:
+    if not bool(torch.isfinite(change).all()) or float(change.max()) <= 0:
         return None
-    level = otsu(change)
-    inside = change > level
-    if not bool(inside.any()) or float(change[inside].mean()) < LEAST_CONTRAST * max(base, 1e-12):
+    inside = change > otsu(change)
+    if not bool(inside.any()) or bool(inside.all()) or change[inside].mean() < LEAST_CONTRAST * change[~inside].mean():
         return None
     grown = F.max_pool2d(inside.float()[None, None], 3, 1, 1)
     if float(grown.mean()) > LARGEST_AREA:

@@ -101,7 +101,10 @@ def test_the_region_of_change():
         assert far.sum() == 0 and set(mask[row].unique().tolist()) == {0.0, 0.5, 1.0}
 
 
-@pytest.mark.parametrize("box, noise", [((0, 0, 0, 0), 0.05), ((0, 0, 24, 32), 0.05), ((0, 0, 0, 0), 0.0), ((2, 3, 8, 9), 1.2)])
+NOTHING, WHOLE, NEARLY_WHOLE, SOME = (0, 0, 0, 0), (0, 0, 24, 32), (0, 0, 24, 28), (2, 3, 8, 9)
+
+
+@pytest.mark.parametrize("box, noise", [(NOTHING, 0.05), (NOTHING, 0.0), (WHOLE, 0.05), (NEARLY_WHOLE, 0.05), (SOME, 1.2)])
 def test_no_region_to_see_leaves_the_picture_free(box, noise):
     mask, found = region_of_change(*changed([box], noise))
     assert found == [False] and mask.min() == 1

@@ -21,7 +21,7 @@ MUTANTS = [
         ("top, left = height % cell // 2, width % cell // 2", "top, left = 0, 0", "place"),
         ("F.max_pool2d(mask[:, None, top", "F.avg_pool2d(mask[:, None, top", "share"),
         ("torch.ones_like(one) if mask is None else mask", "torch.zeros_like(one) if mask is None else mask", "held in the wrong place"),
-        ("< LEAST_CONTRAST * max(base, 1e-12)", "< 0", "check"),
+        ("< LEAST_CONTRAST * change[~inside].mean()", "< 0", "check"),
         ("if float(grown.mean()) > LARGEST_AREA", "if float(grown.mean()) > 2", "check"),
     ),
     *of(
