@@ -58,6 +58,7 @@ _SHOWN = {
     100: ("FireEditApply",),
     150: ("FireEditRegionMasks", "FireEditGround", "FireEditQuickEdit"),
     60: ("FireEditRegionDetect", "FireEditRegionTokenize", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn",
+         "FireEditConfinedMask",
          "FireEditRegionsFilter", "FireEditRegionsMerge", "FireEditRegionsFromMask", "FireEditRegionsFromSEGS", "FireEditRegionsFromBBox"),
 }  # fmt: skip
 _SHOWN_HEIGHT = {kind: height for height, kinds in _SHOWN.items() for kind in kinds}

@@ -51,6 +51,11 @@ _TEXTS = {
         f"{_OWN}\n\nThe mask of **VLM Conditioning** goes through ComfyUI's own mask nodes into **KSampler**, and back over the source at "
         "the end.",
     ),
+    "fireedit_confine": (
+        "Confined while it is sampled",
+        f"{_OWN}\n\n**FireEdit Confine** holds everything outside of a region to the source in every step; without a `mask` it finds the "
+        "region by itself, and **Confined Mask** shows which. It does the same to Flux Kontext, Qwen-Image-Edit and others.",
+    ),
     "fireedit_hires": (
         "Second pass at twice the size",
         f"{_OWN}\n\nThe edit is enlarged in latent space and sampled a second time at low denoise, read anew at the new size.",

@@ -4,6 +4,7 @@
 from .apply import FireEditApply
 from .compare import FireEditCompare
 from .conditioning import FireEditVLMConditioning
+from .confine import FireEditConfine, FireEditConfinedMask
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
 from .ground import FireEditGround
 from .host import bundles, detectors, fingerprints, schedule, segmenters
@@ -46,6 +47,8 @@ NODES = [
     FireEditRegionTokenize,
     FireEditVLMConditioning,
     FireEditApply,
+    FireEditConfine,
+    FireEditConfinedMask,
     FireEditGuider,
     FireEditSample,
     FireEditMultiTurn,

@@ -27,6 +27,7 @@ from ..editor import EditConditions, FireEditor, repeat_tokens
 from ..regions.record import Regions
 from ..vlm import ClipReader, RegionAwareVLM
 from .compositing import WorkingSize, composite, edit_mask
+from .confinement import Confinement
 from .guidance import combine, needed_branches
 from .latents import latent_mode, latent_scale
 from .reconstruction import about_foreign, coarse_error, foreign
@@ -210,6 +211,7 @@ class FireEditPipeline(DiffusionPipeline):
         self, conditions: EditConditions, where: Tensor, source_latent: Tensor, steps: int, text_guidance: float, image_guidance: float,
         tati_strength: float = 1.0, hvca_strength: float = 1.0, window: tuple[float, float] = (0.0, 1.0),
         generator: torch.Generator | None = None, latents: Tensor | None = None, held: Tensor | None = None,
+        confinement: Confinement | None = None,
     ) -> Tensor:  # fmt: skip
         """Sample edited latents (B, C, h, w) in the autoencoder's own scale.
 
@@ -217,6 +219,10 @@ class FireEditPipeline(DiffusionPipeline):
             where: (B, 1, h, w), `mask_on_latents` of the grounding mask at working size.
             window: (start, end) share of the noise schedule in which TATI and HVCA act.
             held: (B, 1, h, w) in 0..1, where latents may change, as ComfyUI's noise mask; None is everywhere.
+            confinement: holds the prediction to its source outside a region, in every step; as FireEdit Confine does in ComfyUI.
+
+        Raises:
+            ValueError: for a confinement where the UNet does not predict the clean latent.
 
         Every branch that the guidance scales need runs in one batch per step; the visual attention projects v once.
         """
@@ -235,6 +241,11 @@ class FireEditPipeline(DiffusionPipeline):
         gate = torch.tensor([branches[n][4] for n in names], device=source.device).repeat_interleave(count)
         projected = self.visual_attention.project(visual) if hvca_strength else None
 
+        if confinement is not None and scheduler.config.prediction_type != "sample":
+            raise ValueError(
+                f"this bundle's UNet predicts {scheduler.config.prediction_type!r}; a confinement needs one that predicts the clean latent "
+                "('sample'). In ComfyUI, FireEdit Confine takes any."
+            )
         set_timesteps(scheduler, steps, source.device)
         shape = (count, unet.config.out_channels, *source_latent.shape[-2:])
         if latents is None:
@@ -250,7 +261,7 @@ class FireEditPipeline(DiffusionPipeline):
         # ancestral schedulers draw noise in every step, which must come from the caller's generator too
         extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
         latest, earliest = active_timesteps(*window)
-        for t in self.progress_bar(scheduler.timesteps):
+        for step, t in enumerate(self.progress_bar(scheduler.timesteps)):
             active = earliest <= float(t) <= latest
             scaled = scheduler.scale_model_input(x, t)
             if held is not None:  # the model sees the source there, at the noise of this step
@@ -268,6 +279,8 @@ class FireEditPipeline(DiffusionPipeline):
             guided = combine(predictions, text_guidance, image_guidance)
             if held is not None:
                 guided = self._confined(guided, seen, x, kept, held, sigma)
+            if confinement is not None:
+                guided = confinement.confine(guided, step)
             x = scheduler.step(guided, t, x, return_dict=False, **extra)[0]
         return x / latent_scale(self.vae)
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, attention, world, demo-pictures,
-card, masks, grounding, registration, finish, generate, score.
+"""``python -m fireedit_core.evaluation COMMAND``: scenes, turns, sheet, sweep, judge, ablation, tati, attention, confine, world,
+demo-pictures, card, masks, grounding, registration, finish, generate, score.
 
 Each explains itself with --help.
 """
@@ -25,6 +25,7 @@ from . import (
     attention,
     calibration,
     card,
+    confine,
     familiarity,
     finishing,
     grounding,
@@ -108,6 +109,12 @@ def parser() -> argparse.ArgumentParser:
     looks = commands.add_parser("attention", help="a picture of what each of HVCA's tokens looks at")
     _scene_options(looks, 4, "heldout")
     looks.add_argument("--out", type=Path, default=Path("docs/hvca-attention.png"), help="PNG to write")
+
+    held = commands.add_parser("confine", help="what confining an edit while it is sampled changes, by mask, with controls")
+    _scene_options(held, 240, "heldout")
+    _sampling_options(held)
+    held.add_argument("--late-edges", type=float, default=0.5, help="see FireEdit Confine")
+    held.add_argument("--out", type=Path, default=Path("docs/confine.md"), help="Markdown to write")
 
     known = commands.add_parser("world", help="from what error of its autoencoder on a bundle says that a picture is not of its world")
     _scene_options(known, 600, "heldout")
@@ -270,6 +277,13 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         o.out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(o.out)
         log.info("wrote %s", o.out)
+        return 0
+    if o.command == "confine":
+        scenes = replace(scenes, kinds=scenes.kinds or confine.KINDS)
+        o.out.parent.mkdir(parents=True, exist_ok=True)
+        write = lambda found: o.out.write_text(confine.report(found, card.command_line(arguments)))  # noqa: E731
+        confine.evaluate(pipe, scenes, load_judge(), settings, o.late_edges, o.batch, world, look=write)
+        log.info("%s", o.out.read_text())
         return 0
     if o.command == "turns":
         measured = turns.evaluate_turns(pipe, scenes, o.turns, settings, o.batch, world, load_judge())

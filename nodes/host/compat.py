@@ -18,7 +18,7 @@ import torch
 from comfy_api.v0_0_2 import ComfyAPI, ComfyExtension, io, ui
 
 __all__ = [
-    "CATEGORY", "RARE", "ComfyExtension", "add_route", "intermediate_dtype", "io", "known", "middle_block", "replace_nodes",
+    "CATEGORY", "RARE", "ComfyExtension", "add_route", "intermediate_dtype", "io", "known", "latent_cell", "middle_block", "replace_nodes",
     "running_server", "schema", "ui", "x0_sampling",
 ]  # fmt: skip
 
@@ -74,6 +74,19 @@ def add_route(path: str, answer: Any) -> None:
 def middle_block(block: tuple[str, int]) -> tuple[str, int]:
     """One name for the middle block: 0.3.75 calls it ("middle", 0); packs and older hosts also write ("middle", 1)."""
     return ("middle", 0) if block[0] == "middle" else block
+
+
+# Pixels per latent cell where it is not 8, by the class of the latent format; newer hosts say it themselves (2026-03).
+_CELLS = {
+    "ChromaRadiance": 1, "SC_B": 4, "Flux2": 16, "Wan22": 16, "HunyuanImage21Refiner": 16, "HunyuanVideo15": 16, "HunyuanImage21": 32,
+    "LTXV": 32, "SC_Prior": 42,
+}  # fmt: skip
+
+
+def latent_cell(latent_format: Any) -> int:
+    """Pixels per side that one cell of a model's latents stands for."""
+    known_here = getattr(latent_format, "spacial_downscale_ratio", None)
+    return int(known_here or _CELLS.get(type(latent_format).__name__, 8))
 
 
 def x0_sampling(model_config: Any) -> Any:

@@ -129,6 +129,30 @@ def test_inpaint_mask_from_grounding(server: ComfyServer, bundle: str):
     assert not np.array_equal(out[~outside], picture(SIZE, SIZE, seed=3)[~outside])
 
 
+def test_confined_and_its_mask(server: ComfyServer, bundle: str):
+    """A given mask comes out of the sampled latent again, on the latent's cells; a second run takes all of it from the host's cache."""
+    graph = prepared(server, "fireedit_confine", bundle)
+    painted = np.zeros((SIZE, SIZE, 4), np.uint8)
+    painted[..., 3] = 255
+    painted[3:20, 30:34, 3] = 0  # LoadImage's mask is where the picture is transparent
+    graph["90"] = {"class_type": "LoadImage", "inputs": {"image": server.upload_image(painted, "confine-mask.png")}}
+    graph[node_of(graph, "FireEditConfine")]["inputs"]["mask"] = ["90", 1]
+    mask = node_of(graph, "FireEditConfinedMask")
+    graph["91"] = {"class_type": "MaskToImage", "inputs": {"mask": [mask, 0]}}
+    graph["92"] = {"class_type": "SaveImage", "inputs": {"images": ["91", 0], "filename_prefix": "mask"}}
+    image = server.upload_image(picture(SIZE, SIZE, seed=3), "confine.png")
+    for key, node in graph.items():
+        if node["class_type"] == "LoadImage" and key != "90":
+            node["inputs"]["image"] = image
+    result = server.run(graph, timeout=200)
+    cells = np.zeros((SIZE, SIZE), bool)
+    cells[:24, 24:40] = True
+    assert np.array_equal(result.images["92"][0][..., 0] == 255, cells) and result.images["92"][0][~cells].max() == 0
+    assert result.outputs[mask]["text"] == ["the edit was free on 9% of the picture"]
+    graph["92"]["inputs"]["filename_prefix"] = "again"
+    assert np.array_equal(server.run(graph, timeout=200).images["92"][0], result.images["92"][0])
+
+
 def node_of_save(graph: dict, prefix: str) -> str:
     (found,) = [k for k, n in graph.items() if n["class_type"] == "SaveImage" and n["inputs"]["filename_prefix"] == prefix]
     return found

@@ -44,6 +44,10 @@ NODES = {
         ["model", "tati_strength", "hvca_strength", "start_percent", "end_percent", "fireedit"],
         ["MODEL"],
     ),
+    "FireEditConfine": (
+        ["model", "strength", "start_percent", "end_percent", "late_edges", "mask", "source", "image", "vae"], ["MODEL"],
+    ),
+    "FireEditConfinedMask": (["latent"], ["MASK", "STRING"]),
     "FireEditGuider": (["model", "positive", "image_only", "negative", "text_guidance", "image_guidance"], ["GUIDER"]),
     "FireEditSample": (
         [

@@ -41,6 +41,7 @@ def takers(loaded, tokens, conds):
         "FireEdit Multi Turn": lambda x: nodes.FireEditMultiTurn.execute(
             handle, model, vae, x, INSTRUCTION, 7, 1, "euler", "simple", 1.0, 1.0, "off", 0.15
         ),
+        "FireEdit Confine": lambda x: nodes.FireEditConfine.execute(model, 1.0, 0.0, 1.0, 0.5, None, None, x, vae),
         "FireEdit Compare": lambda x: nodes.FireEditCompare.execute(x, x, 1.0),
         "FireEdit Regions Preview": lambda x: nodes.FireEditRegionsPreview.execute(x, ONE, 1),
         "FireEdit Grounding Preview": lambda x: nodes.FireEditGroundingPreview.execute(x, torch.zeros(1, SIZE, SIZE), 0.5, 1),

@@ -21,7 +21,7 @@ import comfy.latent_formats  # isort: skip
 import comfy.samplers  # isort: skip
 import latent_preview  # isort: skip
 from fireedit_pack.nodes.host import guider as host_guider  # isort: skip
-from fireedit_pack.nodes.host import patching  # isort: skip
+from fireedit_pack.nodes.host import compat, patching  # isort: skip
 from fireedit_pack.nodes.host.vae import BundleLatents  # isort: skip
 
 WRAPPER = patching.WrappersMP.DIFFUSION_MODEL
@@ -341,3 +341,16 @@ def test_words_on_the_running_node(monkeypatch):
     progress.say("editing")
     assert sent == [("editing", "7", "me")]
     assert nodes.FireEditLoader.fingerprint_inputs(bundle="no such bundle") == "no such bundle"
+
+
+# --- latents ------------------------------------------------------------------------------------------------------------
+
+
+def test_pixels_per_latent_cell_are_known_on_both():
+    """Newer hosts say them on the latent format (2026-03), older ones do not: then the class of the format tells."""
+    said = type("Told", (), {"spacial_downscale_ratio": 32})()
+    assert compat.latent_cell(said) == 32
+    silent = type("Flux2", (), {})()
+    assert compat.latent_cell(silent) == 16 and compat.latent_cell(type("SD15", (), {})()) == 8
+    here = {name: compat.latent_cell(getattr(comfy.latent_formats, name)()) for name in ("SD15", "Flux", "Flux2", "Wan21", "Wan22")}
+    assert here == {"SD15": 8, "Flux": 8, "Flux2": 16, "Wan21": 8, "Wan22": 16}

@@ -34,7 +34,7 @@ def test_what_a_host_does_not_know_is_left_out():
 
 RARE = {
     "FireEditApply": {"start_percent", "end_percent"}, "FireEditRegionDetect": {"iou_threshold", "max_regions"},
-    "FireEditSample": {"denoise"},
+    "FireEditSample": {"denoise"}, "FireEditConfine": {"start_percent", "end_percent", "late_edges"},
 }  # fmt: skip
 
 
