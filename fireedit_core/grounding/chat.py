@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -100,6 +101,8 @@ class ChatModel(nn.Module):
         except Exception as error:  # a template or a processor that wants something else ends in whatever it raises
             raise ValueError(f"the processor of {self.name} cannot take the question ({type(error).__name__}: {error})") from error
         inputs = {key: moved(value, device, self.dtype) for key, value in inputs.items()}
+        if "token_type_ids" not in inspect.signature(self.network.forward).parameters:
+            inputs.pop("token_type_ids", None)  # some tokenizers give them to every model
         constraint = self._words().constraint(schema) if schema is not None else None
         length = inputs["input_ids"].shape[1]
         written = self.network.generate(

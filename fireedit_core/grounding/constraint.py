@@ -38,7 +38,9 @@ class Vocabulary:
             return None
         from llguidance import LLMatcher
 
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides={"whitespace_flexible": False})
+        # spaced as models have seen most JSON, and no blanks without end
+        form = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=form)
         matcher = LLMatcher(self._made, grammar, log_level=0)
         if matcher.is_error():
             logger.warning("FireEdit: %s does not take the form of the answer (%s); replies are read as they come", LIBRARY,

@@ -121,7 +121,7 @@ def florence2(folder):
     """Words for places: `<loc_0>` to `<loc_999>`."""
     places = [f"<loc_{i}>" for i in range(1000)]
     words = tokenizer(
-        folder, ["<s>", "<pad>", "</s>", "<unk>", "<image>", *places], bos_token="<s>", pad_token="<pad>", eos_token="</s>",
+        folder, ["<s>", "<pad>", "</s>", "<unk>", "<image>", *places], "BartTokenizer", bos_token="<s>", pad_token="<pad>", eos_token="</s>",
         unk_token="<unk>", extra_special_tokens={"image_token": "<image>"},
     )  # fmt: skip
     number = words.convert_tokens_to_ids
@@ -139,7 +139,8 @@ def florence2(folder):
     network.save_pretrained(folder)
     images = transformers.CLIPImageProcessor(size={"height": 64, "width": 64}, do_center_crop=False)
     images.image_seq_length = 5
-    transformers.Florence2Processor(images, words).save_pretrained(folder)
+    tasks = {name: {} for name in ("pure_text", "phrase_grounding")}
+    transformers.Florence2Processor(images, words, post_processor_config=tasks).save_pretrained(folder)
 
 
 class Forced(transformers.LogitsProcessor):
