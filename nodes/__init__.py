@@ -6,9 +6,9 @@ from .compare import FireEditCompare
 from .conditioning import FireEditVLMConditioning
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
 from .ground import FireEditGround
-from .host import bundles, detectors, fingerprints, schedule, segmenters
+from .host import bundles, detectors, fingerprints, grounders, schedule, segmenters
 from .host.compat import ComfyExtension, replace_nodes
-from .loading import FireEditDetectorLoader, FireEditLoader
+from .loading import FireEditDetectorLoader, FireEditGrounderLoader, FireEditLoader
 from .multi_turn import FireEditMultiTurn
 from .preview import FireEditGroundingPreview, FireEditRegionsPreview
 from .quick_edit import FireEditQuickEdit
@@ -29,6 +29,7 @@ NODES = [
     FireEditLoader,
     FireEditDetectorLoader,
     FireEditSegmenterLoader,
+    FireEditGrounderLoader,
     FireEditRegionDetect,
     FireEditRegionMasks,
     FireEditGround,
@@ -59,6 +60,7 @@ RENAMED: list[dict] = []
 bundles.register_folder()
 detectors.register_folders()
 segmenters.register_folders()
+grounders.register_folders()
 schedule.register_route()
 fingerprints.register_route()
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SURE = 0.9  # score of what a model named: it gives no probability of its own
 _SAME = 0.75  # IoU from which a box that a model wrote is the region that is there already, whose edges are better
 _MOST_INSTRUCTION = 1_000  # characters
-_MOST_TOKENS = 512
+MOST_TOKENS = 512  # of one reply
 _ROUNDS = 2
 
 
@@ -39,7 +39,7 @@ def ground_by_model(
     instruction: str,
     regions: Regions,
     progress: Callable[[int], None] | None = None,
-    most_tokens: int = _MOST_TOKENS,
+    most_tokens: int = MOST_TOKENS,
 ) -> Grounding:
     """As `ground`, by a model; in any language with a chat model, in English with Florence-2.
 

@@ -32,20 +32,22 @@ class ChatModel(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, processor: Any, dialect: Dialect, name: str, dtype: torch.dtype = torch.float32, pixels: int = PIXELS_FED
-    ):
-        """dtype: of the computation, usually that of the weights.
+        self, network: nn.Module, processor: Any, dialect: Dialect, name: str, dtype: torch.dtype = torch.float32,
+        where: Callable[[], torch.device] | None = None,
+    ):  # fmt: skip
+        """dtype: of the computation, usually that of the weights. where: the device of the computation, if that is not where the embedding
+        lies.
 
         Raises:
             ValueError: for a processor without a chat template.
         """
         super().__init__()
         self.network, self.processor = network.eval().requires_grad_(False), processor
-        self.dialect, self.name, self.dtype, self.pixels = dialect, name, dtype, pixels
+        self.dialect, self.name, self.dtype, self.pixels, self._where = dialect, name, dtype, PIXELS_FED, where
         self.tokenizer = processor.tokenizer
         if not (getattr(processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)):
             raise ValueError(f"{name} has no chat template (chat_template.jinja or chat_template.json); take the -Instruct or -it version.")
-        _allow_large_pictures(processor.image_processor, int(_MOST_FED * pixels))
+        _allow_large_pictures(processor.image_processor, int(_MOST_FED * PIXELS_FED))
         self._vocabulary: Vocabulary | None = None
 
     @property
@@ -55,10 +57,7 @@ class ChatModel(nn.Module):
 
     def fitted(self, size: Size) -> Size:
         """(height, width) in which a picture of `size` is fed: `pixels` at least, and not much more."""
-        area = size[0] * size[1]
-        wanted = min(max(area, self.pixels), int(_MOST_FED * self.pixels))
-        ratio = (wanted / area) ** 0.5
-        return max(round(size[0] * ratio), 28), max(round(size[1] * ratio), 28)
+        return fitted(size, self.pixels)
 
     def seen(self, picture: Image.Image) -> Size:
         """(height, width) of a picture as the model counts its pixels: what the processor resizes it to, in whole patches."""
@@ -92,7 +91,7 @@ class ChatModel(nn.Module):
             for i, text in enumerate(turns)
         ]
         messages[0]["content"].insert(0, {"type": "image"})
-        device = self.network.get_input_embeddings().weight.device
+        device = self._where() if self._where is not None else self.network.get_input_embeddings().weight.device
         try:
             text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
             inputs = self.processor(text=[text], images=[picture], return_tensors="pt")
@@ -136,6 +135,13 @@ class ChatModel(nn.Module):
             config = self.network.config.get_text_config()
             self._vocabulary = Vocabulary(self.tokenizer, int(config.vocab_size), self._ends())
         return self._vocabulary
+
+
+def fitted(size: Size, pixels: int) -> Size:
+    """(height, width) of a picture of `size` with `pixels` at least and not much more, in the same shape; no side below 28."""
+    area = size[0] * size[1]
+    ratio = (min(max(area, pixels), int(_MOST_FED * pixels)) / area) ** 0.5
+    return max(round(size[0] * ratio), 28), max(round(size[1] * ratio), 28)
 
 
 class Watch(StoppingCriteria):

@@ -34,8 +34,8 @@ _KEYS = ("kind", "before", "targets", "boxes", "after", "keep")
 
 _KINDS_TEXT = (
     "remove (take it away), recolour (another colour), replace (another thing in its place), add (something new; targets: where it "
-    "goes), background (change what is behind; targets: what stays in front), cutout (keep only the targets), adjust (brighter, darker, blurred or "
-    "grey), restyle (another style or weather), other"
+    "goes), background (change what is behind; targets: what stays in front), cutout (keep only the targets), adjust (brighter, darker, "
+    "blurred or grey), restyle (another style or weather), other"
 )
 
 
