@@ -39,8 +39,8 @@ class FireEditGround(io.ComfyNode):
                 io.Image.Input("image", tooltip="The picture to edit, or a batch of pictures of one size."),
                 io.String.Input(
                     "instruction", default="", multiline=True,
-                    tooltip='What to do, in English, or in any language with a grounder: "remove the man on the right", "make the motorcycle '
-                    'blue", "blur the background". One instruction for all pictures of a batch.',
+                    tooltip='What to do, in English, or in any language with a grounder: "remove the man on the right", "make the '
+                    'motorcycle blue", "blur the background". One instruction for all pictures of a batch.',
                 ),
                 RegionsType.Input(
                     "regions",

@@ -139,8 +139,8 @@ class FireEditGrounderLoader(io.ComfyNode):
             display_name=GROUNDER,
             category=f"{CATEGORY}/regions",
             description="Loads a language model that sees, for FireEdit Ground: it reads instructions in any language and names what they "
-            "mean. A folder of transformers (Qwen2.5-VL, Qwen3-VL, SmolVLM2, LLaVA, Florence-2 ...), or the text encoder of Qwen-Image-Edit "
-            "that is loaded already.",
+            "mean. A folder of transformers (Qwen2.5-VL, Qwen3-VL, SmolVLM2, LLaVA, Florence-2 ...), or the text encoder of "
+            "Qwen-Image-Edit that is loaded already.",
             search_aliases=["vlm", "qwen-vl", "florence-2", "smolvlm", "llava", "language model", "visual grounding", "set of marks"],
             inputs=[
                 io.Combo.Input(
@@ -151,7 +151,7 @@ class FireEditGrounderLoader(io.ComfyNode):
                 ),
                 io.Clip.Input(
                     "clip", optional=True,
-                    tooltip="For encoder of clip: the CLIP of your edit model, such as Qwen2.5-VL of Qwen-Image-Edit. It is not loaded twice.",
+                    tooltip="For encoder of clip: the CLIP of your edit model, Qwen2.5-VL of Qwen-Image-Edit. It is not loaded twice.",
                 ),
             ],
             outputs=[GrounderType.Output(display_name="grounder", tooltip="For the grounder input of FireEdit Ground.")],

@@ -94,8 +94,7 @@ def load(name: str, clip: Any = None) -> LoadedGrounder:
     if found == ENCODER:
         if clip is None:
             raise ValueError(
-                f"{ENCODER} needs the text encoder: connect clip of the Load CLIP or checkpoint loader that your edit model uses, or choose "
-                "a folder."
+                f"{ENCODER} needs the text encoder: connect clip of the loader that your edit model uses, or choose a folder."
             )
         from .text_encoder import grounder_of
 

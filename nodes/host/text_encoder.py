@@ -39,8 +39,8 @@ _IMAGE_WORD, _VIDEO_WORD = "<|image_pad|>", "<|video_pad|>"
 # Qwen2.5-VL's own chat template, of the kinds of turns that there are here
 _TEMPLATE = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
-    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}"
+    "{% endif %}{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _HEADS = ("lm_head.weight", "model.lm_head.weight")
 _NORMS = ("model.norm.weight", "model.language_model.norm.weight", "language_model.model.norm.weight")
@@ -262,8 +262,9 @@ def _head_from_file(encoder: nn.Module) -> nn.Module:
         return head
     raise ValueError(
         "the host loads this text encoder without the head that turns its thoughts into words (lm_head.weight), and no file in "
-        f"models/text_encoders has it together with this encoder ({looked} with a head of this width were looked at). The file in bfloat16, "
-        "qwen_2.5_vl_7b.safetensors, has it: put it beside the one that you use. Or choose the folder of a language model that sees."
+        f"models/text_encoders has it together with this encoder ({looked} with a head of this width were looked at). The file in "
+        "bfloat16, qwen_2.5_vl_7b.safetensors, has it: put it beside the one that you use. Or choose the folder of a language model that "
+        "sees."
     )
 
 

@@ -86,8 +86,9 @@ def qwen2_5_vl(folder):
 def qwen3_vl(folder):
     """Boxes from 0 to 1000."""
     words, template, ids = _qwen_parts(folder)
+    rope = {"rope_type": "default", "mrope_interleaved": True, "mrope_section": [4, 2, 2]}
     config = transformers.Qwen3VLConfig(
-        text_config=_text(words, head_dim=16, rope_scaling={"rope_type": "default", "mrope_interleaved": True, "mrope_section": [4, 2, 2]}),
+        text_config=_text(words, head_dim=16, rope_scaling=rope),
         vision_config={"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
                        "num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
         **ids,
@@ -121,8 +122,8 @@ def florence2(folder):
     """Words for places: `<loc_0>` to `<loc_999>`."""
     places = [f"<loc_{i}>" for i in range(1000)]
     words = tokenizer(
-        folder, ["<s>", "<pad>", "</s>", "<unk>", "<image>", *places], "BartTokenizer", bos_token="<s>", pad_token="<pad>", eos_token="</s>",
-        unk_token="<unk>", extra_special_tokens={"image_token": "<image>"},
+        folder, ["<s>", "<pad>", "</s>", "<unk>", "<image>", *places], "BartTokenizer", bos_token="<s>", pad_token="<pad>",
+        eos_token="</s>", unk_token="<unk>", extra_special_tokens={"image_token": "<image>"},
     )  # fmt: skip
     number = words.convert_tokens_to_ids
     ids = {"bos_token_id": number("<s>"), "pad_token_id": number("<pad>"), "eos_token_id": number("</s>"),
@@ -156,6 +157,11 @@ class Forced(transformers.LogitsProcessor):
         assert torch.isfinite(scores[0, token]), f"token {token} was ruled out"
         forced[:, token] = 0
         return forced
+
+
+def free(model):
+    """Without the library that holds replies to a form."""
+    model._vocabulary = type("Free", (), {"ready": False, "constraint": lambda self, schema: None})()
 
 
 def script(model, *texts):

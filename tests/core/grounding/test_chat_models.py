@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Chat models of the true classes, small and random: babble falls back on words; made to say the right thing, boxes land on their pixels."""
+"""Chat models of the true classes, small and random: babble falls back on words; what they are made to say lands on the right pixels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -57,18 +58,13 @@ def two():
     return Regions(torch.tensor([[5.0, 5, 60, 50], [320, 10, 390, 90]]), torch.tensor([0.9, 0.8]), ("cat", "dog"), SIZE)
 
 
-def free(model):
-    """Without the library that holds replies to a form."""
-    model._vocabulary = type("None_", (), {"ready": False, "constraint": lambda self, schema: None})()
-
-
 def spoken(**changes):
     return json.dumps({"kind": "remove", "before": "hat", "targets": [], "boxes": [], "after": "", "keep": ["the wall"]} | changes)
 
 
 @pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl", "llava"], indirect=True)
 def test_babble_is_asked_again_and_then_read_by_words(model, picture):
-    free(model)
+    small_chat_models.free(model)
     tokens = []
     found = ground_by_model(model, picture, "remove the dog", two(), tokens.append, most_tokens=6)
     assert found.answer.targets[0].label == "dog" and found.mask.sum() == 70 * 80
@@ -99,7 +95,7 @@ def test_the_question_has_the_boxes_in_pixels_as_seen(model, picture, monkeypatc
     assert "0: cat [5, 5, 59, 51]\n1: dog [314, 10, 382, 92]\n" in question and "392 wide and 308 high" in question
     assert found.answer.targets[0].box == (320, 10, 390, 90)
     # the marks are on the picture that it sees, and nothing else is changed
-    plain = torch.from_numpy(__import__("numpy").array(shown)).permute(2, 0, 1).float() / 255
+    plain = torch.from_numpy(np.array(shown)).permute(2, 0, 1).float() / 255
     changed = (plain - picture).abs().amax(0) > 0.01
     assert changed[50, 320:390].float().mean() < 0.2 and changed[9:12, 330:380].any(0).all() and not changed[120:, :].any()
 
@@ -114,7 +110,7 @@ def test_marks_only(model, picture):
 
 
 def test_the_second_answer_is_used(model, picture):
-    free(model)
+    small_chat_models.free(model)
     small_chat_models.script(model, "The hat is in the middle.", spoken(targets=[1], before="dog"))
     found = ground_by_model(model, picture, "remove the dog", two(), most_tokens=300)
     assert "asked twice" in found.answer.note and found.mask.sum() == 70 * 80
@@ -159,7 +155,7 @@ def test_at_least_a_megapixel_is_fed_whatever_the_folder_says(folders):
 
 
 def test_the_same_question_has_the_same_answer(model, picture):
-    free(model)
+    small_chat_models.free(model)
     image = Image.new("RGB", (112, 84), (200, 30, 30))
     first = model.reply(image, ["What is this?"], most_tokens=8)
     assert first == model.reply(image, ["What is this?"], most_tokens=8)
@@ -221,7 +217,8 @@ def test_folders_that_are_refused(folders, tmp_path):
         load_grounder(broken)
     with pytest.raises(ValueError, match="is quantized .gptq."):
         load_grounder(_changed(good, tmp_path / "gptq", quantization_config={"quant_method": "gptq"}))
-    own = _changed(good, tmp_path / "moondream", model_type="moondream1", auto_map={"AutoConfig": "own.C", "AutoModelForImageTextToText": "own.M"})
+    code = {"AutoConfig": "own.C", "AutoModelForImageTextToText": "own.M"}
+    own = _changed(good, tmp_path / "moondream", model_type="moondream1", auto_map=code)
     (own / "own.py").write_text("raise SystemExit('ran')")
     with pytest.raises(ValueError, match="could not be loaded"):
         load_grounder(own)

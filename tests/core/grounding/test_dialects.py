@@ -14,8 +14,8 @@ BOX = (100.0, 60.0, 300.0, 240.0)
 
 @pytest.mark.parametrize(
     "kind, dialect",
-    [("qwen2_vl", PER_MILLE), ("qwen2_5_vl", PIXELS), ("qwen3_vl", PER_MILLE), ("qwen3_vl_moe", PER_MILLE), ("llava", MARKS), ("smolvlm", MARKS),
-     ("anything", MARKS)],
+    [("qwen2_vl", PER_MILLE), ("qwen2_5_vl", PIXELS), ("qwen3_vl", PER_MILLE), ("qwen3_vl_moe", PER_MILLE), ("llava", MARKS),
+     ("smolvlm", MARKS), ("anything", MARKS)],
 )  # fmt: skip
 def test_families(kind, dialect):
     assert dialect_of(kind) is dialect
@@ -43,7 +43,8 @@ def test_the_whole_picture_and_a_rounding_outside():
 
 @pytest.mark.parametrize(
     "dialect, box, words",
-    [(PER_MILLE, (10, 10, 10, 20), "right > left"), (PER_MILLE, (300, 10, 100, 20), "right > left"), (PER_MILLE, (0, 0, 1200, 20), "from 0 to 1000"),
+    [(PER_MILLE, (10, 10, 10, 20), "right > left"), (PER_MILLE, (300, 10, 100, 20), "right > left"),
+     (PER_MILLE, (0, 0, 1200, 20), "from 0 to 1000"),
      (PIXELS, (0, 0, 500, 20), "x goes from 0 to 392, y from 0 to 308"), (PIXELS, (-5, -5, -1, -1), "empty in the picture")],
 )  # fmt: skip
 def test_what_is_no_box(dialect, box, words):

@@ -257,6 +257,7 @@ def test_ground_by_the_loaded_encoder(clip, image):
     """It sees 128 x 96 as 140 x 84 (5 x 3 squares of 28), so the box (40, 24, 80, 72) is written [44, 21, 88, 63]."""
     grounder = FireEditGrounderLoader.execute(grounders.ENCODER, clip).args[0]
     grounder.model.pixels = HEIGHT * WIDTH
+    small_chat_models.free(grounder.model)  # its library would take a second to read the whole vocabulary
     small_chat_models.script(grounder.model, said(boxes=[[44, 21, 88, 63]]))
     output = FireEditGround.execute(image, "enlève le chapeau", [two()], "", grounder)
     box = json.loads(output.args[2])["targets"][0]["box"]
