@@ -338,6 +338,7 @@ def test_a_folder_grounds_a_batch_and_can_be_cancelled(folders, image):
     state = FireEditGrounderLoader.fingerprint_inputs("LLM/llava")
     assert state and state == FireEditGrounderLoader.fingerprint_inputs("LLM/llava")
     grounder = FireEditGrounderLoader.execute("LLM/llava").args[0]
+    grounder.model.pixels = HEIGHT * WIDTH
     assert isinstance(grounder.patchers[0], StreamingPatcher) and "LoadedGrounder('LLM/llava')" == repr(grounder)
     script = [{"kind": "recolour", "before": "dog", "targets": [n], "after": "blue", "keep": []} for n in (1, 0)]
     small_chat_models.script(grounder.model, *map(json.dumps, script))
