@@ -123,17 +123,18 @@ def _grafted(clip: Any, encoder: nn.Module) -> tuple[Any, tuple[ModelPatcher, ..
     device = clip.patcher.load_device
     # float16 is too narrow for this model's activations
     dtype = torch.bfloat16 if management.should_use_bf16(device) and not management.is_device_cpu(device) else torch.float32
-    network = graft(encoder, head, dtype)
+    network = graft(encoder, head, dtype, device)
     processor = _processor(clip, network.config)
     name = "the text encoder (Qwen2.5-VL)"
     return ChatModel(network, processor, PIXELS, name, dtype, where=lambda: device), patchers
 
 
-def graft(encoder: nn.Module, head: nn.Module, dtype: torch.dtype) -> Any:
+def graft(encoder: nn.Module, head: nn.Module, dtype: torch.dtype, device: torch.device | None = None) -> Any:
     """transformers' Qwen2.5-VL with the host's modules inside; nothing is copied.
 
     Args:
-        encoder: the host's `Qwen25_7BVLI`. head: hidden states -> logits. dtype: of the computation.
+        encoder: the host's `Qwen25_7BVLI`. head: hidden states -> logits. dtype, device: of the computation; those of the weights may be
+            others, as the host sees fit.
 
     Returns:
         A `Qwen2_5_VLForConditionalGeneration` whose parameters are the encoder's and the head's. The owner of those moves them.
@@ -169,9 +170,17 @@ def graft(encoder: nn.Module, head: nn.Module, dtype: torch.dtype) -> Any:
     left = [name for name, value in network.named_parameters() if value.is_meta]
     if left:
         raise ValueError(f"this host's Qwen2.5-VL lacks {len(left)} parts, the first is {left[0]}; choose a folder instead.")
-    # what is asked of a network for the type of its pictures must not be that of weights in float8
-    sight.__class__ = type("GraftedVision", (type(sight),), {"dtype": property(lambda self: dtype)})
+    # transformers asks its networks where and in what to compute, and they would answer with some weight's place and type
+    _answer(sight, dtype=dtype)
+    if device is not None:
+        _answer(network, device=device)
     return network.eval().requires_grad_(False)
+
+
+def _answer(module: nn.Module, **values: Any) -> None:
+    """Have a module answer with these values where its class has properties of the names."""
+    own = {name: property(lambda self, value=value: value) for name, value in values.items()}
+    module.__class__ = type(type(module).__name__, (type(module),), own)
 
 
 def _config(encoder: nn.Module) -> Any:

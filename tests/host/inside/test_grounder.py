@@ -11,12 +11,11 @@ import torch
 
 from tests.core.grounding import small_chat_models
 from tests.host.inside.pack import nodes  # noqa: F401  first: it makes the pack importable
+from tests.host.inside.small_qwen import HEAD, loaded_clip, make_small, weights
 
 import comfy.model_management as management  # isort: skip
 import comfy.ops  # isort: skip
-import comfy.sd  # isort: skip
 import comfy.text_encoders.llama as llama  # isort: skip
-import comfy.text_encoders.qwen_image as qwen_image  # isort: skip
 import folder_paths  # isort: skip
 from fireedit_core.regions import Regions  # isort: skip
 from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
@@ -31,42 +30,10 @@ HEIGHT, WIDTH = 96, 128
 
 @pytest.fixture(scope="module")
 def small_qwen():
-    """The host's Qwen2.5-VL classes with few and narrow layers; the vocabulary is its own, because its tokenizer is."""
     patch = pytest.MonkeyPatch()
-
-    class Small(llama.Qwen25_7BVLI_Config):
-        def __init__(self, **_):
-            super().__init__(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
-            self.head_dim, self.rope_dims = 16, [2, 3, 3]
-
-    real = llama.qwen_vl.Qwen2VLVisionTransformer
-
-    class Vision(real):
-        def __init__(self, hidden_size, output_hidden_size, **more):
-            super().__init__(hidden_size=32, output_hidden_size=32, intermediate_size=48, num_heads=2, num_layers=2, **more)
-            self.fullatt_block_indexes = [1]
-
-    patch.setattr(llama, "Qwen25_7BVLI_Config", Small)
-    patch.setattr(llama.qwen_vl, "Qwen2VLVisionTransformer", Vision)
+    make_small(patch)
     yield
     patch.undo()
-
-
-def weights(seed=0):
-    """A state dict as the public file has it, head included, in float32."""
-    encoder = llama.Qwen25_7BVLI({}, torch.float32, "cpu", comfy.ops.disable_weight_init)
-    made = torch.Generator().manual_seed(seed)
-    state = {k: torch.randn(v.shape, generator=made) * (0.3 if v.ndim > 1 else 0.1) + (1 if "norm" in k or "ln_q" in k else 0)
-             for k, v in encoder.state_dict().items()}  # fmt: skip
-    return state | {"lm_head.weight": torch.randn(152064, 32, generator=made) * 0.3}
-
-
-def loaded_clip(state):
-    target = type("Target", (), {})()
-    target.params, target.clip, target.tokenizer = {}, qwen_image.te(), qwen_image.QwenImageTokenizer
-    clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
-    clip.load_sd(dict(state))
-    return clip
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +103,7 @@ def encoder_of(state, dtype, operations=comfy.ops.manual_cast):
     """The host's encoder with these weights, as its loader builds it."""
     encoder = llama.Qwen25_7BVLI({}, dtype, "cpu", operations)
     left = encoder.load_state_dict(dict(state), strict=False)
-    assert not left.missing_keys and left.unexpected_keys == ["lm_head.weight"]
+    assert not left.missing_keys and left.unexpected_keys == [HEAD]
     return encoder
 
 
@@ -158,7 +125,7 @@ def difference(network, theirs, inputs, compute=torch.float32):
 def test_the_graft_of_bfloat16_weights(state, inputs, compute):
     """On a CPU it computes in float32, on a card in bfloat16; both as transformers does."""
     halved = {k: v.bfloat16() for k, v in state.items()}
-    network = text_encoder.graft(encoder_of(halved, torch.bfloat16), head_of(halved["lm_head.weight"]), compute)
+    network = text_encoder.graft(encoder_of(halved, torch.bfloat16), head_of(halved[HEAD]), compute)
     assert {v.dtype for v in network.parameters()} == {torch.bfloat16}
     assert difference(network, reference(halved, network.config, compute), inputs, compute) <= 1e-4
 
@@ -183,7 +150,7 @@ def test_the_graft_of_scaled_float8_weights(state, inputs):
     made, back = scaled_to_float8(state)
     encoder = encoder_of(made, torch.bfloat16, comfy.ops.scaled_fp8_ops(fp8_matrix_mult=False, override_dtype=torch.float8_e4m3fn))
     assert encoder.model.layers[0].mlp.up_proj.weight.dtype == encoder.visual.blocks[0].attn.qkv.weight.dtype == torch.float8_e4m3fn
-    network = text_encoder.graft(encoder, head_of(made["lm_head.weight"]), torch.float32)
+    network = text_encoder.graft(encoder, head_of(made[HEAD]), torch.float32)
     assert difference(network, reference(back, network.config, torch.float32), inputs) <= 1e-4
     plain = {k: v.float() for k, v in made.items() if k in back}  # the scales count
     assert difference(network, reference(plain, network.config, torch.float32), inputs) > 0.01
@@ -193,7 +160,7 @@ def test_the_graft_of_plain_float8_weights(state, inputs):
     """As --fp8_e4m3fn-text-enc holds them: everything in float8."""
     eighth = {k: v.to(torch.float8_e4m3fn) for k, v in state.items()}
     encoder = encoder_of(eighth, torch.float8_e4m3fn)
-    network = text_encoder.graft(encoder, head_of(eighth["lm_head.weight"]), torch.float32)
+    network = text_encoder.graft(encoder, head_of(eighth[HEAD]), torch.float32)
     assert encoder.model.norm.weight.dtype == encoder.visual.patch_embed.proj.weight.dtype == torch.float8_e4m3fn
     back = {k: v.float() for k, v in eighth.items()}
     assert difference(network, reference(back, network.config, torch.float32), inputs) <= 1e-4
@@ -212,7 +179,7 @@ def test_its_head_comes_from_the_file_of_this_very_encoder(clip, state, folder):
     """Beside it lies another encoder's file with a head of the same shape, which comes first."""
     assert sorted(p.name for p in folder.iterdir()) == ["another.safetensors", "qwen_2.5_vl_7b.safetensors"]
     head = text_encoder._head_from_file(clip.cond_stage_model.qwen25_7b.transformer)
-    assert torch.equal(head.weight, state["lm_head.weight"])
+    assert torch.equal(head.weight, state[HEAD])
     stranger = encoder_of(weights(7), torch.float32)
     with pytest.raises(ValueError, match=r"\(2 with a head of this width were looked at\).*qwen_2.5_vl_7b.safetensors"):
         text_encoder._head_from_file(stranger)
@@ -222,19 +189,19 @@ def test_a_head_in_float8_is_scaled_and_a_host_with_a_head_is_asked_for_its_own(
     from safetensors.torch import save_file
 
     made = weights(3)
-    scale = made["lm_head.weight"].abs().max() / 448
-    eighth = {"lm_head.weight": (made["lm_head.weight"] / scale).to(torch.float8_e4m3fn), "lm_head.scale_weight": scale,
+    scale = made[HEAD].abs().max() / 448
+    eighth = {"lm_head.weight": (made[HEAD] / scale).to(torch.float8_e4m3fn), "lm_head.scale_weight": scale,
               "model.norm.weight": made["model.norm.weight"]}  # fmt: skip
     save_file(eighth, folder / "eighth.safetensors")
     folder_paths.filename_list_cache.clear()
     try:
         encoder = encoder_of(made, torch.float32)
         head = text_encoder._head_from_file(encoder)
-        assert (head.weight.float() - made["lm_head.weight"]).abs().max() < 0.1 * made["lm_head.weight"].abs().max()
+        assert (head.weight.float() - made[HEAD]).abs().max() < 0.1 * made[HEAD].abs().max()
     finally:
         (folder / "eighth.safetensors").unlink()
         folder_paths.filename_list_cache.clear()
-    encoder.model.lm_head = head_of(made["lm_head.weight"])
+    encoder.model.lm_head = head_of(made[HEAD])
     with_head = types.SimpleNamespace(cond_stage_model=torch.nn.ModuleList([encoder]), patcher=clip.patcher, tokenizer=clip.tokenizer)
     model, patchers = text_encoder.grounder_of(with_head)
     assert model.network.lm_head is encoder.model.lm_head and patchers == (clip.patcher,)
