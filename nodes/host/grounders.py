@@ -33,6 +33,7 @@ FOLDERS = {
     "LLM": ("LLM", "LLM"),
     "VLM": ("VLM", "VLM"),
 }
+_WORK = 1_500_000_000  # bytes, a guess: two megapixels in a vision tower, and what some 3,000 tokens leave in a language model's memory
 _DEPTH = 2  # folders below a root that are searched: LLM/Qwen-VL/Qwen2.5-VL-3B-Instruct
 
 
@@ -81,7 +82,7 @@ class LoadedGrounder:
     def use(self) -> None:
         """Have the host bring it to the device."""
         if self.patchers:
-            use(*self.patchers)
+            use(*self.patchers, memory=_WORK)
 
 
 def load(name: str, clip: Any = None) -> LoadedGrounder:

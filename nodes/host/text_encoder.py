@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from fireedit_core.grounding.dialects import MARKS, PER_MILLE, PIXELS, Size
 
 from .models import make_patcher
+from .streaming_patcher import StreamingPatcher
 
 logger = logging.getLogger("fireedit")
 
@@ -119,7 +120,7 @@ def _grafted(clip: Any, encoder: nn.Module) -> tuple[Any, tuple[ModelPatcher, ..
     head, patchers = getattr(encoder.model, "lm_head", None), (clip.patcher,)
     if not isinstance(head, nn.Module):
         head = _head_from_file(encoder)
-        patchers = (*patchers, make_patcher("FireEditGrounderHead", head))
+        patchers = (*patchers, make_patcher("FireEditGrounderHead", head, kind=StreamingPatcher))
     device = clip.patcher.load_device
     # float16 is too narrow for this model's activations
     dtype = torch.bfloat16 if management.should_use_bf16(device) and not management.is_device_cpu(device) else torch.float32

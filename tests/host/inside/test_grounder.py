@@ -19,7 +19,6 @@ import comfy.text_encoders.llama as llama  # isort: skip
 import folder_paths  # isort: skip
 from fireedit_core.regions import Regions  # isort: skip
 from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
-from fireedit_pack.nodes import ground  # isort: skip
 from fireedit_pack.nodes.ground import FireEditGround  # isort: skip
 from fireedit_pack.nodes.host import grounders, text_encoder  # isort: skip
 from fireedit_pack.nodes.host.streaming_patcher import StreamingPatcher  # isort: skip
@@ -317,12 +316,21 @@ def test_a_folder_grounds_a_batch_and_can_be_cancelled(folders, image):
     assert FireEditGround.execute(image.repeat(2, 1, 1, 1), "", [two(), two()], answer, grounder).args[2] == answer
     # cancelled while it writes
     del grounder.model.network.generate
-    management.interrupt_current_processing(True)
+    written = []
+
+    def reply(picture, turns, schema, most_tokens, progress):
+        for token in range(1, 9):
+            management.interrupt_current_processing(token == 4)
+            progress(token)
+            written.append(token)
+
+    grounder.model.reply = reply
     try:
         with pytest.raises(management.InterruptProcessingException):
-            ground._grounded(image[0].movedim(-1, 0), "remove the dog", two(), grounder, 0, 1)
+            FireEditGround.execute(image, "remove the dog", [two()], "", grounder)
     finally:
         management.interrupt_current_processing(False)
+    assert written == [1, 2, 3]
 
 
 def test_words_name_the_loader_for_other_languages(image):
