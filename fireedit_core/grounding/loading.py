@@ -53,6 +53,7 @@ def load_grounder(folder: Path | str, dtype: torch.dtype = torch.float32) -> Cha
     folder = Path(folder)
     given = read_config(folder)
     check_weights(folder)
+    _check_shards(folder)
     kind, local = str(given.get("model_type")), {"local_files_only": True, "trust_remote_code": False}
     if "quantization_config" in given:
         method = given["quantization_config"]
@@ -87,3 +88,21 @@ def load_grounder(folder: Path | str, dtype: torch.dtype = torch.float32) -> Cha
     from .chat import ChatModel
 
     return ChatModel(network, processor, dialect_of(kind), folder.name, dtype)
+
+
+def _check_shards(folder: Path) -> None:
+    """An index may only name safetensors files beside it.
+
+    Raises:
+        ValueError: for one that names others, or cannot be read.
+    """
+    for index in sorted(folder.glob("*.index.json")):
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{index} cannot be read ({error}); copy the folder again.") from error
+        for name in sorted(map(str, names)):
+            if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+                raise ValueError(f"{index} names {name!r}, which is no safetensors file of this folder; do not use it.")
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder} lacks {name}; copy the folder again.")

@@ -215,6 +215,14 @@ def test_folders_that_are_refused(folders, tmp_path):
     (broken / "model.safetensors").write_bytes((broken / "model.safetensors").read_bytes()[:999])
     with pytest.raises(ValueError, match="truncated"):
         load_grounder(broken)
+    sharded = _changed(good, tmp_path / "sharded")
+    (sharded / "model.safetensors").rename(tmp_path / "model.safetensors")
+    (sharded / "other.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes())
+    for shard, words in (("../model.safetensors", "no safetensors file of this folder"), ("x.bin", "no safetensors file"),
+                         ("gone.safetensors", "lacks gone.safetensors")):  # fmt: skip
+        (sharded / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"lm_head.weight": shard}}))
+        with pytest.raises(ValueError, match=words):
+            load_grounder(sharded)
     with pytest.raises(ValueError, match="is quantized .gptq."):
         load_grounder(_changed(good, tmp_path / "gptq", quantization_config={"quant_method": "gptq"}))
     code = {"AutoConfig": "own.C", "AutoModelForImageTextToText": "own.M"}
