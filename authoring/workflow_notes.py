@@ -11,6 +11,9 @@ NEEDS = {
     "fireedit_lora": "a LoRA that was trained on the UNet of your bundle, in `models/loras`: choose it in **LoraLoaderModelOnly**",
     "fireedit_upscale": "an upscaler (ESRGAN, SwinIR ...) in `models/upscale_models`: choose it in **Load Upscale Model**",
     "fireedit_other_packs": "a detector, in `models/ultralytics/bbox` or `models/detectors`: choose it in **FireEdit Detector Loader**",
+    "fireedit_photo_any_language": "the text encoder of Qwen-Image-Edit, `qwen_2.5_vl_7b.safetensors` (16.6 GB), in "
+    "`models/text_encoders`; or a folder of a language model that sees in `models/LLM`: choose it in **FireEdit Grounder Loader**, without "
+    "**Load CLIP**",
 }
 
 _TEXTS = {
@@ -77,6 +80,11 @@ _TEXTS = {
         "What is behind the thing in a photograph",
         f"{_OWN}\n\n*blur the background*, *make the background white*, *remove the background*. A picture on **backdrop** of **Quick "
         "Edit** goes behind instead. A better outline: **Segmenter Loader** into **Region Masks**.",
+    ),
+    "fireedit_photo_any_language": (
+        "Say it in any language",
+        "**Grounder Loader** has a language model look at the picture with its regions numbered. It reads any language and names what no "
+        "detector knows. The text encoder that an edit model has loaded is used as it lies in memory.",
     ),
     "fireedit_other_packs": (
         "Joins to other packs",

@@ -7,9 +7,9 @@ from .conditioning import FireEditVLMConditioning
 from .confine import FireEditConfine, FireEditConfinedMask
 from .detection import FireEditRegionDetect, FireEditRegionTokenize
 from .ground import FireEditGround
-from .host import bundles, detectors, fingerprints, schedule, segmenters
+from .host import bundles, detectors, fingerprints, grounders, schedule, segmenters
 from .host.compat import ComfyExtension, replace_nodes
-from .loading import FireEditDetectorLoader, FireEditLoader
+from .loading import FireEditDetectorLoader, FireEditGrounderLoader, FireEditLoader
 from .multi_turn import FireEditMultiTurn
 from .photo_crop import FireEditPhotoCrop
 from .photo_finish import FireEditPhotoFinish
@@ -32,6 +32,7 @@ NODES = [
     FireEditLoader,
     FireEditDetectorLoader,
     FireEditSegmenterLoader,
+    FireEditGrounderLoader,
     FireEditRegionDetect,
     FireEditRegionMasks,
     FireEditGround,
@@ -66,6 +67,7 @@ RENAMED: list[dict] = []
 bundles.register_folder()
 detectors.register_folders()
 segmenters.register_folders()
+grounders.register_folders()
 schedule.register_route()
 fingerprints.register_route()
 

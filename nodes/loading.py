@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FireEditLoader and FireEditDetectorLoader."""
+"""FireEditLoader, FireEditDetectorLoader and FireEditGrounderLoader."""
 
 from __future__ import annotations
 
 from fireedit_core.checkpoints.index import BundleError
 
 from .errors import FireEditNodeError
-from .host import bundles, detectors, models
+from .host import bundles, detectors, grounders, models
 from .host.compat import CATEGORY, io, schema
-from .types import DetectorType, FireEditType
+from .types import DetectorType, FireEditType, GrounderType
 
-NAME, DETECTOR = "FireEdit Loader", "FireEdit Detector Loader"
+NAME, DETECTOR, GROUNDER = "FireEdit Loader", "FireEdit Detector Loader", "FireEdit Grounder Loader"
 
 
 class FireEditLoader(io.ComfyNode):
@@ -127,3 +127,60 @@ class FireEditDetectorLoader(io.ComfyNode):
             return io.NodeOutput(detectors.load(detector))
         except (ValueError, ImportError) as error:
             raise FireEditNodeError(DETECTOR, f"the detector {detector!r} cannot be loaded: {error}") from error
+
+
+class FireEditGrounderLoader(io.ComfyNode):
+    """A language model that sees, which the user has -> FIREEDIT_GROUNDER."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="FireEditGrounderLoader",
+            display_name=GROUNDER,
+            category=f"{CATEGORY}/regions",
+            description="Loads a language model that sees, for FireEdit Ground: it reads instructions in any language and names what they "
+            "mean. A folder of transformers (Qwen2.5-VL, Qwen3-VL, SmolVLM2, LLaVA, Florence-2 ...), or the text encoder of "
+            "Qwen-Image-Edit that is loaded already.",
+            search_aliases=["vlm", "qwen-vl", "florence-2", "smolvlm", "llava", "language model", "visual grounding", "set of marks"],
+            inputs=[
+                io.Combo.Input(
+                    "grounder",
+                    options=grounders.list_grounders(),
+                    tooltip="encoder of clip takes the text encoder that is connected to clip. The others are folders with config.json, "
+                    ".safetensors and the processor's files, below models/fireedit/grounders, models/LLM and models/VLM.",
+                ),
+                io.Clip.Input(
+                    "clip", optional=True,
+                    tooltip="For encoder of clip: the CLIP of your edit model, Qwen2.5-VL of Qwen-Image-Edit. It is not loaded twice.",
+                ),
+            ],
+            outputs=[GrounderType.Output(display_name="grounder", tooltip="For the grounder input of FireEdit Ground.")],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, grounder=None):
+        """Refuse an unknown name before anything runs. A name that comes over a wire is only known when it runs."""
+        if grounder is None:
+            return True
+        try:
+            grounders.find_grounder(grounder)
+        except ValueError as error:
+            return f"{GROUNDER}: {error}"
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, grounder=None, clip=None):
+        """A folder that was replaced on disk is loaded again."""
+        try:
+            found = grounders.find_grounder(grounder) if grounder else grounder
+        except ValueError:
+            return grounder
+        return found if found is None or isinstance(found, str) else detectors.state_of(found)
+
+    @classmethod
+    def execute(cls, grounder, clip=None) -> io.NodeOutput:
+        """Load on the host's offload device; it moves when it is needed."""
+        try:
+            return io.NodeOutput(grounders.load(grounder, clip))
+        except (ValueError, ImportError) as error:
+            raise FireEditNodeError(GROUNDER, f"{grounder!r} cannot be loaded: {error}") from error

@@ -9,6 +9,7 @@ FireEditType = io.Custom("FIREEDIT")  # nodes.host.models.FireEditModels
 RegionsType = io.Custom("REGIONS")  # list[fireedit_core.regions.record.Regions], one per picture
 DetectorType = io.Custom("FIREEDIT_DETECTOR")  # nodes.host.detectors.LoadedDetector
 SegmenterType = io.Custom("FIREEDIT_SEGMENTER")  # nodes.host.segmenters.LoadedSegmenter
+GrounderType = io.Custom("FIREEDIT_GROUNDER")  # nodes.host.grounders.LoadedGrounder
 BoundingBoxType = io.Custom("BOUNDING_BOX")  # of later hosts: dicts with x, y, width, height
 ElementsType = io.Custom("ARRAY")  # of later hosts: what Create Bounding Boxes has drawn, dicts with bbox in 0..1000 and desc
 PhotoFrameType = io.Custom("PHOTO_FRAME")  # list[fireedit_core.photo.frame.PhotoFrame], one per picture

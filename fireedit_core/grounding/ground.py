@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,11 +65,25 @@ def ground(image: Tensor | None, instruction: str, regions: Regions, answer: str
             f"Only the first edit was read; {len(words.more)} more: {'; '.join(words.more)[:300]}. Give each its own FireEdit Ground, or "
             "use FireEdit Multi Turn."
         )
+    whole = not (words.phrases and chosen or words.subject)
+    return scored(regions, scores, chosen, words.kind, words.thing, words.after, words.keep, notes, guess, whole)
+
+
+def scored(
+    regions: Regions, scores: Tensor, chosen: tuple[int, ...], kind: str, thing: str, after: str, keep: Sequence[str], notes: Sequence[str],
+    guess: bool = False, whole: bool = False,
+) -> Grounding:  # fmt: skip
+    """The grounding of regions of which some are chosen, whoever chose.
+
+    Args:
+        scores: (n,) probability that each is meant. chosen: numbers of those that are. kind, thing, after, keep: as in `Answer`; what is
+            too long for it is cut. notes: sentences for a person. guess: the choice is one. whole: the mask is the whole picture.
+    """
     targets = _targets(regions, scores, chosen)
-    kept = tuple(text[:500] for text in words.keep[:20])
-    record = Answer(words.kind, words.thing[:500], targets, words.after[:1000], kept, regions.image_size, " ".join(notes)[:1900])
+    kept = tuple(text[:500] for text in keep[:20])
+    record = Answer(kind, thing[:500], targets, after[:1000], kept, regions.image_size, " ".join(notes)[:1900])
     order = torch.argsort(scores, descending=True, stable=True)
-    mask = _union(regions, chosen) if words.phrases and targets or words.subject else torch.ones(regions.image_size)
+    mask = torch.ones(regions.image_size) if whole else _union(regions, chosen)
     return Grounding(regions.with_scores(scores).select(order), mask, record, _message(record, regions, chosen, guess, notes))
 
 
@@ -167,7 +182,7 @@ def _kind_text(answer: Answer) -> str:
     return f"{answer.kind} {answer.thing}".strip() + (f" -> {answer.after}" if answer.after else "")
 
 
-def _message(answer: Answer, regions: Regions, chosen: tuple[int, ...], guess: bool, notes: list[str]) -> str:
+def _message(answer: Answer, regions: Regions, chosen: tuple[int, ...], guess: bool, notes: Sequence[str]) -> str:
     if not chosen:
         what = "the whole picture"
     else:

@@ -11,8 +11,8 @@ from ..instructions import VERBS, has_words
 
 MOST = 1_000  # characters of an instruction
 _READS = (
-    "Words are read in English only; other languages are for a language model as grounder, which is to come. Write the instruction in "
-    "English, or pick the region with the mouse in FireEdit Region Select."
+    "Words are read in English only. A language model reads other languages: connect FireEdit Grounder Loader to FireEdit Ground. Or write "
+    "the instruction in English, or pick the region with the mouse in FireEdit Region Select."
 )
 _SCRIPTS = {
     "CJK": "Chinese or Japanese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean", "CYRILLIC": "a language in Cyrillic "

@@ -291,6 +291,32 @@ def test_a_photograph(server: ComfyServer, name: str, picture_of: str, touched: 
     assert np.array_equal(before[outside], after[outside]) and (before != after)[~outside].any(-1).mean() > 0.5
 
 
+def test_a_language_model_grounds(server: ComfyServer):
+    """With a small random one: what it babbles cannot be used, or is a choice by chance; the report says which."""
+    import torch
+
+    from tests.core.grounding import small_chat_models
+
+    torch.manual_seed(0)
+    small_chat_models.llava(server.models_dir / "LLM" / "small-llava")
+    server.object_info("FireEditGrounderLoader")
+    file = REPO / "web" / "examples" / "fireedit_photo_astronaut.jpg"
+    image = server.upload_image(file, file.name)
+    graph = load_workflow("fireedit_photo_any_language", LoadImage={"image": image})
+    with pytest.raises(Exception, match="qwen_2.5_vl_7b.safetensors"):  # as it comes: the host names the file that is not there
+        server.run(graph, timeout=60)
+    graph.pop(node_of(graph, "CLIPLoader"))
+    loader, ground = node_of(graph, "FireEditGrounderLoader"), node_of(graph, "FireEditGround")
+    graph[loader]["inputs"] = {"grounder": "encoder of clip"}
+    with pytest.raises(ExecutionFailed, match="FireEdit Grounder Loader: .*connect clip"):
+        server.run(graph, timeout=60)
+    graph[loader]["inputs"] = {"grounder": "LLM/small-llava"}
+    graph[ground]["inputs"]["instruction"] = "make the person black and white"
+    result = server.run(graph, timeout=200)
+    text = result.outputs[ground]["text"][0]
+    assert "Read by small-llava" in text or "small-llava gave no answer that could be used" in text and "read by words" in text
+
+
 def test_every_workflow_has_a_test_here():
     with open(__file__, encoding="utf-8") as file:
         text = file.read()

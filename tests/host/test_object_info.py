@@ -19,11 +19,12 @@ NODES = {
     "FireEditLoader": (["bundle"], ["FIREEDIT", "MODEL", "VAE"]),
     "FireEditDetectorLoader": (["detector"], ["FIREEDIT_DETECTOR"]),
     "FireEditSegmenterLoader": (["segmenter"], ["FIREEDIT_SEGMENTER"]),
+    "FireEditGrounderLoader": (["grounder", "clip"], ["FIREEDIT_GROUNDER"]),
     "FireEditRegionMasks": (["image", "regions", "max_regions", "segmenter"], ["REGIONS", "MASK", "STRING"]),
     "FireEditRegionDetect": (
         ["image", "score_threshold", "iou_threshold", "max_regions", "fireedit", "detector", "prompt", "instruction"], ["REGIONS"],
     ),
-    "FireEditGround": (["image", "instruction", "regions", "answer"], ["REGIONS", "MASK", "STRING"]),
+    "FireEditGround": (["image", "instruction", "regions", "answer", "grounder"], ["REGIONS", "MASK", "STRING"]),
     "FireEditRegionSelect": (["image", "selection", "regions"], ["REGIONS", "MASK"]),
     "FireEditRegionsFilter": (
         ["regions", "labels", "min_score", "min_area", "max_area", "numbers", "top"], ["REGIONS", "REGIONS"],
