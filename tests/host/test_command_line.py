@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fireedit_cli.__main__ import main
 from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected
 from fireedit_cli.comfy_host import ComfyServer
-from fireedit_cli.pictures import PictureError, check_picture
+from fireedit_cli.pictures import PictureError, check_picture, is_read_alike, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import Workflow, WorkflowError
 from tests.host.small import INSTRUCTION, REPO, install, picture
@@ -271,19 +271,45 @@ def test_pictures_that_would_come_in_wrong_are_refused_by_name(pictures: Path, t
     assert check_picture(tmp_path / "print.jpg") == check_picture(pictures / "p0.png") == []
 
 
-def test_16_bits_of_grey_come_in_as_the_same_picture_in_8(server: ComfyServer, tmp_path: Path):
-    """Load Image cuts them off at 255: a white picture was edited."""
+# What hosts read each in their own way, so that we read it: a picture's grey in 16 and in 8 bits, and one that EXIF says is mirrored.
+def odd_files(folder: Path) -> dict[str, np.ndarray]:
+    """File -> the picture (H, W, 3) that it is of."""
     grey = np.asarray(Image.fromarray(picture(40, 64)).convert("L"))
-    folder = tmp_path / "in"
-    folder.mkdir()
-    Image.fromarray(grey).save(folder / "flat.png")
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 5  # mirrored and lying
     Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
-    out = tmp_path / "out"
-    assert run(server, folder, INSTRUCTION, "-o", out) == 0
-    flat, deep = (np.asarray(Image.open(out / name)) for name in ("flat.png", "deep.png"))
-    assert (flat == deep).all() and flat.std() > 1
-    said = {r["output"]: r.get("said", []) for r in journal(out)}
-    assert any("of its 16 bits" in line for line in said["deep.png"]) and not any("16 bits" in line for line in said["flat.png"])
+    Image.fromarray(grey).save(folder / "flat.png")
+    Image.fromarray(np.dstack([grey, grey])).save(folder / "glass.png")
+    Image.fromarray(picture(64, 40)).save(folder / "turned.png", exif=turned)
+    upright = picture(64, 40).transpose(1, 0, 2)
+    return dict.fromkeys(("deep.png", "flat.png", "glass.png"), np.dstack([grey] * 3)) | {"turned.png": upright}
+
+
+def test_what_hosts_read_each_in_their_own_way_comes_in_alike(server: ComfyServer, tmp_path: Path):
+    """The edit is the same to the last bit as the one of the same picture in plain RGB, on hosts of any age."""
+    out = {name: tmp_path / name for name in ("odd", "odd out", "plain", "plain out")}
+    for folder in out.values():
+        folder.mkdir()
+    for name, upright in odd_files(out["odd"]).items():
+        Image.fromarray(upright).save(out["plain"] / name)
+    for kind in ("odd", "plain"):
+        assert run(server, out[kind], INSTRUCTION, "-o", out[f"{kind} out"]) == 0
+    for file in sorted(out["odd"].iterdir()):
+        odd, plain = (np.asarray(Image.open(out[f"{kind} out"] / file.name)) for kind in ("odd", "plain"))
+        assert odd.shape == (40, 64, 3) and (odd == plain).all() and odd.std() > 1, file.name
+    said = {r["output"]: " ".join(r.get("said", [])) for r in journal(out["odd out"])}
+    assert {name for name, words in said.items() if "of its 16 bits" in words} == {"deep.png"}
+    assert {name for name, words in said.items() if "its transparency is lost" in words} == {"glass.png"}
+
+
+def test_only_what_hosts_read_otherwise_is_read_here(pictures: Path):
+    """A photograph goes to the server as the file that it is."""
+    for name in odd_files(pictures):
+        assert not is_read_alike(pictures / name), name
+    assert read_picture(pictures / "glass.png", alpha=True).shape == (40, 64, 4)
+    assert read_picture(pictures / "p0.png", alpha=True).shape == read_picture(pictures / "glass.png").shape == (40, 64, 3)
+    Image.fromarray(picture(40, 64)).save(pictures / "photo.jpg")
+    assert is_read_alike(pictures / "photo.jpg") and is_read_alike(pictures / "p0.png")
 
 
 def test_dot_files_are_no_pictures(pictures: Path):
