@@ -311,6 +311,7 @@ def test_inside_a_subgraph(picker: Picker):
         return subgraph.nodes.find((n) => n.type === 'FireEditRegionSelect').id; }""",
         picker.node,
     )
+    canvas.spent = True  # it is left within the subgraph
     canvas.page.wait_for_timeout(500)
     node = f"app.canvas.graph.getNodeById({inner})"
     picker.centre()

@@ -23,7 +23,7 @@ from fireedit_cli.comfy_host import ComfyServer
 from fireedit_cli.pictures import PictureError, check_picture, is_read_alike, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import Workflow, WorkflowError
-from tests.host.small import INSTRUCTION, REPO, install, picture
+from tests.host.small import INSTRUCTION, REPO, as_loaded, install, picture
 
 
 @pytest.fixture
@@ -465,7 +465,7 @@ def test_a_photograph_takes_the_photo_way_and_a_scene_the_bundles(server: ComfyS
     assert main(["edit", str(folder / "rows.csv"), "-o", str(out), "--server", server.url, "--quiet"]) == 0
     said = {line["output"]: "\n".join(line["said"]) for line in journal(out)}
     assert "photo way" in said["a.png"] and "removed main object" in said["a.png"] and "photo way" not in said["b.png"]
-    before, after = (np.asarray(Image.open(p).convert("RGB")).astype(int) for p in (folder / "fireedit_photo_flower.jpg", out / "a.png"))
+    before, after = as_loaded(server, folder / "fireedit_photo_flower.jpg"), np.asarray(Image.open(out / "a.png").convert("RGB"))
     changed = (before != after).any(-1)
     assert 0.1 < changed.mean() < 0.35 and not changed[:, :80].any() and not changed[:40].any()
     assert after[220, 300].tolist() != before[220, 300].tolist()
