@@ -114,14 +114,11 @@ def test_no_server(pictures: Path, tmp_path: Path, caplog):
 
 
 @pytest.mark.slow
-COUNT = 20
-
-
 def test_one_of_two_servers_dies_and_nothing_is_lost_or_done_twice(server: ComfyServer, tmp_path: Path):
-    """40 pictures; the second server is killed in the middle of its work."""
-    folder = tmp_path / "in"
+    """The second server is killed in the middle of its work."""
+    folder, count = tmp_path / "in", 20
     folder.mkdir()
-    for index in range(COUNT):
+    for index in range(count):
         Image.fromarray(picture(64, 64, seed=index)).save(folder / f"p{index:02}.png")
     out, bundle = tmp_path / "out", install(server)
     second = ComfyServer(cpu=True).start()
@@ -144,9 +141,9 @@ def test_one_of_two_servers_dies_and_nothing_is_lost_or_done_twice(server: Comfy
     finally:
         killer.join()
         second.stop()
-    assert failed == [] and len(list(out.glob("*.png"))) == COUNT
+    assert failed == [] and len(list(out.glob("*.png"))) == count
     names = [record["output"] for record in journal(out)]
-    assert sorted(names) == sorted(set(names)) == sorted(p.name for p in out.glob("*.png")) and len(done) == COUNT
+    assert sorted(names) == sorted(set(names)) == sorted(p.name for p in out.glob("*.png")) and len(done) == count
     by_server = {record["server"] for record in journal(out)}
     assert by_server == {server.url, second.url}
     assert all(np.asarray(Image.open(p)).shape == (64, 64, 3) for p in out.glob("*.png"))
