@@ -32,7 +32,7 @@ from fireedit_cli.comfy_client import (
     RequestRefused,
     TooSlow,
 )
-from fireedit_cli.pictures import PictureError, check_picture, is_deep, read_picture
+from fireedit_cli.pictures import PictureError, check_picture, is_deep, is_read_alike, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import Workflow, WorkflowError
 
@@ -279,12 +279,12 @@ class Places:
 def edit(client: ComfyClient, ways: Ways, job: Job, timeout: float = 600.0) -> tuple[float, list[str]]:
     """Run one job and write its picture; returns the seconds and what the nodes said. Raises HostError as `ComfyClient.run` does."""
     said = check_picture(job.source)
-    deep = is_deep(job.source)
-    if deep:
+    if is_deep(job.source):
         said.append(f"{job.source.name}: of its 16 bits the upper 8 are read")
     content = hashlib.sha256(job.source.read_bytes()).hexdigest()[:16]
-    ending = ".png" if deep else job.source.suffix.lower()
-    name = client.upload_image(read_picture(job.source) if deep else job.source, f"fireedit_{content}{ending}")
+    as_it_is = is_read_alike(job.source)
+    sent = job.source if as_it_is else read_picture(job.source, alpha=True)
+    name = client.upload_image(sent, f"fireedit_{content}{job.source.suffix.lower() if as_it_is else '.png'}")
     base, why = ways.choose(client, name, job.instruction, timeout)
     said += [why] if why else []
     flow = base.copy()

@@ -84,7 +84,7 @@ class ComfyServer(ComfyClient):
         load_pack: bool = True,
         arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
-        start_timeout: float = 120.0,
+        start_timeout: float = 300.0,
     ):
         self.host = require_host()
         self.python = find_python(self.host)

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures of the user's on their way to a server: what comes in right, what is brought to 8 bits here, what is refused by name."""
+"""Pictures of the user's on their way to a server: what comes in right as it is, what is read here, what is refused by name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 
 class PictureError(ValueError):
     """A file that is no picture which can be edited; the message names it and the mend."""
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Any picture that Pillow reads as (H, W, 3) uint8: turned as its EXIF says, alpha dropped, 16 bit brought to 8.
+def read_picture(path: Path, alpha: bool = False) -> np.ndarray:
+    """Any picture that Pillow reads as (H, W, 3) uint8: turned as its EXIF says, 16 bit brought to 8. Transparency is dropped, or comes as
+    a fourth channel where there is some and `alpha` asks for it.
 
     Raises PictureError when there is none.
     """
@@ -25,15 +26,25 @@ def read_picture(path: Path) -> np.ndarray:
             picture = ImageOps.exif_transpose(opened)
             if picture.mode.startswith("I"):  # 16 bit; convert("RGB") would clip instead of scaling
                 picture = Image.fromarray((np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8))
-            return np.asarray(picture.convert("RGB"))
+            return np.asarray(picture.convert("RGBA" if alpha and _has_alpha(picture) else "RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise PictureError(f"{path} is no picture that can be read ({error}); give a PNG or JPEG") from error
 
 
 def is_deep(path: Path) -> bool:
-    """Whether a picture is grey with 16 bits: Load Image cuts those off at 255 and edits a white picture."""
+    """Whether a picture is grey with 16 bits."""
     with Image.open(path) as picture:
         return picture.mode.startswith("I")
+
+
+def is_read_alike(path: Path) -> bool:
+    """Whether every ComfyUI's Load Image reads a file as `read_picture` does.
+
+    0.3.75 cuts 16 bits of grey off at 255 and edits a white picture; 0.33.0 reads grey up to 1 of 255 too dark, and does not mirror
+    what its EXIF says is mirrored.
+    """
+    with Image.open(path) as picture:
+        return picture.mode in ("RGB", "RGBA", "P", "CMYK") and picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 def check_picture(path: Path) -> list[str]:
@@ -50,9 +61,12 @@ def check_picture(path: Path) -> list[str]:
             picture.load()
             if picture.mode == "F":
                 raise PictureError(f"{path} has floating point pixels, whose range nobody knows; save it with 8 or 16 bits")
-            alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-            return [f"{path.name}: its transparency is lost"] if alpha else []
+            return [f"{path.name}: its transparency is lost"] if _has_alpha(picture) else []
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, PictureError):
             raise
         raise PictureError(f"{path} is damaged or no picture: {error}") from error
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info

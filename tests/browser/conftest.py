@@ -21,11 +21,27 @@ FRONT_ENDS = ("classic", "nodes 2.0", "newest classic", "newest nodes 2.0")
 TWO = ("classic", "newest nodes 2.0")
 
 
+def front_end_of(item: pytest.Item) -> int:
+    """Place in FRONT_ENDS of the one that a test asks for, -1 where it asks for none."""
+    name = item.callspec.params.get("canvas") if hasattr(item, "callspec") else None
+    return FRONT_ENDS.index(name) if name in FRONT_ENDS else -1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder carries the marker ``browser``."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.browser)
+    """Everything in this folder carries the marker ``browser``; in a file, tests of one front end follow each other and share its page."""
+    ours = [item for item in items if HERE in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.browser)
+    files = list(dict.fromkeys(item.path for item in ours))
+    ordered = iter(sorted(ours, key=lambda item: (files.index(item.path), front_end_of(item))))
+    items[:] = [next(ordered) if HERE in item.path.parents else item for item in items]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Tells the fixture `canvas` whether its test has failed."""
+    report = (yield).get_result()
+    item.failed = getattr(item, "failed", False) or report.failed
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +69,7 @@ class Canvas(front_end.Canvas):
     """One that keeps screenshots."""
 
     name = ""
+    spent = False  # the page is left as no other test should find it: the next one gets a new page
 
     def shot(self, what: str) -> None:
         """Write output/browser/<front end>-<what>.png."""
@@ -74,9 +91,20 @@ def closed(canvas: Canvas) -> None:
     assert not canvas.errors, "\n".join(sorted(set(canvas.errors)))
 
 
+@pytest.fixture(scope="session")
+def pages() -> dict[str, Canvas]:
+    """The open front end by its name, one at most: a page takes seconds to start, and the next test loads its own workflow into it."""
+    return {}
+
+
 @pytest.fixture(params=FRONT_ENDS)
-def canvas(request) -> Iterator[Canvas]:
-    """An open front end; at the end no error may have been on its console."""
-    made = opened(request, request.param)
+def canvas(request, pages: dict[str, Canvas]) -> Iterator[Canvas]:
+    """An open front end, perhaps one that another test has used; at the end no error may have been on its console."""
+    name = request.param
+    for other in set(pages) - {name}:
+        pages.pop(other).page.close()
+    made = pages.pop(name, None) or opened(request, name)
     yield made
-    closed(made)
+    if made.spent or made.errors or getattr(request.node, "failed", True):
+        return closed(made)
+    pages[name] = made

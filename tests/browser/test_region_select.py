@@ -27,10 +27,15 @@ def scene():
 @pytest.fixture
 def picker(canvas: Canvas, scene):
     """The workflow with the small bundle and a scene, run once, the picker in the middle of the window."""
+    return loaded_picker(canvas, scene)
+
+
+def loaded_picker(canvas: Canvas, scene) -> Picker:
     server = canvas.server
     graph = load_workflow(
         NAME, FireEditLoader={"bundle": install(server)}, LoadImage={"image": server.upload_image(scene.source, "pick.png")},
         FireEditVLMConditioning={"instruction": "remove the red apple"}, FireEditRegionDetect={"score_threshold": 0.4},
+        FireEditSample={"steps": 2},
     )  # fmt: skip
     canvas.load(in_the_middle(graph, server.object_info()))
     return Picker(canvas, int(node_of(graph, "FireEditRegionSelect")))
@@ -313,6 +318,7 @@ def test_inside_a_subgraph(picker: Picker):
         return subgraph.nodes.find((n) => n.type === 'FireEditRegionSelect').id; }""",
         picker.node,
     )
+    canvas.spent = True  # it is left within the subgraph
     canvas.page.wait_for_timeout(500)
     node = f"app.canvas.graph.getNodeById({inner})"
     picker.centre()
@@ -335,13 +341,7 @@ def test_inside_a_subgraph(picker: Picker):
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_with_a_finger(request, scene, name: str):
     canvas = opened(request, name, touch=True)
-    server = canvas.server
-    graph = load_workflow(
-        NAME, FireEditLoader={"bundle": install(server)}, LoadImage={"image": server.upload_image(scene.source, "pick.png")},
-        FireEditVLMConditioning={"instruction": "remove the red apple"}, FireEditRegionDetect={"score_threshold": 0.4},
-    )  # fmt: skip
-    canvas.load(in_the_middle(graph, server.object_info()))
-    picker = Picker(canvas, int(node_of(graph, "FireEditRegionSelect")))
+    picker = loaded_picker(canvas, scene)
     canvas.queue()
     box = found(picker)[0]
     canvas.page.touchscreen.tap(*picker.point(*middle(box)))

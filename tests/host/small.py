@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from fireedit_cli.comfy_host import ComfyServer
 from fireedit_core.checkpoints.bundle import save_bundle
@@ -95,3 +96,16 @@ def node_of(graph: dict[str, Any], class_type: str) -> str:
     """Id of the only node of a class."""
     (found,) = [key for key, node in graph.items() if node["class_type"] == class_type]
     return found
+
+
+def as_loaded(server: ComfyServer, path: Path) -> np.ndarray:
+    """A photograph (H, W, 3) as this host's Load Image reads it: newer ones (0.33.0) read JPEG with FFmpeg, which differs a little."""
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": server.upload_image(path)}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    (loaded,) = server.run(graph, timeout=60).images["2"]
+    with Image.open(path) as file:
+        apart = np.abs(loaded.astype(int) - np.asarray(file.convert("RGB")))
+    assert apart.max() <= 4 and apart.mean() < 0.1  # 3 and 0.06 of 255 on 0.33.0, 0 on 0.3.75
+    return loaded

@@ -10,7 +10,6 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 from fireedit_cli.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
@@ -20,6 +19,7 @@ from tests.host.small import (
     REPO,
     SIZE,
     TinyConfig,
+    as_loaded,
     load_workflow,
     node_of,
     picture,
@@ -285,7 +285,7 @@ def test_a_photograph(server: ComfyServer, name: str, picture_of: str, touched: 
     graph["90"] = {"class_type": "MaskToImage", "inputs": {"mask": ["89", 0]}}
     graph["91"] = {"class_type": "PreviewImage", "inputs": {"images": ["90", 0]}}
     images = server.run(graph, timeout=200).images
-    before, after = np.asarray(Image.open(file)), images[node_of(graph, "SaveImage")][0][..., :3]
+    before, after = as_loaded(server, file), images[node_of(graph, "SaveImage")][0][..., :3]
     outside = images["91"][0].max(-1) == 0
     assert touched[0] < 1 - outside.mean() < touched[1]
     assert np.array_equal(before[outside], after[outside]) and (before != after)[~outside].any(-1).mean() > 0.5

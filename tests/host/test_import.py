@@ -44,7 +44,7 @@ print(json.dumps({{"nodes": len(nodes), "events": done, "modules": sorted(set(sy
 def test_importing_the_pack_touches_nothing():
     host = require_host()
     code = SCRIPT.format(host=str(host.path), repo=str(REPO))
-    ran = subprocess.run([sys.executable, "-c", code], cwd=host.path, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=host.path, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout.splitlines()[-1])
     assert found["nodes"] >= 20

@@ -10,12 +10,24 @@ import pytest
 
 from host_setup.host_lookup import REPO, find_python, require_host
 
+INSIDE, DEVICES = "tests/host/inside", "tests/host/devices"
+# Of the tests in inside/, those that run on the simulated device too: all would take a quarter of an hour there (CONTRIBUTING.md has the
+# command). The photo nodes, rows, masks and regions, the VAE and the guider; the sampling itself is in devices/test_graph.py.
+ON_THE_DEVICE = ("conditioning", "guider", "rows", "regions", "region_masks", "quick_edit", "ground", "vae")
+RUNS = {
+    "inside": (INSIDE, [INSIDE]),
+    "devices": (DEVICES, [DEVICES]),
+    "inside, on the simulated device": (
+        INSIDE, [*(f"{INSIDE}/test_{name}.py" for name in ON_THE_DEVICE), "-p", "tests.host.devices.on_simulated_device"]
+    ),
+}  # fmt: skip
 
-@pytest.mark.parametrize("folder", ("inside", "devices"))
-def test_inside_the_host(folder):
+
+@pytest.mark.parametrize("name", RUNS)
+def test_inside_the_host(name):
     host = require_host()
-    place = f"tests/host/{folder}"
-    command = [find_python(host), "-m", "pytest", place, "-q", "-rs", f"--confcutdir={place}", "-p", "no:cacheprovider"]
+    conftest, arguments = RUNS[name]
+    command = [find_python(host), "-m", "pytest", *arguments, "-q", "-rs", f"--confcutdir={conftest}", "-p", "no:cacheprovider"]
     # models this small are several times slower on many threads
     env = {"OMP_NUM_THREADS": "1", **os.environ, "FIREEDIT_HOST": str(host.path)}
     done = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=1200)

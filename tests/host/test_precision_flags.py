@@ -20,19 +20,23 @@ FLAGS = {
 }
 
 
+def edit_on(server: ComfyServer) -> np.ndarray:
+    image = server.upload_image(picture(seed=4), "precision.png")
+    graph = load_workflow(
+        "fireedit_edit", FireEditLoader={"bundle": install(server)}, LoadImage={"image": image}, FireEditSample={"steps": 2, "seed": 5}
+    )
+    result = server.run(graph, timeout=120)
+    return result.images[node_of(graph, "SaveImage")][0].astype(float)
+
+
 def edit(*flags: str) -> np.ndarray:
     with ComfyServer(cpu=True, arguments=flags) as server:
-        image = server.upload_image(picture(seed=4), "precision.png")
-        graph = load_workflow(
-            "fireedit_edit", FireEditLoader={"bundle": install(server)}, LoadImage={"image": image}, FireEditSample={"steps": 2, "seed": 5}
-        )
-        result = server.run(graph, timeout=120)
-        return result.images[node_of(graph, "SaveImage")][0].astype(float)
+        return edit_on(server)
 
 
 @pytest.fixture(scope="module")
-def wanted() -> np.ndarray:
-    return edit()
+def wanted(server: ComfyServer) -> np.ndarray:
+    return edit_on(server)
 
 
 @pytest.mark.slow
