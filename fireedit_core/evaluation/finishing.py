@@ -74,8 +74,8 @@ def run(places: Sequence[Path], each: int, megapixels: float, out: Path, say: Ca
         name = out.with_suffix(".jpg")
         _side_by_side(name)
         picture = (
-            f"\n\n![A flower turned violet, pasted back in four ways]({name.name})\n\nAt 100 %, from the left: the photo; pasted as it comes; "
-            "plain feather; SIFT + Reinhard, feather; FireEdit Photo Finish. The flower was turned violet, and the model moved all of the "
+            f"\n\n![A flower turned violet, pasted four ways]({name.name})\n\nAt 100 %, from the left: the photo; pasted as it "
+            "comes; plain feather; SIFT + Reinhard, feather; FireEdit Photo Finish. The flower was turned violet, and the model moved all of the "
             "picture by 4 and 3 px, zoomed by 1.2 %, recoloured and softened it."
         )
     ours = np.array(found[_OURS])
