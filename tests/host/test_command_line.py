@@ -16,7 +16,7 @@ import pytest
 import requests
 from PIL import ExifTags, Image
 
-from fireedit_cli.__main__ import main
+from fireedit_cli.__main__ import main, own_server
 from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected
 from fireedit_cli.comfy_host import ComfyServer
@@ -469,3 +469,58 @@ def test_a_photograph_takes_the_photo_way_and_a_scene_the_bundles(server: ComfyS
     changed = (before != after).any(-1)
     assert 0.1 < changed.mean() < 0.35 and not changed[:, :80].any() and not changed[:40].any()
     assert after[220, 300].tolist() != before[220, 300].tolist()
+
+
+# --- the way of an edit model that the user has --------------------------------------------------------------------------------
+
+
+def test_what_a_model_lacks_is_named_before_the_first_job(server: ComfyServer, pictures: Path, tmp_path: Path, caplog):
+    def edit(*arguments: object) -> int:
+        caplog.clear()
+        return main(["edit", *map(str, arguments), "--server", server.url, "--quiet"])
+
+    out = tmp_path / "out"
+    assert edit(pictures, "remove the cat", "-o", out, "--way", "model", "--workflow", "fireedit_photo_kontext") == 2
+    for words in (
+        "models/diffusion_models/flux1-dev-kontext_fp8_scaled.safetensors (11.9 GB), from https://huggingface.co/Comfy-Org/",
+        "models/text_encoders/clip_l.safetensors (0.25 GB)", "models/text_encoders/t5xxl_fp8_e4m3fn_scaled.safetensors (5.2 GB)",
+        "models/vae/ae.safetensors (0.34 GB)", "nothing was edited",
+    ):  # fmt: skip
+        assert words in caplog.text
+    assert not list(out.glob("*.png"))
+    graph = Workflow.load(REPO / "workflows" / "api" / "fireedit_photo_kontext.json")
+    graph.set("VAELoader", "vae_name", "mine.safetensors")
+    graph.nodes["90"] = {"class_type": "OfAnotherPack", "inputs": {}}
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps(graph.nodes))
+    assert edit(pictures, "remove the cat", "-o", out, "--way", "model", "--workflow", mine) == 2
+    assert "  models/vae/mine.safetensors\n" in caplog.text and "the node OfAnotherPack: a newer ComfyUI, or the pack" in caplog.text
+    wrong = (((), "needs --workflow: fireedit_photo_ip2p,"), (("--workflow", mine, "--steps", 3), "--steps says how the bundle"))
+    for options, words in wrong:
+        assert edit(pictures, "remove the cat", "-o", out, "--way", "model", *options) == 2 and words in caplog.text
+
+
+def test_the_edit_model_gets_the_words_of_the_job(tmp_path: Path):
+    for name in ("ip2p", "kontext", "qwen", "klein"):
+        flow = Workflow.load(REPO / "workflows" / "api" / f"fireedit_photo_{name}.json")
+        places = Places.of(flow)
+        places.fill(flow, "a.png", "remove the cat", 7)
+        assert flow.nodes[places.reader[0]] == {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "remove the cat"}}
+        users = {n["class_type"] for n in flow.nodes.values() if [places.reader[0], 0] in n["inputs"].values()}
+        assert users == {"FireEditGround", "TextEncodeQwenImageEditPlus" if name == "qwen" else "CLIPTextEncode"}
+        assert flow.nodes[places.result]["inputs"]["images"][0] == flow.only("FireEditPhotoFinish")
+        assert [flow.nodes[key]["inputs"][field] for key, field in places.seeds] == [7]
+        flow.set("FireEditGround", "instruction", "remove the cat")  # by hand, and the text encoder keeps its own words
+        with pytest.raises(WorkflowError, match="would not be told the instruction.*Link one String node"):
+            Places.of(flow)
+        flow.set("FireEditGround", "instruction", ["1", 0])
+        with pytest.raises(WorkflowError, match="instruction of FireEditGround comes from LoadImage; link a String node"):
+            Places.of(flow)
+
+
+def test_our_own_server_sees_the_hosts_models():
+    server = own_server(with_models=True)
+    config = json.loads((server.base / "models_of_the_host.yaml").read_text())["of_the_host"]
+    assert config["base_path"] == str(server.host.path / "models") and config["text_encoders"].split() == ["text_encoders", "clip"]
+    assert server.arguments == ["--extra-model-paths-config", str(server.base / "models_of_the_host.yaml")]
+    assert not own_server(with_models=False).arguments
