@@ -41,7 +41,8 @@ NEEDS = {
 
 _WAY = (
     "**Ground** finds what the words mean, **Photo Crop** cuts it out on the model's grid, **Confine** keeps the edit in it, **Photo "
-    "Finish** brings it back. Outside of its mask every value stays the photo's own."
+    "Finish** brings it back. Outside of its mask every value stays the photo's own. (The template's picture shows an edit of **Quick "
+    "Edit** in this model's place.)"
 )
 
 _TEXTS = {
