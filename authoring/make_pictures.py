@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of the nodes as they are, from real runs in a real browser: `python -m authoring.make_pictures [workflow ...]`.
 
-Writes docs/workflow.png (README), workflows/<name>.jpg (thumbnails of the templates) and web/docs/pictures/<node id>.jpg (help pages).
+Writes docs/workflow.png (README), workflows/<name>.jpg (thumbnails of the templates) and web/docs/pictures/<node id>.jpg (help pages),
+docs/photos.jpg.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from fireedit_cli.workflow import Workflow
 from host_setup.host_lookup import REPO
 
 WORKFLOWS, HELP, FIGURE = REPO / "workflows", REPO / "web" / "docs" / "pictures", REPO / "docs" / "workflow.png"
+FIGURES = {"fireedit_photo_kontext": REPO / "docs" / "photos.jpg"}  # the graphs that a page of docs/ shows
 SHOWN_FIRST = "fireedit_edit"  # the workflow of the README; a node is shown in the first workflow that has it
 CORNER = (120, 200)  # px of the page at which the canvas's own 0, 0 is put: clear of the bars of the front end
 THUMBNAIL = (480, 270)
 
 # workflow around an edit model -> what FireEdit Quick Edit does in the model's place for the thumbnail
 IN_ITS_PLACE = {
-    "fireedit_photo_ip2p": "make the person black and white", "fireedit_photo_kontext": "make the person blue",
+    "fireedit_photo_ip2p": "make the person black and white", "fireedit_photo_kontext": "make the person black and white",
     "fireedit_photo_qwen": "make the main object blue", "fireedit_photo_klein": "make the main object green",
 }  # fmt: skip
 
@@ -143,6 +145,8 @@ def main(names: list[str]) -> int:
             if name == SHOWN_FIRST:
                 graph.save(FIGURE, optimize=True)
                 sys.stdout.write(f"wrote {FIGURE.relative_to(REPO)}\n")
+            if name in FIGURES:
+                save_jpeg(graph.resize((graph.width * 4 // 5, graph.height * 4 // 5), Image.Resampling.LANCZOS), FIGURES[name])
             save_jpeg(thumbnail(graph, sources, edits), WORKFLOWS / f"{name}.jpg")
             for kind, box in boxes:
                 if kind in new:
