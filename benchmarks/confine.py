@@ -33,7 +33,7 @@ from fireedit_pack.nodes.host import compat, confine  # isort: skip
 log = logging.getLogger("fireedit")
 
 MOST_OVERHEAD = 0.03  # of the CPU time of a run; what issue 19 asks for
-STEPS, SIDE = 6, 512
+STEPS, SIDE = 4, 256
 FLUX = {
     "image_model": "flux", "guidance_embed": True, "in_channels": 16, "out_channels": 16, "vec_in_dim": 64, "context_in_dim": 64,
     "hidden_size": 384, "mlp_ratio": 4.0, "num_heads": 6, "depth": 3, "depth_single_blocks": 6, "axes_dim": [8, 28, 28], "theta": 10000,

@@ -74,9 +74,9 @@ def run(places: Sequence[Path], each: int, megapixels: float, out: Path, say: Ca
         name = out.with_suffix(".jpg")
         _side_by_side(name)
         picture = (
-            f"\n\n![A flower turned violet, pasted back in four ways]({name.name})\n\nAt 100 %, from the left: the photo; pasted as it comes; "
-            "plain feather; SIFT + Reinhard, feather; FireEdit Photo Finish. The flower was turned violet, and the model moved all of the "
-            "picture by 4 and 3 px, zoomed by 1.2 %, recoloured and softened it."
+            f"\n\n![A flower turned violet, pasted four ways]({name.name})\n\nAt 100 %, from the left: the photo; pasted as it "
+            "comes; plain feather; SIFT + Reinhard, feather; FireEdit Photo Finish. The flower was turned violet, and the model moved all "
+            "of the picture by 4 and 3 px, zoomed by 1.2 %, recoloured and softened it."
         )
     ours = np.array(found[_OURS])
     good = (ours[:, 0] / np.array(found[_FLOOR])[:, 0] <= 1.3).mean()
@@ -84,7 +84,7 @@ def run(places: Sequence[Path], each: int, megapixels: float, out: Path, say: Ca
         f"{len(ours)} cases on {len(photos)} photographs of {2 * megapixels:g} megapixels, of which the model sees {megapixels:g}: a piece "
         "of another photograph is put into an ellipse; all of it comes back moved by up to 6 px and 1.5 %, with a colour matrix of 8 %, an "
         "offset, a blur of .8 to 1.5 px and noise of 6 of 255. The truth is known. Figures are of 255; the seam is the band in which the "
-        "edit fades and 2 px of the edge. The floor is the same edit unmoved and in its own colours, only softened: no finish can mend that."
+        "edit fades and 2 px of the edge. The floor is the same edit unmoved and in its own colours, only softened."
     )
     last = f"Error inside at most 1.3 times the floor's in {100 * good:.0f} % of the cases. CPU time of a finish: {np.median(spent):.1f} s."
     return "\n\n".join([text, markdown_table(_COLUMNS, rows), last]) + picture

@@ -4,7 +4,7 @@
     family        model_type                           a box is
     Qwen2-VL      qwen2_vl                             0..1000 of the picture's width and height
     Qwen2.5-VL    qwen2_5_vl                           pixels of the picture as the model sees it: resized to whole patches
-    Qwen3-VL      qwen3_vl, qwen3_vl_moe, qwen3_5 ...  0..1000
+    Qwen3-VL      qwen3_vl, qwen3_vl_moe               0..1000
     all others    SmolVLM2, LLaVA ...                  nothing that can be relied on: numbered marks only
 
 Sources: the model cards and QwenLM/Qwen3-VL issues 676, 866, 1486. Florence-2 has words for places (`<loc_0>`..`<loc_999>`), which its own
@@ -77,8 +77,7 @@ PER_MILLE = Dialect("0..1000", grid=1000)
 PIXELS = Dialect("pixels of the picture as seen")
 MARKS = Dialect("marks", boxes=False)
 
-_FAMILIES = {"qwen2_vl": PER_MILLE, "qwen2_5_vl": PIXELS, "qwen3_vl": PER_MILLE, "qwen3_vl_moe": PER_MILLE, "qwen3_5": PER_MILLE,
-             "qwen3_5_moe": PER_MILLE}  # fmt: skip
+_FAMILIES = {"qwen2_vl": PER_MILLE, "qwen2_5_vl": PIXELS, "qwen3_vl": PER_MILLE, "qwen3_vl_moe": PER_MILLE}
 
 
 def dialect_of(model_type: str) -> Dialect:

@@ -92,13 +92,12 @@ def colour_drift(edited: np.ndarray, original: np.ndarray, outside: np.ndarray) 
     basis = np.concatenate([new - middle, places], 1)
     miss = old - new
     hold = np.diag([_HOLD * len(new) * 0.05] * 3 + [0.0] + [_HOLD * len(new) * 0.02] * 2)
-    weight, found = np.ones(len(new)), np.zeros((6, 3))
+    # an edit that no mask tells of must not lead at the start: what most places agree on does
+    weight, found = _trust(np.linalg.norm(miss - np.median(miss, 0), axis=1)), np.zeros((6, 3))
     for _ in range(_ROUNDS):
         heavy = basis * weight[:, None]
         found = np.linalg.solve(heavy.T @ basis + hold * weight.mean() + 1e-9 * np.eye(6), heavy.T @ miss)
-        off = np.linalg.norm(miss - basis @ found, axis=1)
-        spread = max(1.4826 * float(np.median(off)), _FLOOR)
-        weight = np.clip(1 - (off / (_TUKEY * spread)) ** 2, 0, None) ** 2
+        weight = _trust(np.linalg.norm(miss - basis @ found, axis=1))
     sure = weight > 0.1
     if sure.mean() < 0.25:
         return Drift(none, off="the surroundings do not agree on what has drifted")
@@ -111,3 +110,9 @@ def colour_drift(edited: np.ndarray, original: np.ndarray, outside: np.ndarray) 
     if np.abs(found[:3]).max() > _STRONG:
         return Drift(none, before, before, off="the colours are so different that a correction would be a guess")
     return Drift(matrix, before, after)
+
+
+def _trust(off: np.ndarray) -> np.ndarray:
+    """Tukey's weight 0..1 of each difference."""
+    spread = max(1.4826 * float(np.median(off)), _FLOOR)
+    return np.clip(1 - (off / (_TUKEY * spread)) ** 2, 0, None) ** 2

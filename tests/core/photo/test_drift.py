@@ -10,6 +10,7 @@ from fireedit_core.photo.drift import colour_drift
 from tests.core.photo.test_registration import SIZE, scene
 
 X = np.linspace(-1, 1, SIZE[1], dtype=np.float32)[None, :, None]
+Y = np.linspace(-1, 1, SIZE[0], dtype=np.float32)[:, None, None]
 
 
 def edit(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +23,7 @@ def edit(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def drifted(picture: np.ndarray) -> np.ndarray:
     matrix = np.float32([[1.05, -0.04, 0.02], [0.03, 0.93, 0.0], [0.0, 0.05, 0.95]])
-    return (picture @ matrix.T + np.float32([0.03, -0.02, 0.01]) + 0.04 * X).astype(np.float32)
+    return (picture @ matrix.T + np.float32([0.03, -0.02, 0.01]) + 0.04 * X - 0.03 * Y).astype(np.float32)
 
 
 @pytest.mark.parametrize("told", (True, False))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import types
 
@@ -153,6 +154,23 @@ def test_the_graft_of_scaled_float8_weights(state, inputs):
     assert difference(network, reference(back, network.config, torch.float32), inputs) <= 1e-4
     plain = {k: v.float() for k, v in made.items() if k in back}  # the scales count
     assert difference(network, reference(plain, network.config, torch.float32), inputs) > 0.01
+
+
+def test_the_graft_of_quantized_tensors(state, inputs):
+    """Scaled float8 as later files and hosts have it: the host's own tensors, told by a table or by entries in the file."""
+    made, back = scaled_to_float8(state)
+    back |= {key: made[key].float() for key in back if key.endswith("bias")}  # here the biases keep their type
+    layers = [key.removesuffix(".scale_weight") for key in made if key.endswith(".scale_weight")]
+    written = {k: v for k, v in made.items() if not k.endswith(".scale_weight")}
+    written |= {f"{layer}.weight_scale": made[f"{layer}.scale_weight"] for layer in layers}
+    table = {layer: {"format": "float8_e4m3fn"} for layer in layers}
+    if "quant_config" in inspect.signature(comfy.ops.mixed_precision_ops).parameters:
+        entry = torch.tensor(list(json.dumps({"format": "float8_e4m3fn"}).encode()), dtype=torch.uint8)
+        table, written = {}, written | {f"{layer}.comfy_quant": entry for layer in layers}
+    encoder = encoder_of(written, torch.float32, comfy.ops.mixed_precision_ops(table, torch.float32, full_precision_mm=True))
+    assert "Quantized" in type(encoder.model.layers[0].mlp.up_proj.weight).__name__
+    network = text_encoder.graft(encoder, head_of(made[HEAD]), torch.float32)
+    assert difference(network, reference(back, network.config, torch.float32), inputs) <= 1e-4
 
 
 def test_the_graft_of_plain_float8_weights(state, inputs):

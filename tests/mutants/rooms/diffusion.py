@@ -12,7 +12,7 @@ COMPOSITING = f"tests/core/diffusion/test_compositing.py {GOLDEN}"
 MUTANTS = [
     *of(
         "fireedit_core/diffusion/pipeline.py", PIPELINE,
-        ("images.to(vae.dtype) * 2 - 1)", "images.to(vae.dtype))", "range"),
+        ("(images * 2 - 1).to(vae.dtype))", "images.to(vae.dtype))", "range"),
         (".sample.float() + 1) / 2).clamp(0, 1)", ".sample.float() + 1) / 2)", "clamp"),
         ("return x / latent_scale(self.vae)", "return x * latent_scale(self.vae)", "scale"),
         ("return latent * latent_scale(self.vae) if self", "return latent / latent_scale(self.vae) if self", "scale"),

@@ -22,7 +22,7 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/diffusion/pipeline.py", f"{GOLDEN} tests/core/diffusion/test_pipeline.py",
-        ("x = latents.to(source) * noise_scale(scheduler)", "x = latents.to(source)", "scale"),
+        ("x = noise * noise_scale(scheduler)", "x = noise", "scale"),
         ("edited = plan.restore(decode_latents(self.vae, result), source, edit_mask(conditions.mask))",
          "edited = plan.restore(decode_latents(self.vae, result), source, conditions.mask)", "wrong mask"),
         ("self.tati.inject(context, times, gate, tati_strength) if active", "self.tati.inject(context, times, gate) if active", "dropped option"),

@@ -54,7 +54,7 @@ MUTANTS = [
     *of(
         "fireedit_core/editor.py", f"tests/core/vlm/test_editor.py {GOLDEN}",
         ("score_threshold: float = 0.15, iou", "score_threshold: float = 0.05, iou", "default"),
-        ("image_only = self.language[\"hvca\"](null.expand_as(embedding), memory)", "image_only = self.language[\"hvca\"](embedding, memory)",
+        ("hvca(null.to(asked).expand_as(asked), memory)", "hvca(asked, memory)",
          "wrong branch"),
         ("found.append(regions.with_scores(row[: len(regions)].detach().float().cpu()).sorted_by_score())",
          "found.append(regions.with_scores(scores[0][: len(regions)].detach().float().cpu()).sorted_by_score())", "wrong row"),
