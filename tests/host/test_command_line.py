@@ -524,3 +524,31 @@ def test_our_own_server_sees_the_hosts_models():
     assert config["base_path"] == str(server.host.path / "models") and config["text_encoders"].split() == ["text_encoders", "clip"]
     assert server.arguments == ["--extra-model-paths-config", str(server.base / "models_of_the_host.yaml")]
     assert not own_server(with_models=False).arguments
+
+
+def test_the_way_of_a_model_brings_the_photograph_back(server: ComfyServer, tmp_path: Path):
+    """With Quick Edit in the model's place: two photos of two sizes come back at their own size, and what the nodes said is kept."""
+    flow = Workflow.load(REPO / "workflows" / "api" / "fireedit_photo_kontext.json")
+    ground, crop, finish = (flow.only(f"FireEdit{kind}") for kind in ("Ground", "PhotoCrop", "PhotoFinish"))
+    photo, region = flow.nodes[crop]["inputs"]["image"], flow.nodes[crop]["inputs"]
+    region.pop("vae")
+    quick = flow.add("FireEditQuickEdit", image=photo, answer=[ground, 2], regions=[ground, 0])
+    flow.nodes[finish]["inputs"]["edited"] = [flow.add("FireEditPhotoCrop", **region | {"image": [quick, 0]}), 0]
+    ours = ("FireEdit", "LoadImage", "SaveImage", "PrimitiveString")
+    flow.nodes = {k: n for k, n in flow.nodes.items() if n["class_type"].startswith(ours) and n["class_type"] != "FireEditConfine"}
+    mine, photos, out = tmp_path / "mine.json", tmp_path / "photos", tmp_path / "out"
+    mine.write_text(json.dumps(flow.nodes))
+    photos.mkdir()
+    with Image.open(REPO / "web" / "examples" / "fireedit_photo_astronaut.jpg") as file:
+        for name, size in (("a.png", (256, 256)), ("b.png", (300, 240))):
+            file.convert("RGB").resize(size).save(photos / name)
+    words = "make the person black and white"
+    asked = ["edit", str(photos), words, "-o", str(out), "--way", "model", "--workflow", str(mine), "--server", server.url, "--quiet"]
+    assert main(asked) == 0
+    for name, size in (("a.png", (256, 256)), ("b.png", (300, 240))):
+        before, after = (np.asarray(Image.open(folder / name)).astype(int) for folder in (photos, out))
+        assert after.shape == before.shape == (size[1], size[0], 3)
+        changed = (before != after).any(-1)
+        assert 0.15 < changed.mean() < 0.75 and np.ptp(after[changed], axis=-1).mean() < 0.5 * np.ptp(before[changed], axis=-1).mean()
+    said = journal(out)[0]["said"]
+    assert any("seen at" in line for line in said) and any("false step at the seam" in line for line in said)
