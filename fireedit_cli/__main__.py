@@ -29,10 +29,10 @@ from tqdm import tqdm
 from fireedit_cli.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, Places, check_places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, HostError
 from fireedit_cli.comfy_host import ComfyServer, HostNotFound
-from fireedit_cli.model_files import LOADERS, missing
+from fireedit_cli.model_files import LOADERS, missing, named_in
 from fireedit_cli.ways import MODEL_WORKFLOWS, PHOTO_WORKFLOW, WAYS, Ways
 from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, named_workflow, use_bundle, use_detector
-from host_setup.host_lookup import REPO
+from host_setup.host_lookup import REPO, require_host
 
 log = logging.getLogger("fireedit")
 
@@ -201,7 +201,14 @@ def weights_stamp(options: argparse.Namespace, flow: Workflow) -> list:
 
     Empty where servers elsewhere have them: what lies there cannot be seen.
     """
-    if options.server or not flow.ids("FireEditLoader"):
+    if options.server:
+        return []
+    if options.way == "model":
+        below = require_host().path / "models"
+        named = [(LOADERS[node["class_type"]], value) for node in flow.nodes.values() for value in named_in(node).values()]
+        found = [(name, below / folder / name) for folder, name in named if (below / folder / name).is_file()]
+        return [[name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in found]
+    if not flow.ids("FireEditLoader"):
         return []
     name = options.bundle or next((flow.nodes[i]["inputs"].get("bundle") for i in flow.ids("FireEditLoader")), "")
     folder = next((place for place in (Path(str(name)), REPO / "models" / str(name)) if (place / "model_index.json").is_file()), None)

@@ -500,24 +500,6 @@ def test_what_a_model_lacks_is_named_before_the_first_job(server: ComfyServer, p
         assert edit(pictures, "remove the cat", "-o", out, "--way", "model", *options) == 2 and words in caplog.text
 
 
-def test_the_edit_model_gets_the_words_of_the_job(tmp_path: Path):
-    for name in ("ip2p", "kontext", "qwen", "klein"):
-        flow = Workflow.load(REPO / "workflows" / "api" / f"fireedit_photo_{name}.json")
-        places = Places.of(flow)
-        places.fill(flow, "a.png", "remove the cat", 7)
-        assert flow.nodes[places.reader[0]] == {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "remove the cat"}}
-        users = {n["class_type"] for n in flow.nodes.values() if [places.reader[0], 0] in n["inputs"].values()}
-        assert users == {"FireEditGround", "TextEncodeQwenImageEditPlus" if name == "qwen" else "CLIPTextEncode"}
-        assert flow.nodes[places.result]["inputs"]["images"][0] == flow.only("FireEditPhotoFinish")
-        assert [flow.nodes[key]["inputs"][field] for key, field in places.seeds] == [7]
-        flow.set("FireEditGround", "instruction", "remove the cat")  # by hand, and the text encoder keeps its own words
-        with pytest.raises(WorkflowError, match="would not be told the instruction.*Link one String node"):
-            Places.of(flow)
-        flow.set("FireEditGround", "instruction", ["1", 0])
-        with pytest.raises(WorkflowError, match="instruction of FireEditGround comes from LoadImage; link a String node"):
-            Places.of(flow)
-
-
 def test_our_own_server_sees_the_hosts_models():
     server = own_server(with_models=True)
     config = json.loads((server.base / "models_of_the_host.yaml").read_text())["of_the_host"]
