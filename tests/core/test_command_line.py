@@ -322,7 +322,15 @@ def test_the_edit_model_gets_the_words_of_the_job():
         assert users == {"FireEditGround", "TextEncodeQwenImageEditPlus" if name == "qwen" else "CLIPTextEncode"}
         assert flow.nodes[places.result]["inputs"]["images"][0] == flow.only("FireEditPhotoFinish")
         assert [flow.nodes[key]["inputs"][field] for key, field in places.seeds] == [7]
-        flow.set("FireEditGround", "instruction", "remove the cat")  # by hand, and the text encoder keeps its own words
+        flow.add("SaveImage", images=[flow.only("FireEditPhotoCrop"), 0], filename_prefix="crop")  # one more, which is not the edit
+        assert Places.of(flow).result == places.result
+        apart = flow.copy()  # one String for Ground alone: the text encoder keeps its own words
+        for encoder in ("CLIPTextEncode", "TextEncodeQwenImageEditPlus"):
+            for key in apart.ids(encoder):
+                apart.nodes[key]["inputs"].update(text="a marble statue", prompt="a marble statue")
+        with pytest.raises(WorkflowError, match="would not be told"):
+            Places.of(apart)
+        flow.set("FireEditGround", "instruction", "remove the cat")  # or by hand
         with pytest.raises(WorkflowError, match="would not be told the instruction.*Link one String node"):
             Places.of(flow)
         flow.set("FireEditGround", "instruction", ["1", 0])

@@ -29,7 +29,6 @@ MUTANTS = [
     ),
     *of(
         "fireedit_cli/batch.py", FAST,
-        ("if reader[0] == node or not told:", "if not told:", "missing check"),
         ("if reader[0] == node or not told:", "if reader[0] == node:", "missing check"),
         ("MAKERS = (\"FireEditSample\", \"FireEditQuickEdit\", \"FireEditPhotoFinish\")", "MAKERS = (\"FireEditConfine\",)", "wrong node"),
     ),
