@@ -110,6 +110,15 @@ def test_no_region_to_see_leaves_the_picture_free(box, noise):
     assert found == [False] and mask.min() == 1
 
 
+@pytest.mark.parametrize("inside, sees", [(1.3, False), (2.4, False), (2.7, True)])
+def test_a_region_must_change_clearly_more_than_the_rest(inside, sees):
+    """Two halves, each even: without a bound on the contrast every such picture would have a region."""
+    source = torch.zeros(1, 4, 24, 32)
+    x0 = torch.ones_like(source)
+    x0[..., :12] = inside
+    assert region_of_change(x0, source)[1] == [sees]
+
+
 def test_a_prediction_that_is_no_number_has_no_region():
     x0, source = changed([(2, 3, 8, 9)])
     mask, found = region_of_change(x0 * float("nan"), source)
