@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from authoring.make_workflows import ui_workflow
+from authoring.make_workflows import FOLDED_IN, arrange, ui_workflow
 from fireedit_cli.comfy_host import ComfyServer
 from fireedit_cli.ways import PHOTO_WORKFLOW
-from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow
+from fireedit_cli.workflow import EDIT_WORKFLOW, SHIPPED, Workflow
 from host_setup.host_lookup import REPO
 
 
@@ -29,7 +30,8 @@ class Blueprint:
         name: of the blueprint and its file. flow: name of the API workflow that it holds. description: front ends of 2026 on show it; older
             ones say "User generated subgraph blueprint". aliases: the user's own once the blueprint is saved as one: of a pack's blueprints
             1.58.1 reads none.
-        outputs: (name, node class, its output). widgets: (node class, widget) that stand on the box.
+        outputs: (name, node class, its output). widgets: (node class, widget) that stand on the box. inputs: class of a node that stays
+            outside -> name of what comes from it; nodes behind it stay outside too.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Blueprint:
     aliases: tuple[str, ...]
     outputs: tuple[tuple[str, str, str], ...]
     widgets: tuple[tuple[str, str], ...]
+    inputs: Mapping[str, str] = field(default_factory=lambda: {"LoadImage": "image"})
 
     @property
     def path(self) -> Path:
@@ -73,9 +76,29 @@ A_PHOTO = Blueprint(
     ),
     (("FireEditGround", "instruction"), ("FireEditDetectorLoader", "detector"), ("FireEditRegionDetect", "score_threshold")),
 )  # fmt: skip
-BLUEPRINTS = (BY_INSTRUCTION, A_PHOTO)
-# what stands outside of the box: the pictures that go in and come out
+CONFINE_AND_FINISH = Blueprint(
+    "FireEdit - confine and finish",
+    SHIPPED / "fireedit_photo_kontext.json",
+    "The part around an edit model that sees a reference latent at cfg 1 (Flux Kontext, Qwen-Image-Edit with Lightning): crops the "
+    "masked part of a photograph onto the model's grid, samples it confined to the mask, and brings it back aligned and toned; outside "
+    "every value is the photo's own. Mask: FireEdit Ground, or painted. Conditioning: the text encoder's.",
+    ("kontext", "crop and stitch", "inpaint", "edit only there", "pixel shift", "fireedit"),
+    (
+        ("image", "FireEditPhotoFinish", "image"), ("mask", "FireEditPhotoFinish", "mask"), ("report", "FireEditPhotoFinish", "report"),
+    ),
+    (
+        ("KSampler", "seed"), ("KSampler", "steps"), ("FluxGuidance", "guidance"), ("FireEditPhotoCrop", "megapixels"),
+        ("FireEditConfine", "strength"),
+    ),
+    {"LoadImage": "image", "FireEditGround": "mask", "UNETLoader": "model", "CLIPTextEncode": "conditioning", "VAELoader": "vae"},
+)  # fmt: skip
+BLUEPRINTS = (BY_INSTRUCTION, A_PHOTO, CONFINE_AND_FINISH)
+# what stands outside of every box: the pictures that go in and come out
 OUTSIDE = ("LoadImage", "SaveImage", "FireEditRegionsPreview", "FireEditGroundingPreview")
+# what is only there for nodes outside
+BEHIND = (
+    "FireEditDetectorLoader", "FireEditRegionDetect", "FireEditRegionMasks", "DualCLIPLoader", "PrimitiveStringMultiline",
+)  # fmt: skip
 _WIRE = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 _IN, _OUT = -10, -20  # the front end's numbers for the two ends of a subgraph
 
@@ -83,10 +106,14 @@ _IN, _OUT = -10, -20  # the front end's numbers for the two ends of a subgraph
 def blueprint(about: Blueprint, info: dict[str, Any]) -> dict[str, Any]:
     """A workflow as one subgraph node, in the front end's format (version 0.4, subgraphs version 1)."""
     flow = Workflow.load(about.flow)
-    inside = {key: node for key, node in flow.nodes.items() if node["class_type"] not in OUTSIDE}
+    away = _away(about, flow)
+    inside = {key: node for key, node in flow.nodes.items() if key not in away}
     links = lambda node: {n: v for n, v in node["inputs"].items() if not isinstance(v, list) or v[0] in inside}  # noqa: E731
     closed = {key: node | {"inputs": links(node)} for key, node in inside.items()}
-    places = {key: tuple(node["pos"] + node["size"]) for key, node in _placed(about, flow, info).items()}
+    if about.flow.stem in FOLDED_IN:  # there is room for all of them here
+        places = arrange(closed, info)
+    else:
+        places = {key: tuple(node["pos"] + node["size"]) for key, node in _placed(about, flow, info).items()}
     drawn = ui_workflow(about.name, closed, info, places)
     nodes = {str(node["id"]): node for node in drawn["nodes"]}
     wires = [dict(zip(_WIRE, link, strict=True)) for link in drawn["links"]]
@@ -95,13 +122,16 @@ def blueprint(about: Blueprint, info: dict[str, Any]) -> dict[str, Any]:
         wires.append(dict(zip(_WIRE, (len(wires) + 1, origin, slot, target, index, kind), strict=True)))
         return len(wires)
 
-    taken = []
-    for key, node in inside.items():  # what came from outside is the picture
+    taken = {name: {"id": _id(f"in/{name}", about), "name": name, "type": "", "linkIds": [], "localized_name": name}
+             for name in about.inputs.values()}  # fmt: skip
+    for key, node in inside.items():  # what comes from outside
         for name, value in node["inputs"].items():
             if isinstance(value, list) and value[0] not in inside:
+                come = about.inputs[flow.nodes[value[0]]["class_type"]]
                 index, socket = next((i, s) for i, s in enumerate(nodes[key]["inputs"]) if s["name"] == name)
-                socket["link"] = wire(_IN, 0, nodes[key]["id"], index, "IMAGE")
-                taken.append(socket["link"])
+                socket["link"] = wire(_IN, list(taken).index(come), nodes[key]["id"], index, socket["type"])
+                taken[come]["type"] = socket["type"]
+                taken[come]["linkIds"].append(socket["link"])
     given = []
     for place, (name, kind, output) in enumerate(about.outputs):
         node = nodes[flow.only(kind)]
@@ -114,12 +144,12 @@ def blueprint(about: Blueprint, info: dict[str, Any]) -> dict[str, Any]:
         "id": _id("graph", about), "version": 1, "revision": 0, "config": {}, "name": about.name,
         "state": {"lastGroupId": 0, "lastNodeId": max(map(int, nodes)), "lastLinkId": len(wires), "lastRerouteId": 0},
         "inputNode": {"id": _IN, "bounding": [-160, 300, 120, 60]}, "outputNode": {"id": _OUT, "bounding": [right + 60, 300, 120, 120]},
-        "inputs": [{"id": _id("in/image", about), "name": "image", "type": "IMAGE", "linkIds": taken, "localized_name": "image"}],
+        "inputs": list(taken.values()),
         "outputs": given, "widgets": [], "nodes": list(nodes.values()), "groups": [], "links": wires, "extra": {},
     }  # fmt: skip
     box = {
         "id": 1, "type": definition["id"], "pos": [0, 0], "size": [320, 330], "flags": {}, "order": 0, "mode": 0, "title": about.name,
-        "inputs": [{"name": "image", "localized_name": "image", "type": "IMAGE", "link": None}],
+        "inputs": [{"name": t["name"], "localized_name": t["name"], "type": t["type"], "link": None} for t in taken.values()],
         "outputs": [{"name": g["name"], "localized_name": g["name"], "type": g["type"], "links": []} for g in given],
         "properties": {"proxyWidgets": [[flow.only(kind), name] for kind, name in about.widgets]}, "widgets_values": [],
     }  # fmt: skip
@@ -128,6 +158,18 @@ def blueprint(about: Blueprint, info: dict[str, Any]) -> dict[str, Any]:
         "definitions": {"subgraphs": [definition]},
         "extra": {"BlueprintDescription": about.description, "BlueprintSearchAliases": list(about.aliases)},
     }  # fmt: skip
+
+
+def _away(about: Blueprint, flow: Workflow) -> set[str]:
+    """Ids of the nodes that stay outside: pictures, what the inputs come from, and all that is behind those."""
+    away = {key for key, node in flow.nodes.items() if node["class_type"] in (*OUTSIDE, *about.inputs)}
+    behind = list(away)
+    while behind:
+        for value in flow.nodes[behind.pop()]["inputs"].values():
+            if isinstance(value, list) and value[0] not in away and flow.nodes[value[0]]["class_type"] in BEHIND:
+                away.add(value[0])
+                behind.append(value[0])
+    return away
 
 
 def _placed(about: Blueprint, flow: Workflow, info: dict[str, Any]) -> dict[str, Any]:

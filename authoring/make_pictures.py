@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of the nodes as they are, from real runs in a real browser: `python -m authoring.make_pictures [workflow ...]`.
 
-Writes docs/workflow.png (README), workflows/<name>.jpg (thumbnails of the templates) and web/docs/pictures/<node id>.jpg (help pages).
+Writes docs/workflow.png (README), workflows/<name>.jpg (thumbnails of the templates) and web/docs/pictures/<node id>.jpg (help pages),
+docs/photos.jpg.
 """
 
 from __future__ import annotations
@@ -14,15 +15,23 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from authoring.front_end import Canvas, started_chromium
-from authoring.make_workflows import SCREEN
+from authoring.make_workflows import FOLDED_IN, SCREEN
 from authoring.workflow_notes import NEEDS
 from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.workflow import Workflow
 from host_setup.host_lookup import REPO
 
 WORKFLOWS, HELP, FIGURE = REPO / "workflows", REPO / "web" / "docs" / "pictures", REPO / "docs" / "workflow.png"
+FIGURES = {"fireedit_photo_kontext": REPO / "docs" / "photos.jpg"}  # the graphs that a page of docs/ shows
 SHOWN_FIRST = "fireedit_edit"  # the workflow of the README; a node is shown in the first workflow that has it
 CORNER = (120, 200)  # px of the page at which the canvas's own 0, 0 is put: clear of the bars of the front end
 THUMBNAIL = (480, 270)
+
+# workflow around an edit model -> what FireEdit Quick Edit does in the model's place for the thumbnail
+IN_ITS_PLACE = {
+    "fireedit_photo_ip2p": "make the person black and white", "fireedit_photo_kontext": "make the person black and white",
+    "fireedit_photo_qwen": "make the main object blue", "fireedit_photo_klein": "make the main object green",
+}  # fmt: skip
 
 # where nodes stand on the page, in CSS pixels
 _BOXES = """(corner) => { const r = app.canvas.canvas.getBoundingClientRect(); app.canvas.ds.scale = 1;
@@ -52,6 +61,30 @@ def results_of(canvas: Canvas) -> tuple[list[Image.Image], list[Image.Image]]:
     saved = canvas.run("() => app.graph.nodes.filter((n) => n.type === 'SaveImage').flatMap((n) => app.nodeOutputs[n.id]?.images ?? [])")
     read = lambda reference: Image.open(io.BytesIO(server.view(reference))).convert("RGB")  # noqa: E731
     return [read({"filename": n, "subfolder": "", "type": "input"}) for n in names], [read(r) for r in saved]
+
+
+def without_the_model(server: ComfyServer, name: str) -> tuple[list[Image.Image], list[Image.Image]]:
+    """([crop, its mask], [finished photo]) of a workflow around an edit model, with an edit of FireEdit Quick Edit in the model's place.
+
+    The weights are not here, and what random ones make is noise; crop, mask and finish are those of the workflow's own nodes.
+    """
+    flow = Workflow.load(WORKFLOWS / "api" / f"{name}.json")
+    ground, crop, finish = (flow.only(f"FireEdit{kind}") for kind in ("Ground", "PhotoCrop", "PhotoFinish"))
+    photo = flow.nodes[flow.only("LoadImage")]["inputs"]
+    photo["image"] = server.upload_image(REPO / "web" / "examples" / photo["image"], photo["image"])
+    flow.nodes[ground]["inputs"]["instruction"] = IN_ITS_PLACE[name]
+    flow.nodes[crop]["inputs"].pop("vae", None)
+    original, region = flow.nodes[crop]["inputs"]["image"], flow.nodes[crop]["inputs"]
+    edited = flow.add("FireEditQuickEdit", image=original, answer=[ground, 2], regions=[ground, 0])
+    flow.nodes[finish]["inputs"]["edited"] = [flow.add("FireEditPhotoCrop", **region | {"image": [edited, 0]}), 0]
+    mask = flow.add("MaskToImage", mask=[crop, 1])
+    shown = [flow.add("PreviewImage", images=[key, 0]) for key in (crop, mask, finish)]
+    ours = {key: node for key, node in flow.nodes.items() if node["class_type"].startswith("FireEdit")}
+    kept = (*ours, *shown, mask, *flow.ids("LoadImage"))
+    flow.nodes = {key: node for key, node in flow.nodes.items() if key in kept and node["class_type"] != "FireEditConfine"}
+    images = server.run(flow.nodes).images
+    seen = [Image.fromarray(images[key][0]).convert("RGB") for key in shown]
+    return seen[:2], seen[2:]
 
 
 def thumbnail(graph: Image.Image, sources: list[Image.Image], edits: list[Image.Image]) -> Image.Image:
@@ -104,12 +137,16 @@ def main(names: list[str]) -> int:
                 canvas.queue()
                 canvas.page.wait_for_timeout(2500)  # pictures are fetched after the run
                 sources, edits = results_of(canvas)
+            elif name in FOLDED_IN:
+                sources, edits = without_the_model(server, name)
             boxes = boxes_of(canvas)
             screen = Image.open(io.BytesIO(canvas.page.screenshot())).convert("RGB")
             graph = screen.crop(around([box for _, box in boxes], 24))
             if name == SHOWN_FIRST:
                 graph.save(FIGURE, optimize=True)
                 sys.stdout.write(f"wrote {FIGURE.relative_to(REPO)}\n")
+            if name in FIGURES:
+                save_jpeg(graph.resize((graph.width * 4 // 5, graph.height * 4 // 5), Image.Resampling.LANCZOS), FIGURES[name])
             save_jpeg(thumbnail(graph, sources, edits), WORKFLOWS / f"{name}.jpg")
             for kind, box in boxes:
                 if kind in new:

@@ -14,6 +14,7 @@ from typing import Any
 
 from authoring.workflow_notes import note
 from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.model_files import FILES, named_in
 from host_setup.host_lookup import REPO
 
 WORKFLOWS = REPO / "workflows"
@@ -48,17 +49,37 @@ APPS = {
         ["SaveImage"],
     ),
     "fireedit_photo_remove": ([("LoadImage", "image"), ("FireEditGround", "instruction")], ["SaveImage"]),
+} | {
+    f"fireedit_photo_{name}": ([("LoadImage", "image"), ("PrimitiveStringMultiline", "value"), seed], ["SaveImage"])
+    for name, seed in {
+        "ip2p": ("RandomNoise", "noise_seed"), "kontext": ("KSampler", "seed"), "qwen": ("KSampler", "seed"),
+        "klein": ("RandomNoise", "noise_seed"),
+    }.items()
 }  # fmt: skip
 
+# Workflows around an edit model have more nodes than a screen holds: what nobody sets there is folded to its title.
+FOLDED_IN = ("fireedit_photo_ip2p", "fireedit_photo_kontext", "fireedit_photo_qwen", "fireedit_photo_klein")
+_FOLDED = (
+    "GetImageSize", "EmptySD3LatentImage", "EmptyFlux2LatentImage", "ConditioningZeroOut", "CFGNorm", "ModelSamplingAuraFlow",
+    "ReferenceLatent", "BasicGuider", "KSamplerSelect", "VAEDecode", "InstructPixToPixConditioning", "FireEditDetectorLoader",
+    "SamplerCustomAdvanced",
+)  # fmt: skip
+
+
+def is_folded(name: str, entry: dict[str, Any]) -> bool:
+    """Whether a node of a workflow is drawn as its title alone; those that encode the workflow's words, or none, too."""
+    encodes = any(entry["inputs"].get(words) == "" or isinstance(entry["inputs"].get(words), list) for words in ("text", "prompt"))
+    return name in FOLDED_IN and (entry["class_type"] in _FOLDED or (encodes and "clip" in entry["inputs"]))
+
 SCREEN = (1920, 990)  # px that a workflow may cover at full size
-_TITLE, _GAP, _LEFT, _TOP = 30, 30, 20, 40
+_TITLE, _GAP, _GAP_FOLDED, _LEFT, _TOP = 30, 30, 12, 20, 40
 # what nodes show after a run, and the height that it takes
 _SHOWN = {
     260: ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditGroundingPreview", "FireEditRegionSelect", "FireEditCompare"),
     100: ("FireEditApply",),
-    150: ("FireEditRegionMasks", "FireEditGround", "FireEditQuickEdit"),
+    150: ("FireEditRegionMasks", "FireEditGround", "FireEditQuickEdit", "FireEditPhotoFinish"),
     60: ("FireEditRegionDetect", "FireEditRegionTokenize", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn",
-         "FireEditConfinedMask",
+         "FireEditConfinedMask", "FireEditPhotoCrop",
          "FireEditRegionsFilter", "FireEditRegionsMerge", "FireEditRegionsFromMask", "FireEditRegionsFromSEGS", "FireEditRegionsFromBBox"),
 }  # fmt: skip
 _SHOWN_HEIGHT = {kind: height for height, kinds in _SHOWN.items() for kind in kinds}
@@ -83,7 +104,7 @@ def height_of_note(text: str, width: int) -> int:
 
 
 def arrange(
-    graph: dict[str, Any], info: dict[str, Any], text: str | None = None, width: int = 285
+    graph: dict[str, Any], info: dict[str, Any], text: str | None = None, width: int = 285, name: str = ""
 ) -> dict[str, tuple[int, int, int, int]]:  # fmt: skip
     """Places for the note, if there is a text, and the nodes of a graph: in the order of the work, down one column after the other.
 
@@ -92,12 +113,14 @@ def arrange(
     """
     places, x, y = {}, _LEFT, _TOP
     heights = {} if text is None else {NOTE: height_of_note(text, width)}
-    heights |= {key: height_of(entry["class_type"], info[entry["class_type"]]) for key, entry in graph.items()}
+    heights |= {
+        key: 0 if is_folded(name, entry) else height_of(entry["class_type"], info[entry["class_type"]]) for key, entry in graph.items()
+    }
     for key, height in heights.items():
         if y > _TOP and y + height > SCREEN[1]:
             x, y = x + width + _GAP, _TOP
         places[key] = (x, y, width, height)
-        y += height + _TITLE + _GAP
+        y += height + _TITLE + (_GAP if height else _GAP_FOLDED)
     if x + width > SCREEN[0]:
         raise ValueError(f"the workflow is {x + width} px wide and does not fit a screen of {SCREEN[0]}")
     return places
@@ -135,7 +158,7 @@ def ui_workflow(
     text: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """An API workflow in the front end's own format (version 0.4); `places` are x, y, width, height of its nodes, `text` is a note."""
-    layout = places or LAYOUTS.get(name) or arrange(graph, info, text)
+    layout = places or LAYOUTS.get(name) or arrange(graph, info, text, name=name)
     nodes: dict[str, dict[str, Any]] = {}
     for order, (key, entry) in enumerate(graph.items()):
         kind = entry["class_type"]
@@ -147,13 +170,13 @@ def ui_workflow(
             {"name": n, "type": _type(s), "widget": {"name": n}, "link": None} for n, s in specs.items() if is_widget(s)
         ]
         nodes[key] = {
-            "id": int(key), "type": kind, "pos": [x, y], "size": [width, height], "flags": {}, "order": order, "mode": 0,
-            "inputs": sockets,
+            "id": int(key), "type": kind, "pos": [x, y], "size": [width, height or height_of(kind, info[kind])],
+            "flags": {"collapsed": True} if height == 0 else {}, "order": order, "mode": 0, "inputs": sockets,
             "outputs": [
                 {"name": n, "type": t, "links": None, "slot_index": i}
                 for i, (n, t) in enumerate(zip(info[kind]["output_name"], info[kind]["output"]))
             ],
-            "properties": {"Node name for S&R": kind},
+            "properties": {"Node name for S&R": kind} | _models(entry),
             "widgets_values": widget_values(info[kind], entry["inputs"]),
         }  # fmt: skip
     links = []
@@ -183,6 +206,13 @@ def ui_workflow(
         "extra": {"ds": {"scale": 1, "offset": [0, 0]}, "fireedit": name} | app_mode(name, graph),
         "version": 0.4,
     }  # fmt: skip
+
+
+def _models(entry: dict[str, Any]) -> dict[str, Any]:
+    """What the front end tells a user who lacks a file: its name, its folder, and where it is to be had."""
+    known = [FILES[value] for value in named_in(entry).values() if value in FILES]
+    found = [{"name": file.name, "url": f"{file.source}{file.name}", "directory": file.folder} for file in known]
+    return {"models": found} if found else {}
 
 
 def app_mode(name: str, graph: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,16 @@
 
 from __future__ import annotations
 
+from fireedit_cli.model_files import described
+
 _OWN = "The picture comes with the pack. For yours, choose or drop a file on **Load Image** and say what to change."
+
+
+
+def _files(*names: str) -> str:
+    """The files of an edit model, each with its folder and size."""
+    return "\n".join(f"- `{path}` {size}".rstrip() for path, _, size in (described(name).partition(" ") for name in names))
+
 
 # workflow -> what a user must put in first; all others run as they are
 NEEDS = {
@@ -14,7 +23,27 @@ NEEDS = {
     "fireedit_photo_any_language": "the text encoder of Qwen-Image-Edit, `qwen_2.5_vl_7b.safetensors` (16.6 GB), in "
     "`models/text_encoders`; or a folder of a language model that sees in `models/LLM`: choose it in **FireEdit Grounder Loader**, without "
     "**Load CLIP**",
-}
+    "fireedit_photo_ip2p": "the model:\n"
+    + _files("instruct-pix2pix-00-22000.safetensors")
+    + "\n\nof timbrooks/instruct-pix2pix on Hugging Face. A MagicBrush checkpoint of that shape goes the same way",
+    "fireedit_photo_kontext": "the model, of Comfy-Org/flux1-kontext-dev_ComfyUI and comfyanonymous/flux_text_encoders:\n"
+    + _files("flux1-dev-kontext_fp8_scaled.safetensors", "clip_l.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors", "ae.safetensors"),
+    "fireedit_photo_qwen": "2509 or 2511, of Comfy-Org/Qwen-Image-Edit_ComfyUI and Qwen-Image_ComfyUI:\n"
+    + _files(
+        "qwen_image_edit_2509_fp8_e4m3fn.safetensors", "qwen_image_edit_2511_fp8mixed.safetensors",
+        "qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image_vae.safetensors",
+    )
+    + "\n\n2511 needs ComfyUI 0.5.1 or newer and 40 steps. With a Lightning LoRA: 4 or 8 steps, cfg 1",
+    "fireedit_photo_klein": "the model and ComfyUI 0.8.2 or newer:\n"
+    + _files("flux-2-klein-4b-fp8.safetensors", "qwen_3_4b.safetensors", "flux2-vae.safetensors")
+    + "\n\nof black-forest-labs/FLUX.2-klein-4b-fp8, Comfy-Org/z_image_turbo and Comfy-Org/flux2-dev",
+}  # fmt: skip
+
+_WAY = (
+    "**Ground** finds what the words mean, **Photo Crop** cuts it out on the model's grid, **Confine** keeps the edit in it, **Photo "
+    "Finish** brings it back. Outside of its mask every value stays the photo's own. (The template's picture shows an edit of **Quick "
+    "Edit** in this model's place.)"
+)
 
 _TEXTS = {
     "fireedit_edit": (
@@ -86,6 +115,13 @@ _TEXTS = {
         "**Grounder Loader** has a language model look at the picture with its regions numbered. It reads any language and names what no "
         "detector knows. The text encoder that an edit model has loaded is used as it lies in memory.",
     ),
+    "fireedit_photo_ip2p": ("A photograph with InstructPix2Pix", f"{_WAY} Text guidance 7.5, picture guidance 1.5, at 512 x 512."),
+    "fireedit_photo_kontext": ("A photograph with Flux Kontext", _WAY),
+    "fireedit_photo_qwen": (
+        "A photograph with Qwen-Image-Edit",
+        f"{_WAY} The text encoder gets no VAE: it would scale the picture once more. **ReferenceLatent** holds the crop itself.",
+    ),
+    "fireedit_photo_klein": ("A photograph with Flux.2 klein", f"{_WAY} The distilled model: 4 steps, no negative."),
     "fireedit_other_packs": (
         "Joins to other packs",
         "SEGS go to and from Impact Pack, BBOX to and from KJNodes and Florence2, MASK everywhere. A detector of yours replaces the "

@@ -4,6 +4,7 @@
     ./fireedit edit in.png "remove the cat" -o out.png
     ./fireedit edit pictures/ "remove the cat" -o edited/
     ./fireedit edit jobs.csv -o edited/ --server http://one:8188 --server http://two:8188
+    ./fireedit edit photo.jpg "give the man a red coat" --way model --workflow fireedit_photo_kontext  (docs/photos.md)
     ./fireedit convert --out models/fireedit-sd15 --instructpix2pix FILE --language-model FOLDER ...  (docs/convert.md)
     ./fireedit fetch isnet  (cuts things out of photographs; shows what is unclear about its licence, and asks)
     ./fireedit train tiny_all [--steps 100 ...] [--dry-run]  (docs/training.md)
@@ -26,11 +27,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fireedit_cli.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, Places, check_places, jobs_of
-from fireedit_cli.comfy_client import HostError
+from fireedit_cli.comfy_client import ComfyClient, HostError
 from fireedit_cli.comfy_host import ComfyServer, HostNotFound
-from fireedit_cli.ways import PHOTO_WORKFLOW, WAYS, Ways
-from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, use_bundle, use_detector
-from host_setup.host_lookup import REPO
+from fireedit_cli.model_files import LOADERS, missing, named_in
+from fireedit_cli.ways import MODEL_WORKFLOWS, PHOTO_WORKFLOW, WAYS, Ways
+from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, named_workflow, use_bundle, use_detector
+from host_setup.host_lookup import REPO, require_host
 
 log = logging.getLogger("fireedit")
 
@@ -75,10 +77,11 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument("--seed", type=whole(0, 2**64 - 1), default=0)
     edit.add_argument("--bundle", help="name of a bundle, or its folder when no --server is given")
-    edit.add_argument("--workflow", type=Path, help="another workflow in API format")
+    edit.add_argument("--workflow", type=named_workflow, help="another workflow in API format, or the name of one of workflows/api")
     edit.add_argument(
         "--way", choices=WAYS, help="photo: find the thing by words, edit without a generative model; bundle: the bundle's models; "
-        "auto, the default: the photo way for pictures that are not of the bundle's kind",
+        "model: an edit model that you have, with --workflow; auto, the default: the photo way for pictures that are not of the bundle's "
+        "kind",
     )
     edit.add_argument(
         "--detector", help="what finds things the photo way, as FireEdit Detector Loader names it, or a folder of transformers when no "
@@ -146,6 +149,8 @@ def ways_of(options: argparse.Namespace) -> Ways:
     Raises:
         WorkflowError: for settings that contradict each other or that the workflow has no place for, and graphs that cannot be batched.
     """
+    if options.way == "model":
+        return Ways(model_flow(options))
     told = [f"--{name.replace('_', '-')}" for name in (*SETTINGS, "bundle", "workflow") if getattr(options, name) is not None]
     if options.way in ("photo", "auto") and told:
         raise WorkflowError(
@@ -163,14 +168,27 @@ def ways_of(options: argparse.Namespace) -> Ways:
     return Ways(flow) if alone else Ways(flow, photo_flow(options.detector))
 
 
+def model_flow(options: argparse.Namespace) -> Workflow:
+    """The workflow of an edit model that the user has, which holds that model's own settings."""
+    if options.workflow is None:
+        raise WorkflowError(f"--way model needs --workflow: {', '.join(MODEL_WORKFLOWS)}, or a file of yours in API format")
+    told = [f"--{name.replace('_', '-')}" for name in (*SETTINGS, "bundle") if getattr(options, name) is not None]
+    if told:
+        raise WorkflowError(f"{', '.join(told)} says how the bundle edits, which --way model does not use; set it in the workflow")
+    return _checked(_with_detector(Workflow.load(options.workflow), options.detector))
+
+
 def photo_flow(detector: str | None = None) -> Workflow:
     """The photo workflow, with another detector where one is named: with its own threshold, and asked for what the instruction names."""
-    flow = Workflow.load(PHOTO_WORKFLOW)
+    return _checked(_with_detector(Workflow.load(PHOTO_WORKFLOW), detector))
+
+
+def _with_detector(flow: Workflow, detector: str | None) -> Workflow:
     if detector:
         flow.set("FireEditDetectorLoader", "detector", detector)
         flow.set("FireEditRegionDetect", "score_threshold", OWN_THRESHOLD)
         flow.nodes[flow.only("FireEditRegionDetect")]["inputs"]["instruction"] = ""  # of each job
-    return _checked(flow)
+    return flow
 
 
 def _checked(flow: Workflow) -> Workflow:
@@ -183,12 +201,63 @@ def weights_stamp(options: argparse.Namespace, flow: Workflow) -> list:
 
     Empty where servers elsewhere have them: what lies there cannot be seen.
     """
-    if options.server or not flow.ids("FireEditLoader"):
+    if options.server:
+        return []
+    if options.way == "model":
+        below = require_host().path / "models"
+        named = [(LOADERS[node["class_type"]], value) for node in flow.nodes.values() for value in named_in(node).values()]
+        found = [(name, below / folder / name) for folder, name in named if (below / folder / name).is_file()]
+        return [[name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in found]
+    if not flow.ids("FireEditLoader"):
         return []
     name = options.bundle or next((flow.nodes[i]["inputs"].get("bundle") for i in flow.ids("FireEditLoader")), "")
     folder = next((place for place in (Path(str(name)), REPO / "models" / str(name)) if (place / "model_index.json").is_file()), None)
     files = sorted(folder.rglob("*.safetensors")) if folder else []
     return [[p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+
+
+def able(urls: list[str], flow: Workflow, own: ComfyServer | None = None) -> list[str]:
+    """The servers that have every node and model file of a workflow; those that lack one are told of.
+
+    One that does not answer stays: what becomes of it is decided as for any other job.
+
+    Raises:
+        WorkflowError: if all lack something, with each file's folder and size.
+    """
+    found, said = [], {}
+    for url in urls:
+        client = ComfyClient(url)
+        try:
+            lacks = missing(client, flow)
+        except (HostError, *BROKEN):
+            lacks = []
+        finally:
+            client.close()
+        if lacks:
+            said[url] = lacks
+        else:
+            found.append(url)
+    where = {url: url if own is None else own.host.path for url in said}
+    lines = ["\n  ".join([f"{where[url]} lacks for {flow.origin}:", *lacks]) for url, lacks in said.items()]
+    if not found:
+        raise WorkflowError("\n".join([*lines, "Put the files there, or choose in the workflow what you have; nothing was edited"]))
+    for line in lines:
+        log.warning("%s\nit is left out", line)
+    return found
+
+
+def own_server(with_models: bool) -> ComfyServer:
+    """A ComfyUI of our own, not started yet; with the model files of the ComfyUI that it is, or with none but the pack's."""
+    server = ComfyServer()
+    if with_models:
+        older = {"text_encoders": "text_encoders\nclip", "diffusion_models": "diffusion_models\nunet"}  # the names that these had
+        folders = {name: name for name in LOADERS.values()} | older
+        places = {"of_the_host": {"base_path": str(server.host.path / "models")} | folders}
+        config = server.base / "models_of_the_host.yaml"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(json.dumps(places), encoding="utf-8")  # JSON is YAML
+        server.arguments += ["--extra-model-paths-config", str(config)]
+    return server
 
 
 def _run(options: argparse.Namespace, jobs: list[Job], ways: Ways) -> int:
@@ -203,9 +272,9 @@ def _run(options: argparse.Namespace, jobs: list[Job], ways: Ways) -> int:
     if not todo:
         return DONE
     check_places(todo, journal, options.overwrite)
-    host = nullcontext() if options.server else ComfyServer()
+    host = nullcontext() if options.server else own_server(options.way == "model")
     with host as own, tqdm(total=len(todo), unit="edit", disable=options.quiet) as bar:
-        urls = options.server or [own.url]
+        urls = able(options.server or [own.url], flow, own) if options.way == "model" else options.server or [own.url]
         if own is not None and options.bundle:
             flow.set("FireEditLoader", "bundle", use_bundle(own, options.bundle))
         if own is not None and options.detector:

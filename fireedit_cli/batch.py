@@ -48,8 +48,10 @@ SEEDED = {
     "RandomNoise": "noise_seed",
 }  # fmt: skip
 READERS = ("FireEditVLMConditioning", "FireEditGround")  # the nodes that take the instruction
-TALKERS = (*READERS, "FireEditRegionMasks", "FireEditQuickEdit")  # the nodes whose words a person should read
-MAKERS = ("FireEditSample", "FireEditQuickEdit")  # the nodes that give the edit
+# the nodes whose words a person should read
+TALKERS = (*READERS, "FireEditRegionMasks", "FireEditQuickEdit", "FireEditPhotoCrop", "FireEditPhotoFinish")
+SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")  # of the host
+MAKERS = ("FireEditSample", "FireEditQuickEdit", "FireEditPhotoFinish")  # the nodes that give the edit
 # How written pictures are compressed: PNG loses nothing, the others little that an eye sees.
 SAVING = {".jpg": {"quality": 95, "subsampling": 0}, ".jpeg": {"quality": 95, "subsampling": 0}, ".webp": {"quality": 95, "method": 6}}
 OPAQUE = (".jpg", ".jpeg", ".bmp")  # kinds of file without transparency
@@ -240,11 +242,12 @@ class Journal:
 class Places:
     """Where a workflow takes a job: ids of the nodes that get the picture, the instruction and the seed, and that give the result.
 
+    `reader` is the node and the input that the instruction is written to: of the node that reads it, or of the String node before it.
     `lookers` are the detectors that look for what the instruction names: those whose input of that name is there and not linked.
     """
 
     picture: str
-    reader: str
+    reader: tuple[str, str]
     lookers: tuple[str, ...]
     seeds: tuple[tuple[str, str], ...]
     result: str
@@ -265,15 +268,29 @@ class Places:
         if not seeds and not flow.ids("FireEditQuickEdit"):  # which draws nothing
             raise WorkflowError(f"{flow.origin} has no node that takes a seed ({', '.join(SEEDED)}): all jobs would get the same noise")
         lookers = tuple(i for i in flow.ids("FireEditRegionDetect") if isinstance(flow.nodes[i]["inputs"].get("instruction"), str))
-        return cls(found[0], readers[0], lookers, seeds, result_node(flow))
+        reader = flow.text_of(readers[0], "instruction")
+        _check_told(flow, readers[0], reader)
+        return cls(found[0], reader, lookers, seeds, result_node(flow))
 
     def fill(self, flow: Workflow, picture: str, instruction: str, seed: int | None) -> None:
         """Put a job into the graph: a picture's name on the server, the instruction, and the seed where one is given."""
         flow.nodes[self.picture]["inputs"]["image"] = picture
-        for key in (self.reader, *self.lookers):
-            flow.nodes[key]["inputs"]["instruction"] = instruction
+        for key, name in (self.reader, *((key, "instruction") for key in self.lookers)):
+            flow.nodes[key]["inputs"][name] = instruction
         for key, name in self.seeds if seed is not None else ():
             flow.nodes[key]["inputs"][name] = seed
+
+
+def _check_told(flow: Workflow, node: str, reader: tuple[str, str]) -> None:
+    """An edit model that is sampled beside FireEdit Ground must be told the same words, which only a String node before both can do."""
+    if flow.nodes[node]["class_type"] != "FireEditGround" or not any(flow.ids(kind) for kind in SAMPLERS):
+        return
+    told = [k for k, n in flow.nodes.items() if [reader[0], 0] in n["inputs"].values() and not n["class_type"].startswith("FireEdit")]
+    if reader[0] == node or not told:
+        raise WorkflowError(
+            f"{flow.origin}: the edit model would not be told the instruction of a job, since FireEdit Ground has it alone. Link one "
+            "String node to instruction of FireEdit Ground and to the model's text encoder"
+        )
 
 
 def edit(client: ComfyClient, ways: Ways, job: Job, timeout: float = 600.0) -> tuple[float, list[str]]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which way an edit takes: the bundle's own models, or the photo way (find the thing by words, edit without a generative model).
+"""Which way an edit takes: the bundle's own models, the photo way (find the thing by words, edit without a generative model), or the way
+of an edit model that the user has (`--way model --workflow fireedit_photo_kontext`).
 
 A bundle that knows its world says of a picture that it lies outside (design D16); then, with `--way auto`, the photo way does it.
 """
@@ -12,7 +13,8 @@ from fireedit_cli.comfy_client import ComfyClient, ExecutionFailed
 from fireedit_cli.workflow import Workflow
 from host_setup.host_lookup import REPO
 
-WAYS = ("auto", "photo", "bundle")
+WAYS = ("auto", "photo", "bundle", "model")
+MODEL_WORKFLOWS = ("fireedit_photo_ip2p", "fireedit_photo_kontext", "fireedit_photo_qwen", "fireedit_photo_klein")
 PHOTO_WORKFLOW = REPO / "workflows" / "api" / "fireedit_photo_remove.json"  # its graph serves every kind of edit
 READS = "FireEditVLMConditioning"
 FOREIGN = "fireedit_foreign"  # what that node tells beside its text: per picture, whether it is not of the bundle's world

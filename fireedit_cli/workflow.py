@@ -11,9 +11,18 @@ from typing import Any
 from host_setup.host_lookup import REPO
 from host_setup.setup_host import link_folder
 
+TEXTS = ("PrimitiveString", "PrimitiveStringMultiline")  # nodes that hold a text for others
 # inputs through which a picture goes on to be another picture
 PICTURE_INPUTS = ("image", "images", "image1", "pixels", "source", "original")
-EDIT_WORKFLOW = REPO / "workflows" / "api" / "fireedit_edit.json"
+SHIPPED = REPO / "workflows" / "api"
+EDIT_WORKFLOW = SHIPPED / "fireedit_edit.json"
+
+
+def named_workflow(name: str) -> Path:
+    """The file of a workflow given by its path, or by the name of one that comes with the pack."""
+    path = Path(name)
+    ours = SHIPPED / f"{name}.json"
+    return ours if not path.is_file() and path.name == name and ours.is_file() else path
 
 
 class WorkflowError(ValueError):
@@ -68,6 +77,17 @@ class Workflow:
         if name not in inputs:
             raise WorkflowError(f"{self.origin}: {class_type} has no input {name!r}")
         return inputs[name]
+
+    def text_of(self, node: str, name: str) -> tuple[str, str]:
+        """(node, input) where the text of an input is written: there itself, or on the String node that is linked to it."""
+        value = self.nodes[node]["inputs"].get(name)
+        if not isinstance(value, list):
+            return node, name
+        origin = str(value[0])
+        kind = self.nodes[origin]["class_type"] if origin in self.nodes else "a node that is not there"
+        if kind not in TEXTS or not isinstance(self.nodes[origin]["inputs"].get("value"), str):
+            raise WorkflowError(f"{self.origin}: {name} of {self.nodes[node]['class_type']} comes from {kind}; link a String node to it")
+        return origin, "value"
 
     def add(self, class_type: str, **inputs: Any) -> str:
         """Add a node; a link is [id, slot]. Returns its id."""

@@ -164,9 +164,9 @@ def needs_model(answer: Answer) -> str:
     if not answer.targets and answer.kind in ("restyle", "other"):
         whole = "for the whole picture the workflow of an edit model that you have (Kontext, Qwen-Image-Edit); for a part of it "
     return (
-        f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. The way on: {whole}take the region "
-        "through FireEdit Regions to Mask into an inpainting workflow (VAE Encode for Inpainting, or Set Latent Noise Mask and an edit "
-        "model), or, from the next release on, FireEdit Confine with the edit model that you have."
+        f"to {what} needs an edit model; this does only what goes without one: {', '.join(QUICK)}. The way on: {whole}the edit "
+        "model that you have between FireEdit Photo Crop, FireEdit Confine and FireEdit Photo Finish (templates fireedit_photo_kontext, "
+        "_qwen, _klein, _ip2p), or the region through FireEdit Regions to Mask into an inpainting workflow."
     )
 
 

@@ -17,7 +17,7 @@ from fireedit_cli.batch import JOURNAL, Fleet, Journal, Places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected, RunResult
 from fireedit_cli.pictures import PictureError, check_picture
 from fireedit_cli.ways import Ways
-from fireedit_cli.workflow import Workflow, WorkflowError, use_detector
+from fireedit_cli.workflow import SHIPPED, Workflow, WorkflowError, use_detector
 
 COLOURS = {"one": (200, 20, 60), "two": (10, 180, 90), "three": (40, 70, 220)}
 
@@ -310,3 +310,41 @@ def test_what_became_transparent_is_kept_where_the_file_can(pictures, tmp_path, 
         assert edit(pictures / "one.png", "cut it out", "-o", tmp_path / name, "--way", "photo") == 0
         assert Image.open(tmp_path / name).mode == mode, name
     assert any("transparent is lost" in line for line in journal(tmp_path)[-1]["said"])
+
+
+def test_the_edit_model_gets_the_words_of_the_job():
+    for name in ("ip2p", "kontext", "qwen", "klein"):
+        flow = Workflow.load(SHIPPED / f"fireedit_photo_{name}.json")
+        places = Places.of(flow)
+        places.fill(flow, "a.png", "remove the cat", 7)
+        assert flow.nodes[places.reader[0]] == {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "remove the cat"}}
+        users = {n["class_type"] for n in flow.nodes.values() if [places.reader[0], 0] in n["inputs"].values()}
+        assert users == {"FireEditGround", "TextEncodeQwenImageEditPlus" if name == "qwen" else "CLIPTextEncode"}
+        assert flow.nodes[places.result]["inputs"]["images"][0] == flow.only("FireEditPhotoFinish")
+        assert [flow.nodes[key]["inputs"][field] for key, field in places.seeds] == [7]
+        flow.add("SaveImage", images=[flow.only("FireEditPhotoCrop"), 0], filename_prefix="crop")  # one more, which is not the edit
+        assert Places.of(flow).result == places.result
+        apart = flow.copy()  # one String for Ground alone: the text encoder keeps its own words
+        for encoder in ("CLIPTextEncode", "TextEncodeQwenImageEditPlus"):
+            for key in apart.ids(encoder):
+                apart.nodes[key]["inputs"].update(text="a marble statue", prompt="a marble statue")
+        with pytest.raises(WorkflowError, match="would not be told"):
+            Places.of(apart)
+        flow.set("FireEditGround", "instruction", "remove the cat")  # or by hand
+        with pytest.raises(WorkflowError, match="would not be told the instruction.*Link one String node"):
+            Places.of(flow)
+        flow.set("FireEditGround", "instruction", ["1", 0])
+        with pytest.raises(WorkflowError, match="instruction of FireEditGround comes from LoadImage; link a String node"):
+            Places.of(flow)
+
+
+def test_a_changed_model_file_is_another_edit(tmp_path: Path, monkeypatch):
+    file = tmp_path / "models" / "vae" / "ae.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"one")
+    monkeypatch.setattr(command, "require_host", lambda: type("Host", (), {"path": tmp_path})())
+    options = command.parser().parse_args(["edit", "a.png", "x", "--way", "model", "--workflow", "fireedit_photo_kontext"])
+    flow = command.ways_of(options).main
+    before = command.weights_stamp(options, flow)
+    file.write_bytes(b"another")
+    assert [one[0] for one in before] == ["ae.safetensors"] and command.weights_stamp(options, flow) != before

@@ -16,7 +16,7 @@ import pytest
 import requests
 from PIL import ExifTags, Image
 
-from fireedit_cli.__main__ import main
+from fireedit_cli.__main__ import main, own_server
 from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected
 from fireedit_cli.comfy_host import ComfyServer
@@ -469,3 +469,68 @@ def test_a_photograph_takes_the_photo_way_and_a_scene_the_bundles(server: ComfyS
     changed = (before != after).any(-1)
     assert 0.1 < changed.mean() < 0.35 and not changed[:, :80].any() and not changed[:40].any()
     assert after[220, 300].tolist() != before[220, 300].tolist()
+
+
+# --- the way of an edit model that the user has --------------------------------------------------------------------------------
+
+
+def test_what_a_model_lacks_is_named_before_the_first_job(server: ComfyServer, pictures: Path, tmp_path: Path, caplog):
+    def edit(*arguments: object) -> int:
+        caplog.clear()
+        return main(["edit", *map(str, arguments), "--server", server.url, "--quiet"])
+
+    out = tmp_path / "out"
+    assert edit(pictures, "remove the cat", "-o", out, "--way", "model", "--workflow", "fireedit_photo_kontext") == 2
+    for words in (
+        "models/diffusion_models/flux1-dev-kontext_fp8_scaled.safetensors (11.9 GB), from https://huggingface.co/Comfy-Org/",
+        "models/text_encoders/clip_l.safetensors (0.25 GB)", "models/text_encoders/t5xxl_fp8_e4m3fn_scaled.safetensors (5.2 GB)",
+        "models/vae/ae.safetensors (0.34 GB)", "nothing was edited",
+    ):  # fmt: skip
+        assert words in caplog.text
+    assert not list(out.glob("*.png"))
+    graph = Workflow.load(REPO / "workflows" / "api" / "fireedit_photo_kontext.json")
+    graph.set("VAELoader", "vae_name", "mine.safetensors")
+    graph.nodes["90"] = {"class_type": "OfAnotherPack", "inputs": {}}
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps(graph.nodes))
+    assert edit(pictures, "remove the cat", "-o", out, "--way", "model", "--workflow", mine) == 2
+    assert "  models/vae/mine.safetensors\n" in caplog.text and "the node OfAnotherPack: a newer ComfyUI, or the pack" in caplog.text
+    wrong = (((), "needs --workflow: fireedit_photo_ip2p,"), (("--workflow", mine, "--steps", 3), "--steps says how the bundle"))
+    for options, words in wrong:
+        assert edit(pictures, "remove the cat", "-o", out, "--way", "model", *options) == 2 and words in caplog.text
+
+
+def test_our_own_server_sees_the_hosts_models():
+    server = own_server(with_models=True)
+    config = json.loads((server.base / "models_of_the_host.yaml").read_text())["of_the_host"]
+    assert config["base_path"] == str(server.host.path / "models") and config["text_encoders"].split() == ["text_encoders", "clip"]
+    assert server.arguments == ["--extra-model-paths-config", str(server.base / "models_of_the_host.yaml")]
+    assert not own_server(with_models=False).arguments
+
+
+def test_the_way_of_a_model_brings_the_photograph_back(server: ComfyServer, tmp_path: Path):
+    """With Quick Edit in the model's place: two photos of two sizes come back at their own size, and what the nodes said is kept."""
+    flow = Workflow.load(REPO / "workflows" / "api" / "fireedit_photo_kontext.json")
+    ground, crop, finish = (flow.only(f"FireEdit{kind}") for kind in ("Ground", "PhotoCrop", "PhotoFinish"))
+    photo, region = flow.nodes[crop]["inputs"]["image"], flow.nodes[crop]["inputs"]
+    region.pop("vae")
+    quick = flow.add("FireEditQuickEdit", image=photo, answer=[ground, 2], regions=[ground, 0])
+    flow.nodes[finish]["inputs"]["edited"] = [flow.add("FireEditPhotoCrop", **region | {"image": [quick, 0]}), 0]
+    ours = ("FireEdit", "LoadImage", "SaveImage", "PrimitiveString")
+    flow.nodes = {k: n for k, n in flow.nodes.items() if n["class_type"].startswith(ours) and n["class_type"] != "FireEditConfine"}
+    mine, photos, out = tmp_path / "mine.json", tmp_path / "photos", tmp_path / "out"
+    mine.write_text(json.dumps(flow.nodes))
+    photos.mkdir()
+    with Image.open(REPO / "web" / "examples" / "fireedit_photo_astronaut.jpg") as file:
+        for name, size in (("a.png", (256, 256)), ("b.png", (300, 240))):
+            file.convert("RGB").resize(size).save(photos / name)
+    words = "make the person black and white"
+    asked = ["edit", str(photos), words, "-o", str(out), "--way", "model", "--workflow", str(mine), "--server", server.url, "--quiet"]
+    assert main(asked) == 0
+    for name, size in (("a.png", (256, 256)), ("b.png", (300, 240))):
+        before, after = (np.asarray(Image.open(folder / name)).astype(int) for folder in (photos, out))
+        assert after.shape == before.shape == (size[1], size[0], 3)
+        changed = (before != after).any(-1)
+        assert 0.15 < changed.mean() < 0.75 and np.ptp(after[changed], axis=-1).mean() < 0.5 * np.ptp(before[changed], axis=-1).mean()
+    said = journal(out)[0]["said"]
+    assert any("seen at" in line for line in said) and any("false step at the seam" in line for line in said)

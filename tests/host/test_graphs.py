@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from fireedit_cli.comfy_host import ComfyServer, ExecutionFailed, PromptRejected
+from fireedit_cli.model_files import FILES, LOADERS, missing, named_in
+from fireedit_cli.workflow import Workflow
 from host_setup.host_lookup import find_python, require_host
 from tests.host.small import (
     INSTRUCTION,
@@ -315,6 +317,37 @@ def test_a_language_model_grounds(server: ComfyServer):
     result = server.run(graph, timeout=200)
     text = result.outputs[ground]["text"][0]
     assert "Read by small-llava" in text or "small-llava gave no answer that could be used" in text and "read by words" in text
+
+
+AROUND_A_MODEL = ("fireedit_photo_ip2p", "fireedit_photo_kontext", "fireedit_photo_qwen", "fireedit_photo_klein")
+
+
+@pytest.mark.parametrize("name", AROUND_A_MODEL)
+def test_around_an_edit_model(server: ComfyServer, name: str):
+    """With files of the names that it gives all of it is valid, and stops at what those hold. With models in them it is run node by node
+    in tests/host/inside/test_model_workflows.py: what the host reads from a file is of the true size, which no test can hold."""
+    graph = load_workflow(name)
+    photo = REPO / "web" / "examples" / graph[node_of(graph, "LoadImage")]["inputs"]["image"]
+    graph[node_of(graph, "LoadImage")]["inputs"]["image"] = server.upload_image(photo, photo.name)
+    wanted = {value: LOADERS[node["class_type"]] for node in graph.values() for value in named_in(node).values()}
+    assert all(FILES[value].folder == folder for value, folder in wanted.items())
+    lacking = missing(server, Workflow(graph))
+    assert len(lacking) == len(wanted)
+    assert all(any(f"models/{folder}/{value} (" in line for line in lacking) for value, folder in wanted.items())
+    with pytest.raises(PromptRejected, match=next(iter(wanted))):
+        server.queue(graph)
+    files = [server.models_dir / folder / value for value, folder in wanted.items()]
+    try:
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"no weights")
+        assert missing(server, Workflow(graph)) == []
+        with pytest.raises(ExecutionFailed) as failed:
+            server.run(graph, timeout=100)
+        assert failed.value.node_type in LOADERS
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
 
 
 def test_every_workflow_has_a_test_here():

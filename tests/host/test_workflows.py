@@ -11,6 +11,7 @@ import pytest
 from authoring.make_workflows import widget_values
 from authoring.workflow_notes import note
 from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.model_files import FILES, named_in
 from tests.host.small import INSTRUCTION, REPO, install, load_workflow, node_of, picture
 
 NAMES = ("fireedit_edit", "fireedit_stock_sampler")
@@ -83,13 +84,25 @@ def test_ui_and_api_form_agree(server: ComfyServer, name: str):
 @pytest.mark.parametrize("name", ALL)
 def test_ui_form_fits_one_screen_without_overlap(name: str):
     ui = json.loads((REPO / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    boxes = [(*node["pos"], *node["size"], node["type"]) for node in ui["nodes"]]
+    height = lambda node: 0 if node["flags"].get("collapsed") else node["size"][1]  # noqa: E731  a folded node is its title
+    boxes = [(*node["pos"], node["size"][0], height(node), node["type"]) for node in ui["nodes"]]
     # a node's title stands 30 pixels above its position
     assert all(x >= 0 and y >= 30 and x + w <= 1930 and y + h <= 1000 for x, y, w, h, _ in boxes)
     for i, (x, y, w, h, a) in enumerate(boxes):
         for x2, y2, w2, h2, b in boxes[i + 1 :]:
             apart = x + w < x2 or x2 + w2 < x or y + h < y2 - 30 or y2 + h2 < y - 30
             assert apart, f"{a} and {b} overlap"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_front_end_is_told_where_model_files_go(name: str):
+    api = load_workflow(name)
+    ui = json.loads((REPO / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in ui["nodes"]:
+        entry = api.get(str(node["id"]), {"class_type": "", "inputs": {}})
+        known = [FILES[value] for value in named_in(entry).values() if value in FILES]
+        told = [(m["name"], m["directory"], m["url"]) for m in node["properties"].get("models", [])]
+        assert told == [(file.name, file.folder, file.source + file.name) for file in known]
 
 
 # What newer hosts call deprecated or replace (0.33.0, /node_replacements), so that the test says it on older ones too.

@@ -158,7 +158,7 @@ def test_grey_pictures():
 @pytest.mark.parametrize("kind", ("replace", "add", "restyle", "other"))
 def test_what_needs_a_model_is_refused_with_the_way_on(kind):
     picture = textured(32, 32)
-    with pytest.raises(NeedsModel, match="needs an edit model.*Regions to Mask.*inpainting.*FireEdit Confine"):
+    with pytest.raises(NeedsModel, match="needs an edit model.*FireEdit Confine and FireEdit Photo Finish .*_kontext.*Regions to Mask"):
         quick_edit(picture, disc(32, 32), answer(kind, picture, "a dog"))
 
 

@@ -27,10 +27,16 @@ MUTANTS = [
         ("if url not in job.refused:", "if True:", "bookkeeping"),
         ("\"seed\": job.seed, \"server\": server", "\"seed\": 0, \"server\": server", "journal"),
     ),
+    *of(
+        "fireedit_cli/batch.py", FAST,
+        ("if reader[0] == node or not told:", "if reader[0] == node:", "missing check"),
+        ("MAKERS = (\"FireEditSample\", \"FireEditQuickEdit\", \"FireEditPhotoFinish\")", "MAKERS = (\"FireEditConfine\",)", "wrong node"),
+    ),
     *of("fireedit_cli/pictures.py", FAST, ("if frames > 1:", "if frames > 2:", "bound")),
     *of(
         "fireedit_cli/workflow.py", FAST,
         ("return [origin] if link[1] == 0 else []", "return [origin]", "wrong output"),
+        ("return origin, \"value\"", "return node, name", "wrong node"),
         ("return Workflow(copy.deepcopy(self.nodes), self.origin)", "return Workflow(dict(self.nodes), self.origin)", "shared state"),
     ),
     *of(
@@ -39,5 +45,6 @@ MUTANTS = [
         ("\"image_guidance\": (\"FireEditSample\", \"image_guidance\")", "\"image_guidance\": (\"FireEditSample\", \"text_guidance\")", "wrong option"),
         ("options.output, options.seed)", "options.output)", "dropped option"),
         ("p.stat().st_size, p.stat().st_mtime_ns]", "p.stat().st_size]", "stale key"),
+        ("return [[name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in found]", "return []", "stale key"),
     ),
 ]  # fmt: skip
