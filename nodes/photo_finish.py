@@ -13,7 +13,7 @@ from fireedit_core.photo.frame import PhotoFrame
 from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, RARE, io, schema
-from .pictures import batch_text, counted, is_blank, to_core
+from .pictures import batch_text, counted, is_blank, to_core, with_alpha, without_alpha
 from .types import PhotoFrameType
 
 NAME = "FireEdit Photo Finish"
@@ -78,7 +78,9 @@ class FireEditPhotoFinish(io.ComfyNode):
         for name, value in (("align", align), ("tone", tone)):
             if value not in _SWITCHES[name]:
                 raise FireEditNodeError(NAME, f"{name} must be {' or '.join(_SWITCHES[name])}, got {value!r}.")
-        originals, edits, frames = _rows(original), list(to_core(edited, NAME).movedim(1, -1)), _frames(frame)
+        to_core(without_alpha(original), NAME)
+        originals = list(models.intermediate(with_alpha(original, NAME)))
+        edits, frames = list(to_core(edited, NAME).movedim(1, -1)), _frames(frame)
         count = len(edits)
         if len(originals) != len(frames) or count != len(originals) and len(originals) > 1:
             raise FireEditNodeError(
@@ -102,15 +104,6 @@ class FireEditPhotoFinish(io.ComfyNode):
         # one large photograph is not copied once more
         image = pictures[0][None] if count == 1 else torch.stack(pictures)
         return io.NodeOutput(image, models.intermediate(torch.stack(weights)), text, ui=progress.report(text))
-
-
-def _rows(image: Tensor) -> list[Tensor]:
-    """The photographs (H, W, C) with their alpha, which `to_core` would drop."""
-    to_core(image, NAME)
-    image = image[None] if image.ndim == 3 else image
-    if image.shape[-1] == 4:
-        to_core(image[..., 3:], NAME)  # an alpha that is not finite is refused as a picture is
-    return list(models.intermediate(image if image.is_floating_point() else image.float()))
 
 
 def _frames(frame: list[PhotoFrame] | PhotoFrame) -> list[PhotoFrame]:

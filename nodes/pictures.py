@@ -35,6 +35,24 @@ def to_core(image: Tensor, node: str) -> Tensor:
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
+def without_alpha(image: Tensor) -> Tensor:
+    """The colours of an IMAGE, for `to_core` where the alpha is kept apart and nothing is to be said about it."""
+    return image[..., :3] if image.shape[-1] == 4 else image
+
+
+def with_alpha(image: Tensor, node: str) -> Tensor:
+    """An IMAGE whose colours `to_core` has checked, as (B, H, W, C) floats with its alpha.
+
+    Raises:
+        FireEditNodeError: for an alpha with values that are not finite, or in a range that is not 0..1.
+    """
+    image = image[None] if image.ndim == 3 else image
+    if image.shape[-1] == 4:
+        _check_values(image[..., 3:], "picture", node)
+    image = image.to(management.intermediate_device())
+    return image if image.is_floating_point() else image.float()
+
+
 def to_host(pictures: Tensor) -> Tensor:
     """IMAGE (B, H, W, 3) of pictures (B, 3, H, W)."""
     return pictures.movedim(1, -1).contiguous()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import comfy.model_management as management
 import torch
 from comfy.utils import ProgressBar
 from torch import Tensor
@@ -20,7 +19,7 @@ from .detection import check_regions
 from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
-from .pictures import batch_text, check_mask, is_blank, size_of, to_core
+from .pictures import batch_text, check_mask, is_blank, size_of, to_core, with_alpha, without_alpha
 from .types import RegionsType
 
 NAME = "FireEdit Quick Edit"
@@ -81,11 +80,11 @@ class FireEditQuickEdit(io.ComfyNode):
     @classmethod
     def execute(cls, image, answer, mask=None, regions=None, backdrop=None) -> io.NodeOutput:
         """Picture by picture, so that a large batch needs no more memory than its largest one."""
-        colours = to_core(image[..., :3] if image.shape[-1] == 4 else image, NAME)
-        rows = _rows(image)
+        colours = to_core(without_alpha(image), NAME)
+        rows = list(with_alpha(image, NAME).movedim(-1, 1))
         answers = _answers(answer, len(rows), size_of(colours))
         meant = _things(colours, answers, mask, None if _whole(answer, answers) else regions)
-        behind = None if backdrop is None else to_core(backdrop[..., :3] if backdrop.shape[-1] == 4 else backdrop, NAME)
+        behind = None if backdrop is None else to_core(without_alpha(backdrop), NAME)
         if behind is not None and behind.shape[0] not in (1, len(rows)):
             raise FireEditNodeError(NAME, f"{batch_text(len(rows))} came, but {len(behind)} backdrops. Connect one for all, or one each.")
         bar, made = ProgressBar(len(rows)), []
@@ -103,15 +102,6 @@ class FireEditQuickEdit(io.ComfyNode):
         text = made[0].report if len(made) == 1 else "\n".join(f"picture {i + 1}: {one.report}" for i, one in enumerate(made))
         edited = _joined([one.image for one in made])
         return io.NodeOutput(edited, models.intermediate(torch.stack([one.mask for one in made])), text, ui=progress.report(text))
-
-
-def _rows(image: Tensor) -> list[Tensor]:
-    """The pictures of an IMAGE as (C, H, W), with their alpha, which `to_core` would drop."""
-    image = image[None] if image.ndim == 3 else image
-    if image.ndim == 4 and image.shape[-1] == 4:
-        to_core(image[..., 3:], NAME)  # an alpha that is not finite is refused as a picture is
-    image = image.to(management.intermediate_device())
-    return [row.movedim(-1, 0) if row.is_floating_point() else row.movedim(-1, 0).float() for row in image]
 
 
 def _answers(text: str, count: int, size: tuple[int, int]) -> list[Answer]:

@@ -104,6 +104,16 @@ def component_class(folder: Path | str, name: str, index: dict | None = None) ->
     return _resolve((index or read_index(folder))[name], name, Path(folder))
 
 
+def blank_component(folder: Path | str, name: str, index: dict | None = None, device: str = "meta") -> torch.nn.Module:
+    """One component of a bundle by its configuration alone: no weights are read, on the meta device there are none."""
+    folder = Path(folder)
+    kind = component_class(folder, name, index)
+    with torch.device(device):
+        if getattr(kind, "config_class", None) is not None:
+            return kind(kind.config_class.from_pretrained(str(folder / name)))
+        return kind.from_config(kind.load_config(str(folder / name)))
+
+
 def load_components(folder: Path | str, dtype: torch.dtype = torch.float32, names: Iterable[str] | None = None) -> dict[str, Any]:
     """Several components of a bundle by name, by default all that it holds; see `load_component`."""
     index = read_index(folder)

@@ -40,10 +40,14 @@ BLOCK = 1 << 14
 ROUNDS = 6
 
 
-def mirrors(kind: str, flip: bool | None) -> bool:
-    """Whether pictures of a source may be mirrored: what was asked for, else not where sentences are about which of several things is
-    meant, which is said by its place in more ways than can be listed."""
-    return kind not in ("segmentation", "reasoning") if flip is None else flip
+def marks(source: Any) -> dict[str, Any]:
+    """What a mixture writes into the `meta` of a sample: "source", "kind", and "mirrors", whether it may be mirrored.
+
+    That is what the source's `flip` asks for, else not where sentences are about which of several things is meant, which is said by its
+    place in more ways than can be listed.
+    """
+    mirrors = source.kind not in ("segmentation", "reasoning") if source.flip is None else source.flip
+    return {"source": source.name, "kind": source.kind, "mirrors": mirrors}
 
 
 def shares_of(sources: Sequence[Any]) -> dict[str, float] | None:
@@ -68,7 +72,7 @@ class Source:
         kind: one of KINDS. Of the kind "reasoning" are ReasonEdit and ReasonSeg; the latter is known by a name that begins with
             "reasonseg", in any case of letters, of the source or of its reader.
         share: of all draws, over those of the other sources; None leaves the shares to `smartedit_shares`.
-        flip: whether its pictures may be mirrored in training; None: where the kind does not point at places with words (`mirrors`).
+        flip: whether its pictures may be mirrored in training; None: where the kind does not point at places with words (`marks`).
     """
 
     name: str
@@ -109,8 +113,8 @@ class Mixture:
         shares: probability of each source, by name.
         skipped: by name of the source, how many reads met a broken row, by the reason. A row that is met again counts again.
 
-    A sample that is read is the reader's. `choose` of a reader is called before each read, so a reader must not be used
-    elsewhere at the same time; workers need a mixture each (a copy by pickle is one).
+    A sample's `meta` has what `marks` says of its source; all else is the reader's. `choose` of a reader is called before each read, so a
+    reader must not be used elsewhere at the same time; workers need a mixture each (a copy by pickle is one).
 
     Raises:
         DatasetError: for sources or weights that are not as above; and at a draw if TRIES rows of a source in a row are broken.
@@ -154,7 +158,9 @@ class Mixture:
         for step in range(tries):
             row = draw.row if step == 0 else self._row(source, draw.epoch, (draw.place + step) % size)
             try:
-                return source.reader[row]
+                sample = source.reader[row]
+                sample.meta |= marks(source)
+                return sample
             except BrokenRow as error:
                 self.skipped[source.name][str(error).split(":", 1)[0]] += 1
                 logger.warning("draw %d: %s, row %d is replaced by the next: %s", number, source.name, row, error)

@@ -28,7 +28,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from .formats.reader import BrokenRow, DatasetError, ParquetReader
 from .formats.registry import check_options, kind_of, load_rows, open_entry, row_settings, split_entry
 from .formats.shards import ParquetShards, ReaderShards, Shards
-from .mixture import KINDS, TRIES, _weighted, mirrors, permuted
+from .mixture import KINDS, TRIES, _weighted, marks, permuted
 from .sample import EditSample
 
 logger = logging.getLogger("fireedit")
@@ -166,7 +166,7 @@ class StreamSource:
 class StreamMixture(IterableDataset):
     """Draws from several streams without end. Which one a draw falls to is a function of the seed and its number, as in `Mixture`.
 
-    A sample's `meta` has "source", "kind" and "mirrors" (whether it may be mirrored). A stream begins its next epoch where one ends.
+    A sample's `meta` has what `marks` says of its source. A stream begins its next epoch where one ends.
     Each `iter` goes on where the last one stopped, and only one may be in use.
 
     Args:
@@ -215,7 +215,7 @@ class StreamMixture(IterableDataset):
             source = self.where(self.number * parts + part)
             sample = next(running[source.name])
             self.number += 1
-            sample.meta |= {"source": source.name, "kind": source.kind, "mirrors": mirrors(source.kind, source.flip)}
+            sample.meta |= marks(source)
             yield sample
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 
 from fireedit_core.regions.ultralytics_version import COMPROMISED_VERSIONS, ultralytics_available
 
+from . import model_folders
 from .bundles import OWN_MODELS
 from .models import make_patcher
 
@@ -35,8 +36,7 @@ NONE = "none found"
 
 def register_folders() -> None:
     """Make the folders known to the host. Appends, so entries of extra_model_paths.yaml and other packs stay."""
-    for key, place in FOLDERS.values():
-        folder_paths.add_model_folder_path(key, os.path.join(folder_paths.models_dir, place))
+    model_folders.register(FOLDERS)
 
 
 def list_detectors() -> list[str]:
@@ -44,7 +44,7 @@ def list_detectors() -> list[str]:
 
     [NONE] where there is none: a pack whose models were left out.
     """
-    names = {f"{group}/{path.relative_to(root).as_posix()}" for group, root, path in _found()}
+    names = set(map(model_folders.name_of, _found()))
     if not ultralytics_available():
         pt = {name for name in names if name.endswith(".pt")}
         if pt:
@@ -62,12 +62,10 @@ def find_detector(name: str) -> Path:
     Raises:
         ValueError: for a name that is not below the folders; the message lists what there is.
     """
-    wanted = str(name).replace("\\", "/")
-    if wanted == BUILT_IN and _has_built_in():
+    if name == BUILT_IN and _has_built_in():
         return _BUILT_IN_FOLDER
-    for group, root, path in _found():
-        if f"{group}/{path.relative_to(root).as_posix()}" == wanted:
-            return path
+    if (path := model_folders.path_of(name, _found())) is not None:
+        return path
     places = ", ".join(str(Path(folder_paths.models_dir) / place) for _, place in FOLDERS.values())
     raise ValueError(
         f"there is no detector {name!r}. Found: {', '.join(list_detectors())}. Put a .pt file of ultralytics or a folder of transformers "
@@ -107,12 +105,10 @@ def _has_built_in() -> bool:
     return (_BUILT_IN_FOLDER / "config.json").is_file()
 
 
-def _found() -> Iterator[tuple[str, Path, Path]]:
+def _found() -> Iterator[model_folders.Found]:
     """(group, root, file or folder) of everything that looks like a detector."""
     for group, (key, _) in FOLDERS.items():
-        for root in map(Path, folder_paths.get_folder_paths(key)):
-            if not root.is_dir():
-                continue
+        for root in model_folders.roots(key):
             if group == "detectors":
                 folders = (config.parent for config in sorted(root.glob("*/config.json")))
                 yield from ((group, root, folder) for folder in folders)

@@ -17,6 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from fireedit_core.checkpoints.weights import stored_dtype
 from fireedit_core.grounding.loading import sees_and_speaks
 
+from . import model_folders
 from .models import make_patcher, module_dtype, use
 from .streaming_patcher import StreamingPatcher, stream_linear_layers
 
@@ -39,13 +40,12 @@ _DEPTH = 2  # folders below a root that are searched: LLM/Qwen-VL/Qwen2.5-VL-3B-
 
 def register_folders() -> None:
     """Make the folders known to the host. Appends, so entries of extra_model_paths.yaml and other packs stay."""
-    for key, place in FOLDERS.values():
-        folder_paths.add_model_folder_path(key, os.path.join(folder_paths.models_dir, place))
+    model_folders.register(FOLDERS)
 
 
 def list_grounders() -> list[str]:
     """`ENCODER`, then names as 'LLM/Florence-2-base' and 'grounders/Qwen3-VL-4B-Instruct', sorted."""
-    return [ENCODER, *sorted({f"{group}/{path.relative_to(root).as_posix()}" for group, root, path in _found()})]
+    return [ENCODER, *sorted(set(map(model_folders.name_of, _found())))]
 
 
 def find_grounder(name: str) -> Path | str:
@@ -54,12 +54,10 @@ def find_grounder(name: str) -> Path | str:
     Raises:
         ValueError: for a name that is not below the folders; the message lists what there is.
     """
-    wanted = str(name).replace("\\", "/")
-    if wanted == ENCODER:
+    if name == ENCODER:
         return ENCODER
-    for group, root, path in _found():
-        if f"{group}/{path.relative_to(root).as_posix()}" == wanted:
-            return path
+    if (path := model_folders.path_of(name, _found())) is not None:
+        return path
     raise ValueError(
         f"there is no grounder {name!r}. Found: {', '.join(list_grounders())}. Put a folder of transformers (config.json, .safetensors and "
         "the processor's files; Qwen2.5-VL, Qwen3-VL, SmolVLM2, LLaVA, Florence-2 ...) into "
@@ -112,12 +110,10 @@ def load(name: str, clip: Any = None) -> LoadedGrounder:
     return LoadedGrounder(name, model, (make_patcher("FireEditGrounder", model, kind=StreamingPatcher),))
 
 
-def _found() -> Iterator[tuple[str, Path, Path]]:
+def _found() -> Iterator[model_folders.Found]:
     """(group, root, folder) of everything that looks like a language model that sees."""
     for group, (key, _) in FOLDERS.items():
-        for root in map(Path, folder_paths.get_folder_paths(key)):
-            if not root.is_dir():
-                continue
+        for root in model_folders.roots(key):
             for depth in range(1, _DEPTH + 1):
                 for config in sorted(root.glob("/".join(["*"] * depth) + "/config.json")):
                     if _is_one(config):

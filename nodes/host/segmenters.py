@@ -15,6 +15,7 @@ from torch import nn
 from fireedit_core.regions.ultralytics_version import ultralytics_available
 from fireedit_core.segmentation.loading import GRABCUT
 
+from . import model_folders
 from .models import make_patcher
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ PLACE = os.path.join("fireedit", "segmenters")
 
 def register_folders() -> None:
     """Make models/fireedit/segmenters known to the host; the others belong to the detectors and to the host."""
-    folder_paths.add_model_folder_path(_KEYS[OWN], os.path.join(folder_paths.models_dir, PLACE))
+    model_folders.register({OWN: (_KEYS[OWN], PLACE)})
 
 
 def list_segmenters() -> list[str]:
     """`grabcut`, then names as 'segmenters/isnet.onnx', 'segm/yolo11n-seg.pt' and 'segmenters/sam2', sorted."""
-    names = {f"{group}/{path.relative_to(root).as_posix()}" for group, root, path in _found()}
+    names = set(map(model_folders.name_of, _found()))
     if not ultralytics_available():
         names = {name for name in names if not name.endswith(".pt")}
     return [GRABCUT, *sorted(names)]
@@ -46,12 +47,10 @@ def find_segmenter(name: str) -> Path | str:
     Raises:
         ValueError: for a name that is not below the folders; the message lists what there is.
     """
-    wanted = str(name).replace("\\", "/")
-    if wanted == GRABCUT:
+    if name == GRABCUT:
         return GRABCUT
-    for group, root, path in _found():
-        if f"{group}/{path.relative_to(root).as_posix()}" == wanted:
-            return path
+    if (path := model_folders.path_of(name, _found())) is not None:
+        return path
     raise ValueError(
         f"there is no segmenter {name!r}. Found: {', '.join(list_segmenters())}. Put an .onnx file of ISNet or a folder of transformers "
         f"(config.json and .safetensors) into {Path(folder_paths.models_dir) / PLACE}, or a segmentation .pt of ultralytics into "
@@ -81,14 +80,10 @@ def load(name: str) -> LoadedSegmenter:
     return LoadedSegmenter(name, load_segmenter(find_segmenter(name)))
 
 
-def _found() -> Iterator[tuple[str, Path, Path]]:
+def _found() -> Iterator[model_folders.Found]:
     """(group, root, file or folder) of everything that looks like a segmenter."""
     for group, key in _KEYS.items():
-        if key not in folder_paths.folder_names_and_paths:
-            continue
-        for root in map(Path, folder_paths.get_folder_paths(key)):
-            if not root.is_dir():
-                continue
+        for root in model_folders.roots(key):
             yield from ((group, root, file) for file in sorted(root.rglob("*.pt" if group == SEGM else "*.onnx")))
             if group == OWN:
                 yield from ((group, root, config.parent) for config in sorted(root.glob("*/config.json")))

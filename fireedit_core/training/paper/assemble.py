@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...checkpoints.bundle import LORA, component_class, load_component, load_components, save_adapters, save_component
+from ...checkpoints.bundle import LORA, blank_component, load_component, load_components, save_adapters, save_component
 from ...checkpoints.index import EXTRAS, INDEX, bundle_options, parts_of, read_index
 from ...checkpoints.weights import stored_dtype
-from .config import PaperConfig
+from .config import UNET_LORA_LAYERS, PaperConfig
 
 logger = logging.getLogger("fireedit")
 
@@ -124,7 +124,7 @@ def keep_file(file: Path, to: Path, before: Path) -> None:
 
 
 def _save_trained(start: Path, name: str, own: dict[str, Tensor], config: PaperConfig, to: Path) -> None:
-    part = _adapted(name, load_component(start, name), config) if name == "unet" else load_component(start, name)
+    part = _adapted(name, load_component(start, name), config)
     _load(name, part, own)
     if name == "unet" and "unet_lora" in config.trained:
         part.fuse_lora()
@@ -137,9 +137,8 @@ def _save_trained(start: Path, name: str, own: dict[str, Tensor], config: PaperC
 
 def _save_adapters(start: Path, own: dict[str, Tensor], config: PaperConfig, to: Path) -> None:
     """The language model's adapters, without reading the weights that they stand beside."""
-    kind = component_class(start, "language_model")
+    model = blank_component(start, "language_model")
     with torch.device("meta"):
-        model = kind(kind.config_class.from_pretrained(str(start / "language_model")))
         if (start / LORA).is_dir():
             from peft import LoraConfig, get_peft_model
 
@@ -158,15 +157,14 @@ def _load(name: str, part: nn.Module, own: dict[str, Tensor], **how: Any) -> Non
 
 
 def _adapted(name: str, model: nn.Module, config: PaperConfig) -> nn.Module:
-    """The language model or the UNet with the adapters that the run trains; as it is where it trains none, or has its own already."""
-    if ADAPTED[name] not in config.trained or hasattr(model, "peft_config"):
+    """A part with the adapters that the run trains in it; as it is where it trains none there, or has its own already."""
+    if ADAPTED.get(name) not in config.trained or hasattr(model, "peft_config"):
         return model
     from peft import LoraConfig, get_peft_model
 
     if name == "unet":
-        targets = ["to_q", "to_k", "to_v", "to_out.0"]
         rank = config.unet_lora_rank
-        model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=targets))
+        model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(UNET_LORA_LAYERS)))
         return model
     lora = LoraConfig(
         r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, target_modules=list(config.lora_targets)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ...data.mixture import Mixture, mirrors, shares_of
+from ...data.mixture import Mixture, shares_of
 from ...data.sample import EditSample
 from ...data.streaming import StreamMixture
 from ...vlm import RegionAwareVLM
@@ -84,8 +84,7 @@ class Rows(Dataset):
         return edit_rows(edits, own, self.config.seed), talk
 
     def _edit(self, draw: int, size: tuple[int, int]) -> EditSample:
-        source = self.edits.where(draw).source
-        return _augmented(self.edits[draw], size, draw, self.config, mirrors(source.kind, source.flip))
+        return _augmented(self.edits[draw], size, draw, self.config)
 
 
 class StreamedRows:
@@ -106,8 +105,7 @@ class StreamedRows:
         samples, draws = [], []
         for _ in range(config.batch):
             draws.append(edits.number * edits.world + edits.rank)
-            sample = self._next("edits")
-            samples.append(_augmented(sample, (config.size, config.size), draws[-1], config, sample.meta["mirrors"]))
+            samples.append(_augmented(self._next("edits"), (config.size, config.size), draws[-1], config))
         talk = None
         if "talk" in self.mixtures:
             talk = talk_rows([self._next("talk") for _ in range(config.conversation_rows)], config.size)
@@ -129,11 +127,12 @@ class StreamedRows:
             mixture.load_state_dict(state[name])
 
 
-def _augmented(sample: EditSample, size: tuple[int, int], draw: int, config: PaperConfig, mirrors: bool) -> EditSample:
+def _augmented(sample: EditSample, size: tuple[int, int], draw: int, config: PaperConfig) -> EditSample:
     """The sample at `size`, cut as its draw says, and mirrored where its source allows it."""
     rng = np.random.default_rng((config.seed, draw))
     corner = tuple(rng.random(2)) if config.flip else (0.5, 0.5)
-    return fitted(sample, size, corner, bool(rng.random() < config.flip) and mirrors and may_flip(sample.instruction))
+    flip = bool(rng.random() < config.flip) and sample.meta["mirrors"] and may_flip(sample.instruction)
+    return fitted(sample, size, corner, flip)
 
 
 def fitted(sample: EditSample, size: tuple[int, int], corner: tuple[float, float] = (0.5, 0.5), flip: bool = False) -> EditSample:

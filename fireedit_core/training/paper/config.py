@@ -19,6 +19,7 @@ TRAINED = {
     "vlm": ("lora", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention"),
     "joint": ("lora", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention", "unet"),
 }
+UNET_LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 TRAINABLE = ("language_model", "region_encoder", "unet_lora", *TRAINED["joint"])
 
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...checkpoints.bundle import component_class
+from ...checkpoints.bundle import blank_component
 from ...checkpoints.index import COMPONENTS, INDEX, read_index
 from ...checkpoints.sd15 import SD15
 from ...diffusion.latents import latent_mode
 from ...diffusion.visual_attention import attach_visual_attention
 from ...vlm import VisionFeatures
-from .config import PaperConfig
+from .config import UNET_LORA_LAYERS, PaperConfig
 from .features import FROZEN
 from .model import PARTS, TEXT_PARTS
 from .stage import units
@@ -140,18 +140,11 @@ def _bytes(dtype: str) -> int:
 def _of_bundle(folder: Path) -> dict[str, nn.Module]:
     """The components of a bundle on the meta device, from their configurations alone."""
     index = read_index(folder)
-    parts = {}
-    for name in COMPONENTS:
-        if name in ("scheduler", "tokenizer"):
-            continue
-        kind = component_class(folder, name, index)
-        # ultralytics computes with its fresh weights, which the meta device cannot
-        with torch.device("cpu" if name == "detector" else "meta"):
-            if hasattr(kind, "config_class") and kind.config_class is not None:
-                parts[name] = kind(kind.config_class.from_pretrained(str(folder / name)))
-            else:
-                parts[name] = kind.from_config(kind.load_config(str(folder / name)))
-    return parts
+    # ultralytics computes with its fresh weights, which the meta device cannot
+    return {
+        name: blank_component(folder, name, index, "cpu" if name == "detector" else "meta")
+        for name in COMPONENTS if name not in ("scheduler", "tokenizer")
+    }  # fmt: skip
 
 
 def _weights(parts: dict[str, nn.Module], config: PaperConfig) -> dict[str, tuple[int, int]]:
@@ -162,7 +155,7 @@ def _weights(parts: dict[str, nn.Module], config: PaperConfig) -> dict[str, tupl
         found["tati"] = found["tati"][0], found["tati"][1] - parts["tati"].null_embedding.numel()
     for name, of, rank, targets in (
         ("lora", "language_model", config.lora_rank, config.lora_targets),
-        ("unet_lora", "unet", config.unet_lora_rank, ("to_q", "to_k", "to_v", "to_out.0")),
+        ("unet_lora", "unet", config.unet_lora_rank, UNET_LORA_LAYERS),
     ):
         if name in config.trained:
             layers = [m for n, m in parts[of].named_modules() if isinstance(m, nn.Linear) and n.endswith(tuple(targets))]

@@ -11,7 +11,7 @@ from PIL import Image
 
 WINDOW = 16  # batches that are sorted by shape together
 WIDEST = 2.0  # longer pictures lose their ends
-# Words of sides, of turning and of writing. No list is complete, which is why sets about places are not mirrored at all (`mirrors`).
+# Words of sides, of turning and of writing. No list is complete, which is why sets about places are not mirrored at all (`mixture.marks`).
 SIDES = re.compile(
     r"\b((?:left|right)(?:s|y|ie|ward|wards|most|hand|handed|side)?|[lr]|[lr]h[s]?|(?:anti|counter)?-?clock-?wise|o'?\s?clock|"
     r"(?:north|south)?-?(?:east|west)(?:ern|ward|wards)?|port|starboard|text|words?|letters?|writing|written|writes?|says?|saying|"
