@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from tests.host.inside.pack import nodes  # first: it makes the pack importable
 from tests.host.inside.small_edit_models import flux2, kontext, pix2pix, qwen_image
+from tests.host.inside.small_parts import CellVAE, Encoder
 from tests.host.small import REPO, load_workflow, node_of
 
 import comfy.samplers  # isort: skip
@@ -32,47 +33,6 @@ FLOWS = {
 }  # fmt: skip
 MEGAPIXELS = 0.06
 _LOADS_CLIP, _LOADS_VAE = ("CLIPLoader", "DualCLIPLoader"), ("VAELoader",)
-
-
-class Encoder:
-    """A CLIP: what it was told, and conditioning of the model's width."""
-
-    def __init__(self, cond: list):
-        self.cond, self.told = cond, []
-
-    def tokenize(self, text, images=(), **_):
-        self.told.append((text, [tuple(one.shape) for one in images]))
-        return text
-
-    def encode_from_tokens_scheduled(self, tokens):
-        kept = {k: v for k, v in self.cond[0][1].items() if k in ("pooled_output", "attention_mask")}
-        shift = float(sum(map(ord, tokens)) % 97) / 97
-        return [[self.cond[0][0] + shift, kept]]
-
-
-class CellVAE:
-    """Means over cells as latents, one more axis for models of films; the detail of what was encoded comes back at decoding."""
-
-    def __init__(self, channels: int, cell: int, film: bool):
-        self.channels, self.cell, self.film, self.detail, self.encoded = channels, cell, film, {}, []
-
-    def spacial_compression_encode(self):
-        return self.cell
-
-    def encode(self, pixels):
-        self.encoded.append(tuple(pixels.shape))
-        rgb = pixels[..., :3].movedim(-1, 1)
-        means = F.avg_pool2d(rgb, self.cell)
-        self.detail[tuple(means.shape[-2:])] = rgb - self._up(means)
-        latent = 2 * means.repeat(1, -(-self.channels // 3), 1, 1)[:, : self.channels] - 1
-        return latent[:, :, None] if self.film else latent
-
-    def decode(self, latent):
-        means = ((latent[:, :3, 0] if latent.ndim == 5 else latent[:, :3]) + 1) / 2
-        return (self._up(means) + self.detail[tuple(means.shape[-2:])]).clamp(0, 1).movedim(1, -1)
-
-    def _up(self, means):
-        return means.repeat_interleave(self.cell, -2).repeat_interleave(self.cell, -1)
 
 
 EXTRA = (
