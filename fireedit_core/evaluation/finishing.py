@@ -96,13 +96,14 @@ def run(places: Sequence[Path], each: int, megapixels: float, out: Path, say: Ca
         "edit fades and 2 px of the edge. The floor is the same edit unmoved and in its own colours, only softened: its steps are the "
         "photo's own edges, of which the model's softness takes some. What motion and colours add is the step of the difference to it."
     )
-    last = f"Error inside at most {_NEAR} times the floor's in {100 * good:.0f} % of cases. CPU time: {np.median(spent):.1f} s."
+    last = f"Error inside at most {_NEAR} times the floor's in {100 * good:.0f} % of cases."
+    last += f" CPU time: {np.median(spent):.1f} s."
     if far:
         last += f" Not in {', '.join(far)}: the edit has colours that its surroundings do not show, so nothing says how they drifted."
     light = (
         f"With uneven light in the matrix's place (brightness by 25 % across and 10 % in waves), Photo Finish: error inside "
-        f"{lit[:, 0].mean():.2f} (floor {still[:, 0].mean():.2f}), false step {lit[:, 1].mean():.2f} on average and {lit[:, 1].max():.2f} in "
-        f"the worst case, largest step beside the floor {lit[:, 3].mean():.2f} and {lit[:, 3].max():.2f}."
+        f"{lit[:, 0].mean():.2f} (floor {still[:, 0].mean():.2f}), false step {lit[:, 1].mean():.2f} on average and {lit[:, 1].max():.2f} "
+        f"in the worst case, largest step beside the floor {lit[:, 3].mean():.2f} and {lit[:, 3].max():.2f}."
     )
     return "\n\n".join([text, markdown_table(_COLUMNS, rows), last, light]) + picture
 

@@ -20,7 +20,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from tests.host.inside.pack import nodes  # first: it makes the pack importable
-from tests.host.inside.small_edit_models import flux2, kontext, pix2pix, qwen_image
+from tests.host.inside.small_edit_models import EditModel, flux2, kontext, pix2pix, qwen_image
 from tests.host.inside.small_parts import CellVAE, Encoder
 from tests.host.small import REPO, load_workflow, node_of
 
@@ -91,23 +91,34 @@ def executed(graph: dict, classes: dict, given: dict) -> dict:
     return made
 
 
-@pytest.mark.parametrize("name", FLOWS)
-def test_it_edits_the_region_of_a_photograph_and_nothing_else(name, classes):
+def run(name: str, classes: dict, photos: torch.Tensor, told: str = "") -> tuple[dict, dict, Encoder, CellVAE, EditModel]:
+    """The workflow on photos (B, H, W, 3), small: graph, outputs, and what stood in for text encoder, VAE and model."""
     build, loads_model, channels, cell = FLOWS[name]
     edit = build()
     graph = load_workflow(name, FireEditPhotoCrop={"megapixels": MEGAPIXELS}, KSampler={"steps": 3}, BasicScheduler={"steps": 3})
     graph.pop(node_of(graph, "SaveImage"))
-    file = REPO / "web" / "examples" / graph[node_of(graph, "LoadImage")]["inputs"]["image"]
-    photo = torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float()[None] / 255
+    if told:
+        graph[node_of(graph, "PrimitiveStringMultiline")]["inputs"]["value"] = told
     encoder, vae = Encoder(edit.positive), CellVAE(channels, cell, edit.source.ndim == 5)
-    given = {node_of(graph, "LoadImage"): (photo, torch.zeros(1, 64, 64))}
+    given = {node_of(graph, "LoadImage"): (photos, torch.zeros(1, 64, 64))}
     for key, node in graph.items():
         if node["class_type"] == loads_model:
             given[key] = (edit.model, encoder, vae)
         elif node["class_type"] in (*_LOADS_CLIP, *_LOADS_VAE):
             given[key] = (vae if node["class_type"] in _LOADS_VAE else encoder,)
-    made = executed(graph, classes, given)
+    return graph, executed(graph, classes, given), encoder, vae, edit
 
+
+def photo_of(name: str) -> torch.Tensor:
+    graph = load_workflow(name)
+    file = REPO / "web" / "examples" / graph[node_of(graph, "LoadImage")]["inputs"]["image"]
+    return torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float()[None] / 255
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_it_edits_the_region_of_a_photograph_and_nothing_else(name, classes):
+    photo, cell = photo_of(name), FLOWS[name][3]
+    graph, made, encoder, vae, _ = run(name, classes, photo)
     crop, marked, _, (frame,) = made[node_of(graph, "FireEditPhotoCrop")]
     image, weight, report = made[node_of(graph, "FireEditPhotoFinish")]
     height, width = frame.grid
@@ -126,6 +137,29 @@ def test_it_edits_the_region_of_a_photograph_and_nothing_else(name, classes):
     inside = weight[0] == 1
     assert 0.1 < float(inside.float().mean()) < float((weight[0] > 0).float().mean()) < 0.7
     assert float((image - photo)[0][inside].abs().mean()) > 0.05, report
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_two_photographs_at_once_each_with_its_own_mask(name, classes):
+    """Right for each of them, or refused in words: never the one's edit in the other."""
+    photo, cell = photo_of("fireedit_photo_kontext"), FLOWS[name][3]
+    photos = torch.cat([photo, photo.flip(2).pow(0.8)])
+    if name == "fireedit_photo_qwen":
+        with pytest.raises(RuntimeError, match="FireEdit"):
+            run(name, classes, photos, "turn the person into a statue")
+        return
+    graph, made, _, vae, _ = run(name, classes, photos, "turn the person into a statue")
+    crop, marked, _, frames = made[node_of(graph, "FireEditPhotoCrop")]
+    image, weight, report = made[node_of(graph, "FireEditPhotoFinish")]
+    (sampled,) = (made[k][0]["samples"] for k, n in graph.items() if n["class_type"] in ("KSampler", "SamplerCustomAdvanced"))
+    source = vae.encode(crop)
+    assert len(frames) == len(image) == len(sampled) == 2 and not torch.equal(marked[0], marked[1])
+    for i in range(2):
+        free = F.max_pool2d(marked[i][None, None], cell)[0, 0] > 0
+        assert float((sampled[i] - source[i])[..., ~free].abs().max()) == 0 < float((sampled[i] - source[i])[..., free].abs().mean())
+        assert torch.equal(image[i][weight[i] == 0], photos[i][weight[i] == 0]) and 0.1 < float((weight[i] == 1).float().mean()) < 0.7
+        assert float((image[i] - photos[i])[weight[i] == 1].abs().mean()) > 0.05, report
+    assert "picture 2: " in report
 
 
 def settings(graph: dict, kind: str) -> dict:
