@@ -26,7 +26,7 @@ def model_server() -> Iterator[ComfyServer]:
 
 
 @pytest.mark.slow
-def test_a_folder_and_a_list_of_photographs(model_server: ComfyServer, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_folder_and_a_list_of_photographs(model_server: ComfyServer, tmp_path: Path, capsys: pytest.CaptureFixture):
     """Each comes back at its own size, edited in its own mask alone; one without the thing fails by name, and the rest is done."""
     flow = load_workflow(WORKFLOW, FireEditPhotoCrop={"megapixels": 0.03}, BasicScheduler={"steps": 1})
     mine, photos = tmp_path / "mine.json", tmp_path / "photos"
@@ -39,7 +39,7 @@ def test_a_folder_and_a_list_of_photographs(model_server: ComfyServer, tmp_path:
     Image.new("RGB", (256, 200), (90, 120, 160)).save(photos / "sky.png")
 
     def edit(source: Path, out: Path, *words: str) -> int:
-        caplog.clear()
+        capsys.readouterr()
         asked = ["--way", "model", "--workflow", str(mine), "--server", model_server.url, "--quiet"]
         return main(["edit", str(source), *words, "-o", str(out), *asked])
 
@@ -50,7 +50,8 @@ def test_a_folder_and_a_list_of_photographs(model_server: ComfyServer, tmp_path:
 
     out = tmp_path / "out"
     assert edit(photos, out, "turn the person into a statue") == 1
-    assert "sky.png" in caplog.text and "person" in caplog.text and not (out / "sky.png").exists()
+    said = capsys.readouterr().err
+    assert "sky.png: " in said and "person was found" in said and "Traceback" not in said and not (out / "sky.png").exists()
     masks = {name: changed(name, out) for name in ("a.png", "b.png")}
     assert all(0.15 < mask.mean() < 0.8 for mask in masks.values())
     # the person of b stands on the other side, and so does its edit

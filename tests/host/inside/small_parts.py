@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch.nn import functional as F
 
 
@@ -23,10 +24,13 @@ class Encoder:
 
 
 class CellVAE:
-    """Means over cells as latents, one more axis for models of films; the detail of what was encoded comes back at decoding."""
+    """Means over cells as latents, one more axis for models of films.
+
+    The detail of what was encoded comes back at decoding: to each latent that of the picture which most of its cells are like.
+    """
 
     def __init__(self, channels: int, cell: int, film: bool):
-        self.channels, self.cell, self.film, self.detail, self.encoded = channels, cell, film, {}, []
+        self.channels, self.cell, self.film, self.known, self.encoded = channels, cell, film, {}, []
 
     def spacial_compression_encode(self):
         return self.cell
@@ -35,13 +39,15 @@ class CellVAE:
         self.encoded.append(tuple(pixels.shape))
         rgb = pixels[..., :3].movedim(-1, 1)
         means = F.avg_pool2d(rgb, self.cell)
-        self.detail[tuple(means.shape[-2:])] = rgb - self._up(means)
+        self.known.setdefault(tuple(means.shape[-2:]), []).extend(zip(means, rgb - self._up(means), strict=True))
         latent = 2 * means.repeat(1, -(-self.channels // 3), 1, 1)[:, : self.channels] - 1
         return latent[:, :, None] if self.film else latent
 
     def decode(self, latent):
         means = ((latent[:, :3, 0] if latent.ndim == 5 else latent[:, :3]) + 1) / 2
-        return (self._up(means) + self.detail[tuple(means.shape[-2:])]).clamp(0, 1).movedim(1, -1)
+        known = self.known[tuple(means.shape[-2:])]
+        details = [min(known, key=lambda one: float((one[0] - row).abs().median()))[1] for row in means]  # noqa: B023
+        return (self._up(means) + torch.stack(details)).clamp(0, 1).movedim(1, -1)
 
     def _up(self, means):
         return means.repeat_interleave(self.cell, -2).repeat_interleave(self.cell, -1)
