@@ -95,7 +95,7 @@ def test_it_says_how_much_the_photo_shows():
     """Grain over much structure and over little: the second one's motion is less sure, and the words say so."""
     full = scene(5)
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    faint = 0.5 + (full - 0.5) * (0.12 + 0.88 * ((x > 130) & (x < 190) & (y > 90) & (y < 150)))[..., None]
+    faint = 0.5 + (full - 0.5) * (0.05 + 0.95 * ((x > 130) & (x < 190) & (y > 90) & (y < 150)))[..., None]
     sure, unsure = (align(soft(moved(one.astype(np.float32), 1.01, (2.0, 3.0))[0]), one.astype(np.float32)) for one in (full, faint))
     assert not sure.refused and not unsure.refused
     assert 0 < sure.uncertainty < 0.25 < unsure.uncertainty < 10
