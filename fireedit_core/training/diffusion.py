@@ -23,6 +23,7 @@ from ..vlm import Grounding, RegionAwareVLM
 from .alignment import AuxiliaryHeads, grounding_loss
 from .edit_cache import CachedBatch, EditCache
 from .loop import StageConfig, TrainingStage
+from .precision import autocast
 
 logger = logging.getLogger("fireedit")
 
@@ -123,7 +124,7 @@ class DiffusionModel(nn.Module):
         loss = torch.zeros(())
         for number in range(steps):
             batch = rows(number)
-            with torch.no_grad(), torch.autocast(batch.source.device.type, torch.bfloat16):
+            with torch.no_grad(), autocast(batch.source.device):
                 said = self.read(batch)[0]
             loss = self.heads.embedding_loss(said.float(), batch.labels, batch.look)
             loss.backward()
