@@ -25,13 +25,13 @@ from benchmarks.edit import machine_line
 from fireedit_core.checkpoints.bundle import load_components
 from fireedit_core.data import RICH_WORLD, SceneGenerator
 from fireedit_core.evaluation.summary import markdown_table
+from fireedit_core.precision import autocast, quick_in_bfloat16
 from fireedit_core.training.batches import collate
 from fireedit_core.training.build import plain_attention
 from fireedit_core.training.diffusion import DiffusionModel, attach_for_training
 from fireedit_core.training.edit_cache import EditCache, PairEncoder
 from fireedit_core.training.endless import LOOKS_PER_PAIR, MIXTURE, EndlessConfig
 from fireedit_core.training.loop import StageConfig, make_optimizer
-from fireedit_core.training.precision import autocast, quick_in_bfloat16
 from fireedit_core.training.tiny import renewed
 
 log = logging.getLogger("fireedit")

@@ -32,6 +32,7 @@ from benchmarks.edit import machine_line
 from fireedit_core.checkpoints.bundle import load_components
 from fireedit_core.data import SceneGenerator
 from fireedit_core.evaluation.summary import markdown_table
+from fireedit_core.precision import autocast, quick_precision
 from fireedit_core.training.loop import StageConfig
 from fireedit_core.training.paper.assemble import trainable_components
 from fireedit_core.training.paper.batches import EditRows, edit_rows, fitted
@@ -41,7 +42,6 @@ from fireedit_core.training.paper.losses import row_noise
 from fireedit_core.training.paper.model import EditModel
 from fireedit_core.training.paper.stage import PaperStage
 from fireedit_core.training.paper.train import edit_inputs
-from fireedit_core.training.precision import autocast, quick_precision
 
 log = logging.getLogger("fireedit")
 LEAST = 0.95  # of the example's throughput, what issue 6 asks for

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..checkpoints.bundle import load_components
 from ..data import WORLD, World
+from ..precision import autocast
 from ..training.diffusion import DiffusionModel, attach_for_training, errors
 from ..training.edit_cache import CachedBatch, EditCache
-from ..training.precision import autocast
 from ..training.validation import PLAIN, TIMESTEPS, base_of, module_table
 from . import summary
 

@@ -25,11 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from ..precision import autocast
 from ..regions.detector import letterbox, letterbox_boxes
 from ..regions.record import Regions
 from ..regions.suppression import box_iou
 from ..regions.yolo import YoloRegionDetector
-from .precision import autocast
 
 logger = logging.getLogger("fireedit")
 

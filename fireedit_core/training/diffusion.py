@@ -19,11 +19,11 @@ from ..data import World
 from ..diffusion.compositing import mask_on_latents
 from ..diffusion.rows import given_by_tati, power_between_pictures, power_between_rows
 from ..diffusion.visual_attention import Projected, attach_visual_attention
+from ..precision import autocast
 from ..vlm import Grounding, RegionAwareVLM
 from .alignment import AuxiliaryHeads, grounding_loss
 from .edit_cache import CachedBatch, EditCache
 from .loop import StageConfig, TrainingStage
-from .precision import autocast
 
 logger = logging.getLogger("fireedit")
 

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from ..data import SceneGenerator, World
 from ..diffusion.latents import latent_scale
 from ..diffusion.pipeline import encode_latents
+from ..precision import autocast
 from ..vlm import RegionAwareVLM, VisionFeatures, encode_vision
 from .alignment import look_of
 from .batches import SceneBatch, SceneLabels, collate, without_regions
-from .precision import autocast
 
 logger = logging.getLogger("fireedit")
 

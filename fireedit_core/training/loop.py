@@ -27,7 +27,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .precision import quick_precision
+from ..precision import quick_precision
 
 try:
     import resource

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..data import EDIT_TYPES
+from ..precision import autocast
 from .diffusion import Conditions, DiffusionModel, errors, low_passed
 from .edit_cache import CachedBatch, EditCache
-from .precision import autocast
 
 TIMESTEPS = (999, 750, 500, 250, 50)
 

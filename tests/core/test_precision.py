@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from fireedit_core.precision import autocast, quick_in_bfloat16
 from fireedit_core.training.loop import StageConfig, TrainingStage
-from fireedit_core.training.precision import autocast, quick_in_bfloat16
 
 
 @pytest.mark.parametrize("quick, dtype, name", [(True, torch.bfloat16, "bf16"), (False, torch.float32, "no")])
