@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -276,7 +276,9 @@ def _check_same_run(config: PaperConfig, out: Path, state: PartialState) -> None
     now.pop("batch")
     if (out / config.stage / "state").exists() and record.is_file():
         before = json.loads(record.read_text())
-        changed = sorted(k for k in now if json.loads(json.dumps(now[k])) != before.get(k))
+        # a run from before a setting was there had what is its default now
+        plain = {f.name: f.default for f in fields(PaperConfig)}
+        changed = sorted(k for k in now if json.loads(json.dumps(now[k])) != before.get(k, plain.get(k)))
         if changed:
             raise ValueError(
                 f"{out} holds a run with another {', '.join(changed)}; give another --out, or the same numbers to go on "
