@@ -18,6 +18,7 @@ from ...checkpoints.bundle import LORA, blank_component, load_component, load_co
 from ...checkpoints.index import EXTRAS, INDEX, UNTRAINED, WITHOUT, bundle_options, parts_of, read_index
 from ...checkpoints.weights import stored_dtype
 from .config import UNET_LORA_LAYERS, PaperConfig
+from .features import share_tower
 
 logger = logging.getLogger("fireedit")
 
@@ -49,6 +50,8 @@ def trainable_components(config: PaperConfig) -> dict[str, Any]:
             weight.data = weight.data.to(torch.float32 if whole else frozen)
         part.eval()
     if config.stage != "text":
+        if share_tower(components):
+            logger.info("the detector stands on the bundle's DINOv2: it runs once per picture")
         attention = components["visual_attention"]
         attention.shared = config.shared_output
         if not config.mark:

@@ -19,6 +19,7 @@ TRAINED = {
     "vlm": ("lora", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention"),
     "joint": ("lora", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention", "unet"),
 }
+AT_ONCE = 16  # pictures that the frozen parts see together, where a batch is smaller
 NULL = "null_embedding"  # TATI's, which stands for a dropped text
 UNET_LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 TRAINABLE = ("language_model", "region_encoder", "unet_lora", *TRAINED["joint"])
@@ -41,7 +42,7 @@ class PaperConfig:
     out: str = _says(".cache/runs/paper", "folder of states, logs, sheets and the trained bundle")
 
     sources: str = _says("", "YAML list of datasets, see docs/datasets.md (stages vlm and joint)")
-    streamed: bool = _says(False, "read the sources from front to back, also from https:// and hf://; without buckets and workers")
+    streamed: bool = _says(False, "read the sources from front to back, also from https:// and hf://; without buckets")
     validation_sources: str = _says("", "the same for the sheets and the validation loss; empty: drawn from `sources`")
     captions: str = _says("", "text file with a caption per line (stage text)")
     text_encoder: str = _says("", "folder with a CLIP text model and its tokenizer (stage text)")
@@ -126,8 +127,8 @@ class PaperConfig:
             raise ValueError(f"the stage {self.stage} needs sources, a list of datasets; `python -m fireedit_core.data write` makes one")
         if self.precision == "no" and self.frozen_dtype != "float32":
             raise ValueError("precision no mixes no types: frozen_dtype float32")
-        if self.streamed and (self.buckets or self.workers):
-            raise ValueError("streamed sources know no shapes in advance and are read in the training process: buckets false, workers 0")
+        if self.streamed and self.buckets:
+            raise ValueError("streamed sources know no shapes in advance: buckets false")
         if self.streamed and self.validation and not self.validation_sources:
             raise ValueError("streamed sources cannot be entered anywhere: give validation_sources, or validation 0")
         if self.parallel == "fsdp" and self.precision == "fp16":
@@ -137,6 +138,11 @@ class PaperConfig:
     def trained(self) -> tuple[str, ...]:
         """Names of what is trained."""
         return tuple(name for name in self.train_parts or TRAINED[self.stage] if name not in self.left_out)
+
+    @property
+    def passes_at_once(self) -> int:
+        """Passes whose pictures the frozen parts see together."""
+        return min(self.accumulate, max(1, AT_ONCE // self.batch))
 
     @property
     def grounds(self) -> bool:

@@ -42,11 +42,13 @@ class Cost:
     """Of one pass over one process's batch.
 
     Attributes:
-        flops: of the forward and the backward pass. kept: bytes that wait for the backward pass.
+        flops: of the forward and the backward pass. kept: bytes that wait for the backward pass. features: bytes of what the frozen parts
+            make of the pictures of the passes that are made ready together.
     """
 
     flops: float = 0.0
     kept: float = 0.0
+    features: float = 0.0
 
 
 def estimate(config: PaperConfig) -> str:
@@ -68,14 +70,15 @@ def estimate(config: PaperConfig) -> str:
     split = held(weights, config)
     lines += ["| memory of a process | GiB |", "| --- | --- |"]
     lines += [f"| {name} | {value / GIB:.2f} |" for name, value in split.items()]
-    lines += [f"| activations of a pass | {cost.kept / GIB:.2f} |"]
-    whole = sum(split.values()) + cost.kept
+    lines += [f"| activations of a pass | {cost.kept / GIB:.2f} |", f"| features of the pictures | {cost.features / GIB:.2f} |"]
+    waiting = cost.kept + cost.features
+    whole = sum(split.values()) + waiting
     lines += [f"| together | {whole / GIB:.2f} |", ""]
 
     eight = whole
     if config.parallel == "fsdp":
         alone, gathered = unsplit(parts, weights, config)
-        eight = (sum(split.values()) - alone) / 8 + alone + gathered + cost.kept
+        eight = (sum(split.values()) - alone) / 8 + alone + gathered + waiting
         lines += [
             f"Split over eight, each process has an eighth of it but for the frozen towers ({alone / GIB:.2f} GiB), and gathers at most "
             f"{gathered / GIB:.2f} GiB of it at a time.", "",
@@ -203,6 +206,11 @@ def _pass(parts: dict[str, nn.Module], config: PaperConfig) -> Cost:
         dino_states = run("dinov2", lambda: _states(meta["dinov2"], square(dino.image_size)), False)
         clip_states = run("clip_vision", lambda: _states(meta["clip_vision"], square(clip.image_size)), False)
         features = VisionFeatures(tuple(x[:rows, 1:] for x in dino_states), tuple(x[:rows, 1:] for x in clip_states), (side, side))
+        tower = lambda states, levels: sum(states[0][0, 1:].numel() for _ in levels)  # noqa: E731
+        read = meta["hvca"].config
+        last = range(dino.num_hidden_layers + 1 - len(meta["region_encoder"].config.level_scales), dino.num_hidden_layers + 1)
+        numbers = tower(dino_states, {*read.dino_levels, *last}) + tower(clip_states, set(read.clip_levels))
+        cost.features = 4.0 * numbers * (rows + talk) * config.passes_at_once  # they are kept in float32
         latents = run("vae", lambda: _encoded(meta["vae"], zeros(2 * rows, 3, config.size, config.size)), False)[:rows]
         regions, image_tokens = config.max_regions * config.regions, side * side // 4
         if config.regions:

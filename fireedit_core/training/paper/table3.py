@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The paper's table 3: base, + region tokens, + TATI, + HVCA, each trained alike from one configuration, edited and scored on Emu Edit test.
+"""The paper's table 3: base, + region tokens, + TATI, + HVCA, trained alike from one configuration, edited and scored on Emu Edit test.
 
     python -m fireedit_core.training.paper.table3 paper_2_joint --emu emu_edit_test_set --metric-weights weights \\
         --launch "accelerate launch --num_processes 8" [--steps 100 ...]
