@@ -2,7 +2,7 @@
 """Reason-Edit by SmartEdit's test/metrics_evaluation.py: five categories of understanding together, reasoning apart.
 
 The authors pair results, pictures, masks and lines by the order of their file names; here a result is
-`<category>/<name of the picture>.png`, and a mask belongs to the picture of its name, which is the same where the numbers have leading zeros.
+`<category>/<name of the picture>.png`, and a mask belongs to the picture of its name, which is the same where numbers have leading zeros.
 """
 
 from __future__ import annotations

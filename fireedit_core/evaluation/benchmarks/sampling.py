@@ -2,8 +2,8 @@
 """How the authors of a benchmark make its edits, by name: size of the picture, scheduler, steps and guidance.
 
 `magicbrush` is MagicBrush's edit_cli_single_multi_turn.py, which is InstructPix2Pix' edit_cli.py: the long side about 512, both sides
-multiples of 64 (PIL's Lanczos, the overhang cut off), 100 steps of ancestral Euler, guidance 7.5 and 1.5; the edit is saved at that size and
-a next turn starts from it. Two things differ: the noise of an edit is a function of seed and name, where theirs is the same for all; and
+multiples of 64 (PIL's Lanczos, the overhang cut off), 100 steps of ancestral Euler, guidance 7.5 and 1.5; the edit is saved at that size
+and a next turn starts there. Two things differ: the noise of an edit is a function of seed and name, where theirs is the same for all; and
 sigmas between two timesteps are interpolated by diffusers, not by k-diffusion.
 """
 
