@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``python -m benchmarks.step --before COMMIT``: a training step of this tree beside one of another commit, at equal work.
 
-Each trains the same stage on the same rows in a process of its own; steps take turns, so that what else the machine does falls on both. Ratios
-are of pairs of neighbouring steps. On a busy machine read the CPU seconds.
+Each trains the same stage on the same rows in a process of its own; steps take turns, so that what else the machine does falls on both.
+Ratios are of pairs of neighbouring steps. On a busy machine read the CPU seconds.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def measure(before: str, steps: int, threads: int, settings: dict[str, Any]) -> 
             sources = write(data, ["magicbrush-folder", "pairs", "refcoco", "llava-instruct"], count=24)
             config = {
                 "bundle": str(REPO / "models" / "fireedit-tiny"), "sources": str(sources), "size": 128, "max_regions": 16, "buckets": False,
-                "frozen_dtype": "float32", "validation": 0, "save_minutes": 1e6, "log_steps": 10**6, "trackers": [], "steps": steps + WARM + 1,
-                "conversation_rows": 1, "warmup": 1,
+                "frozen_dtype": "float32", "validation": 0, "save_minutes": 1e6, "log_steps": 10**6, "trackers": [],
+                "steps": steps + WARM + 1, "conversation_rows": 1, "warmup": 1,
             } | settings  # fmt: skip
             trees += [Tree(other, config | {"out": f"{room}/a"}, threads), Tree(REPO, config | {"out": f"{room}/b"}, threads)]
             found: tuple[list, list] = ([], [])

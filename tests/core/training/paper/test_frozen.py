@@ -18,7 +18,8 @@ def full(bundle):
     """Components of which the towers and the detector are small ones of the classes of a full-size bundle, standing on one DINOv2."""
     torch.manual_seed(2)
     parts = load_components(bundle)
-    made = {name: SMALL.build(name).eval().requires_grad_(False) for name in ("dinov2", "clip_vision", "detector", "region_encoder", "hvca")}
+    names = ("dinov2", "clip_vision", "detector", "region_encoder", "hvca")
+    made = {name: SMALL.build(name).eval().requires_grad_(False) for name in names}
     for weight in made["detector"].parameters():
         weight.copy_(torch.randn_like(weight) * 0.2)
     made["dinov2"].load_state_dict(made["detector"].vis_encoder.state_dict())
@@ -84,7 +85,8 @@ class Feed:
     def __getitem__(self, number: int) -> tuple[EditRows, TalkRows]:
         grey = torch.full((2, 3, 64, 64), 100, dtype=torch.uint8)
         none = torch.zeros(2, dtype=torch.bool)
-        rows = EditRows(grey, grey, torch.zeros(2, 64, 64, dtype=torch.bool), none, none, ["remove the apple"] * 2, torch.tensor([number] * 2))
+        mask, seeds = torch.zeros(2, 64, 64, dtype=torch.bool), torch.tensor([number] * 2)
+        rows = EditRows(grey, grey, mask, none, none, ["remove the apple"] * 2, seeds)
         return rows, TalkRows(grey[:1], [(("human", "the apple"), ("gpt", "the star"))])
 
 
