@@ -91,6 +91,8 @@ class StreamedRows:
             self._lanes["talk"] = talk, config.conversation_rows * world
         self.plans = {name: Plan.of(lanes, rows, rank, world) for name, (lanes, rows) in self._lanes.items()}
         self._batches: Iterator | None = None
+        for plan in self.plans.values():
+            plan.mixtures(0, 1)  # what is wrong with the sources is said now and not by a worker
 
     @property
     def workers(self) -> int:
