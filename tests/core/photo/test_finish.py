@@ -96,6 +96,14 @@ def test_grow_and_feather_are_pixels_of_the_crop():
     assert twice[175] == 1 and 0 < twice[172] < 1 and twice[164] == 0
 
 
+def test_the_weight_along_a_row_by_hand():
+    """The mask begins at column 180: 1 as far as 6 px before it, then x²(3 - 2x) over 16 px, x = 1 - (away - 6) / 16."""
+    whole, frame, came, _ = job()
+    across = finish(whole, frame, came, mask_of_photo(), False, False).mask[160]
+    wanted = {180: 1, 174: 1, 170: 0.84375, 166: 0.5, 162: 0.15625, 158: 0, 150: 0}
+    assert {column: float(across[column]) for column in wanted} == pytest.approx(wanted, abs=1e-5)
+
+
 def test_the_crop_has_no_hard_edge_in_the_photo():
     whole, frame, came, _ = job()
     mask = torch.zeros(SIZE)

@@ -112,6 +112,20 @@ def test_regions_are_checked(editor):
 
 
 @torch.no_grad()
+def test_a_detector_is_asked_with_the_documented_thresholds(editor, monkeypatch):
+    """Scores from 0.15, overlaps up to 0.6, a hundred regions: what the node's inputs say too."""
+    asked = []
+
+    def detect(images, *numbers, **named):
+        asked.append((numbers, named))
+        return [Regions.empty(SIZE)] * len(images)
+
+    monkeypatch.setattr(editor.detector, "detect", detect)
+    editor.detect(pictures(1))
+    assert [list(numbers) + list(named.values()) for numbers, named in asked] == [[0.15, 0.6, 100, ""]]
+
+
+@torch.no_grad()
 def test_detect_reports_each_picture(editor):
     done = []
     found = editor.detect(pictures(), max_regions=2, progress=done.append)
