@@ -124,7 +124,8 @@ def test_json_round_trip_and_what_it_refuses():
             PhotoFrame.from_dict(good | change)
     # 49 x 32 px on 64 x 48: 64 / 49 fills the width and leaves the height 6.2 px; either axis alone must be seen to miss
     left, top, right, bottom = frame.padding
-    for padding, words in (([left + 1, top, right, bottom], r"\+0.000 and \+1.000"), ([left, top, right, bottom + 1], r"\+1.000 and \+0.000")):
+    wide, tall = [left + 1, top, right, bottom], [left, top, right, bottom + 1]
+    for padding, words in ((wide, r"\+0.000 and \+1.000"), (tall, r"\+1.000 and \+0.000")):
         with pytest.raises(ValueError, match=f"misses by {words} px"):
             PhotoFrame.from_dict(good | {"padding": padding})
     for text in ("", "[", "[1]", "null", json.dumps({"box": [0, 0, 1, 1]})):

@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from fireedit_core.photo import registration
 from fireedit_core.photo.registration import (
     _GREY,
     Alignment,
+    _bent,
     _doubt,
     _halves,
     _level,
@@ -194,9 +196,17 @@ def test_a_bend_is_held_by_its_second_differences():
     assert z.ravel() @ _stiffness(5, 7) @ z.ravel() == pytest.approx((across**2).sum() + (down**2).sum() + 2 * (both**2).sum())
 
 
-def test_noise_is_no_bend():
-    """What the search fits to noise does not show on the fields that it never saw."""
+def test_a_bend_is_judged_where_the_search_did_not_look(monkeypatch):
+    """Each half of the chessboard has its part, and no pixel both: else what was fitted to noise would be praised for it."""
     photo = scene(3)
-    edited = moved(photo, 1.0, (2.0, 1.0))[0] + 0.15 * scene(11) - 0.15 * scene(12)
-    found = align(edited.astype(np.float32), photo)
-    assert not found.refused and found.grid is None and np.allclose(found.shift, (2.0, 1.0), atol=0.3)
+    levels = [_level(photo @ _GREY, photo @ _GREY, np.ones(SIZE, np.float32), 1.0)]
+    looked = {"_fitted": [], "_correlation": []}
+    for name, seen in looked.items():
+        true = getattr(registration, name)
+        monkeypatch.setattr(
+            registration, name,
+            lambda given, *more, true=true, seen=seen: seen.append((given if isinstance(given, list) else [given])[0].free) or true(given, *more),
+        )  # fmt: skip
+    assert _bent(levels, np.eye(2, 3), lambda: None) is None
+    (searched,), judged = looked["_fitted"], looked["_correlation"]
+    assert len(judged) == 2 and all(np.array_equal(one, 1 - searched) for one in judged) and 0.4 < searched.mean() < 0.6

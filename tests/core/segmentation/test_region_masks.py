@@ -12,11 +12,11 @@ import torch
 from fireedit_core.regions.record import Regions
 from fireedit_core.segmentation import matting
 from fireedit_core.segmentation import region_masks as rule
-from fireedit_core.segmentation.grabcut import GrabCut
+from fireedit_core.segmentation.grabcut import GrabCut, without_specks
 from fireedit_core.segmentation.overlaps import take_off
-from fireedit_core.segmentation.quality import quality_of
+from fireedit_core.segmentation.quality import edge_share, quality_of
 from fireedit_core.segmentation.region_masks import BOX, GIVEN, most_masks, region_masks, what_is_wrong
-from fireedit_core.segmentation.segmenter import crop_around
+from fireedit_core.segmentation.segmenter import check_boxes, crop_around
 
 pytest.importorskip("cv2", reason="needs OpenCV")
 SIZE = (120, 160)
@@ -248,3 +248,105 @@ def test_closed_form_gives_back_the_alpha_of_a_mixture():
     mask = (alpha > 0.5).float()
     matting.refine(alpha * fore + (1 - alpha) * back, mask)
     assert (mask - alpha).abs().max() < 0.05
+
+
+def test_half_of_the_boxes_in_common_are_two_things():
+    """Boxes of 80 px that share 40: intersection over union a third. Each keeps its side; from 0.7 on they would be one thing."""
+    masks = torch.zeros(2, *SIZE)
+    masks[0, 20:100, 20:100], masks[1, 20:100, 60:140] = 1, 1
+    assert take_off(regions_of((20, 20, 100, 100), (60, 20, 140, 100)), masks) == [{1}, {0}] and masks.sum(0).max() == 1
+
+
+def test_a_thing_that_the_frame_cuts_has_its_middle_nearer_to_the_frame():
+    """60..120 has its middle at 90, 30 from its sides; 100..160 goes on beyond the frame: 145, 45 from its sides. They meet at 112."""
+    masks = torch.zeros(2, *SIZE)
+    masks[0, 40:80, 60:120], masks[1, 40:80, 100:160] = 1, 1
+    take_off(regions_of((60, 40, 120, 80), (100, 40, 160, 80)), masks)
+    assert masks[0, 60, 60:112].min() == 1 and masks[0, 60, 112:].max() == 0
+    assert masks[1, 60, 112:].min() == 1 and masks[1, 60, :112].max() == 0
+
+
+def test_only_three_pixels_on_each_side_of_the_edge_are_soft():
+    """A ramp of 24 px gets an edge: what lies further off is all or nothing."""
+    columns = torch.arange(80) + 0.5
+    alpha = ((40 - columns) / 24 + 0.5).clamp(0, 1).expand(60, 80)
+    mask = alpha.clone()
+    matting.refine(alpha.expand(3, 60, 80), mask)
+    assert (mask[:, :37] == 1).all() and (mask[:, 43:] == 0).all() and ((mask[:, 37:43] > 0) & (mask[:, 37:43] < 1)).any()
+
+
+def test_a_mask_of_large_pixels_is_sharpened_from_coarse_to_fine():
+    """Made of pixels of 9: its edge lies 6 px off, twice as far as the finest round reaches."""
+    truth, size = disc((150, 150), 90, (300, 300)), (300, 300)
+    mask = disc((150, 150), 84, size).float()
+    matting.refine(scene((truth, (0.8, 0.2, 0.2)), size=size), mask, 9.0)
+    assert iou(mask, truth) > 0.97 > 0.9 > (84 / 90) ** 2
+
+
+def test_bytes_and_floats_of_one_picture_give_one_alpha():
+    """The small rounds see bytes of 0..255, the last one floats of 0..1."""
+    truth = disc()
+    picture = (scene((truth, (0.6, 0.4, 0.2))) * 255).round() / 255
+    small = (picture * 255).round().byte().permute(1, 2, 0).numpy()
+    hard = disc(radius=31).numpy()
+    found, wanted = matting._alpha(small, hard), matting._alpha(None, hard, picture, (0, 0, SIZE[1], SIZE[0]))
+    assert abs(found - wanted).max() < 1e-4 and ((wanted > 0.01) & (wanted < 0.99)).any()
+
+
+def test_the_filter_on_a_plain_picture_by_hand():
+    """Without colours to go by it is two means over 7 px: the first pixel inside sees 28 of 49, and 1.5 times as steep that is 0.607."""
+    bits = torch.zeros(40, 40, dtype=torch.uint8)
+    bits[:, 20:] = 1
+    made = matting._guided(torch.full((40, 40, 3), 0.5).double().numpy(), bits.numpy(), bits.numpy() > 2)
+    assert made[20, 20] == pytest.approx(0.5 + 1.5 * (28 / 49 - 0.5), abs=1e-4) and made[20, 19] == pytest.approx(1 - made[20, 20], abs=1e-4)
+    assert made[20, 26] == 1 and made[20, 13] == 0
+
+
+@pytest.mark.parametrize(("rows", "words"), [(24, "found only 40% of the box"), (32, "")])
+def test_a_mask_spans_half_of_either_side(rows, words):
+    mask = torch.zeros(SIZE)
+    mask[40 : 40 + rows, 50:110] = 1
+    assert what_is_wrong(mask, torch.tensor([50.0, 30, 110, 90])) == words
+
+
+@pytest.mark.parametrize(("quality", "doubtful"), [(0.34, True), (0.36, False)])
+def test_doubt_begins_below_035(quality, doubtful):
+    report = rule.MaskReport("ball", "grabcut", quality, 0.1)
+    assert report.doubtful == doubtful == ("look at it" in str(report))
+
+
+def test_specks_and_holes_by_their_share():
+    """Parts from a tenth of the largest stay, holes below a fiftieth of the mask are filled."""
+    mask = torch.zeros(100, 100, dtype=torch.bool)
+    mask[10:50, 10:50] = True  # 1600
+    mask[70:80, 70:87] = True  # 170
+    mask[70:80, 10:24] = True  # 140, less than a tenth of the 1475 that the holes leave
+    mask[20:25, 20:25] = False  # 25 of 1475 + 170: a share of 0.015
+    mask[30:40, 30:40] = False  # 100: 0.06
+    made = torch.from_numpy(without_specks(mask.numpy()))
+    assert made[70:80, 70:87].all() and not made[70:80, 10:24].any()
+    assert made[20:25, 20:25].all() and not made[30:40, 30:40].any()
+
+
+def test_a_thing_that_is_no_ellipse():
+    """A diamond fills half of its box: only half of the ellipse's radius is taken for sure."""
+    rows, columns = torch.meshgrid(torch.arange(SIZE[0]) + 0.5, torch.arange(SIZE[1]) + 0.5, indexing="ij")
+    truth = (columns - 80).abs() + (rows - 60).abs() < 40
+    out, (report,) = region_masks(scene((truth, (0.8, 0.2, 0.2))), regions_of((40, 20, 120, 100)), GrabCut())
+    assert report.family == "grabcut" and iou(out.masks[0], truth) > 0.95
+
+
+def test_boxes_are_cut_to_the_picture():
+    """At the right and at the bottom by its own width and height."""
+    made = check_boxes(torch.zeros(3, 120, 160), torch.tensor([[-5.0, -6, 300, 400], [10, 20, 150, 110]]), "x")
+    assert made.tolist() == [[0, 0, 160, 120], [10, 20, 150, 110]]
+
+
+def test_the_edge_counts_where_its_two_sides_differ():
+    """A square on a picture whose right half is of another colour than the square: three of four sides of it, by their length."""
+    picture, mask = torch.full((3, *SIZE), 0.2), torch.zeros(SIZE)
+    mask[30:90, 50:110] = 1
+    picture[:, 30:90, 50:110] = 0.8
+    assert edge_share(picture, mask, torch.tensor([50.0, 30, 110, 90])) == 1
+    picture[:, :, 110:] = 0.8  # beyond its right side nothing changes
+    assert edge_share(picture, mask, torch.tensor([50.0, 30, 110, 90])) == pytest.approx(0.75, abs=0.05)
