@@ -198,15 +198,11 @@ def test_a_bend_is_held_by_its_second_differences():
 
 def test_a_bend_is_judged_where_the_search_did_not_look(monkeypatch):
     """Each half of the chessboard has its part, and no pixel both: else what was fitted to noise would be praised for it."""
-    photo = scene(3)
-    levels = [_level(photo @ _GREY, photo @ _GREY, np.ones(SIZE, np.float32), 1.0)]
-    looked = {"_fitted": [], "_correlation": []}
-    for name, seen in looked.items():
-        true = getattr(registration, name)
-        monkeypatch.setattr(
-            registration, name,
-            lambda given, *more, true=true, seen=seen: seen.append((given if isinstance(given, list) else [given])[0].free) or true(given, *more),
-        )  # fmt: skip
+    photo, noise = scene(3), scene(11)
+    levels = [_level((0.8 * photo + 0.2 * noise) @ _GREY, photo @ _GREY, np.ones(SIZE, np.float32), 1.0)]
+    fitted, correlation, searched, judged = registration._fitted, registration._correlation, [], []
+    monkeypatch.setattr(registration, "_fitted", lambda some, *more: searched.append(some[0].free) or fitted(some, *more))
+    monkeypatch.setattr(registration, "_correlation", lambda level, *more: judged.append(level.free) or correlation(level, *more))
     assert _bent(levels, np.eye(2, 3), lambda: None) is None
-    (searched,), judged = looked["_fitted"], looked["_correlation"]
+    (searched,) = searched
     assert len(judged) == 2 and all(np.array_equal(one, 1 - searched) for one in judged) and 0.4 < searched.mean() < 0.6

@@ -16,7 +16,7 @@ from fireedit_core.segmentation.grabcut import GrabCut, without_specks
 from fireedit_core.segmentation.overlaps import take_off
 from fireedit_core.segmentation.quality import edge_share, quality_of
 from fireedit_core.segmentation.region_masks import BOX, GIVEN, most_masks, region_masks, what_is_wrong
-from fireedit_core.segmentation.segmenter import check_boxes, crop_around
+from fireedit_core.segmentation.segmenter import bounds, check_boxes, crop_around
 
 pytest.importorskip("cv2", reason="needs OpenCV")
 SIZE = (120, 160)
@@ -336,6 +336,13 @@ def test_a_thing_that_is_no_ellipse():
     assert report.family == "grabcut" and iou(out.masks[0], truth) > 0.95
 
 
+def test_bounds_end_behind_the_last_pixel():
+    mask = torch.zeros(SIZE)
+    mask[2:5, 3:9] = 0.6
+    mask[0, 0] = 0.4  # no more than a half
+    assert bounds(mask) == bounds(mask, (1, 1, 30, 30)) == (3, 2, 9, 5) and bounds(mask, (10, 0, 30, 30)) is None
+
+
 def test_boxes_are_cut_to_the_picture():
     """At the right and at the bottom by its own width and height."""
     made = check_boxes(torch.zeros(3, 120, 160), torch.tensor([[-5.0, -6, 300, 400], [10, 20, 150, 110]]), "x")
@@ -343,7 +350,7 @@ def test_boxes_are_cut_to_the_picture():
 
 
 def test_the_edge_counts_where_its_two_sides_differ():
-    """A square on a picture whose right half is of another colour than the square: three of four sides of it, by their length."""
+    """A square on plain ground: all of its edge. Where the ground is of its colour on the right: three of four sides."""
     picture, mask = torch.full((3, *SIZE), 0.2), torch.zeros(SIZE)
     mask[30:90, 50:110] = 1
     picture[:, 30:90, 50:110] = 0.8

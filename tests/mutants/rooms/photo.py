@@ -62,7 +62,7 @@ MUTANTS = [
          f"{REGISTRATION}::test_a_bend_is_judged_where_the_search_did_not_look"),
         ("borderMode=cv2.BORDER_REPLICATE)\n    return made", "borderMode=cv2.BORDER_CONSTANT)\n    return made", "edge"),
         ("else (mask <= 0).astype(np.float32)", "else (mask > 0).astype(np.float32)", "mask"),
-        ("bent > _GAIN * straight", "bent > straight", "constant"),
+        ("bent >= _GAIN * straight", "bent > straight", "constant"),
         ("down.T @ down + across.T @ across + 2 * both.T @ both", "down.T @ down + across.T @ across", "dropped part"),
     ),
     *of(
