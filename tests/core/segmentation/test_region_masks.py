@@ -298,7 +298,7 @@ def test_the_filter_on_a_plain_picture_by_hand():
     bits = torch.zeros(40, 40, dtype=torch.uint8)
     bits[:, 20:] = 1
     made = matting._guided(torch.full((40, 40, 3), 0.5).double().numpy(), bits.numpy(), bits.numpy() > 2)
-    assert made[20, 20] == pytest.approx(0.5 + 1.5 * (28 / 49 - 0.5), abs=1e-4) and made[20, 19] == pytest.approx(1 - made[20, 20], abs=1e-4)
+    assert made[20, 20] == pytest.approx(0.5 + 1.5 * (28 / 49 - 0.5), abs=1e-4) and made[20, 19] == pytest.approx(1 - made[20, 20])
     assert made[20, 26] == 1 and made[20, 13] == 0
 
 
