@@ -12,7 +12,7 @@ import torch
 from fireedit_core.regions.record import Regions
 from fireedit_core.segmentation import matting
 from fireedit_core.segmentation import region_masks as rule
-from fireedit_core.segmentation.grabcut import GrabCut, without_specks
+from fireedit_core.segmentation.grabcut import GrabCut, _inside_and_radius, without_specks
 from fireedit_core.segmentation.overlaps import take_off
 from fireedit_core.segmentation.quality import edge_share, quality_of
 from fireedit_core.segmentation.region_masks import BOX, GIVEN, most_masks, region_masks, what_is_wrong
@@ -357,3 +357,14 @@ def test_the_edge_counts_where_its_two_sides_differ():
     assert edge_share(picture, mask, torch.tensor([50.0, 30, 110, 90])) == 1
     picture[:, :, 110:] = 0.8  # beyond its right side nothing changes
     assert edge_share(picture, mask, torch.tensor([50.0, 30, 110, 90])) == pytest.approx(0.75, abs=0.05)
+
+
+def test_behind_the_frame_the_thing_goes_on():
+    """A box of 40 x 80 at the left edge of the photo goes on for 20: its middle is at (10, 60), 30 and 40 from its sides."""
+    inside, radius = _inside_and_radius(SIZE, [0, 20, 40, 100], [True, False, False, False])
+    assert inside.sum() == 40 * 80 and inside[20:100, :40].all()
+    for row, column in ((60, 10), (60, 39), (99, 10), (30, 0)):
+        wanted = (((column + 0.5 - 10) / 30) ** 2 + ((row + 0.5 - 60) / 40) ** 2) ** 0.5
+        assert radius[row, column] == pytest.approx(wanted)
+    radius = _inside_and_radius(SIZE, [120, 80, 160, 120], [False, False, True, True])[1]
+    assert radius[109, 149] == pytest.approx((2 * (0.5 / 30) ** 2) ** 0.5)  # the middle of 120..180 and 80..140
