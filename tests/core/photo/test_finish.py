@@ -68,9 +68,11 @@ def test_exactly_where_it_was_when_nothing_has_moved():
     assert torch.equal(same.image, whole) and same.inside == 0
 
 
-def test_a_part_of_a_large_photo_is_undone_as_the_whole_would_be():
+@pytest.mark.parametrize("grow, feather", [(6, 16), (0, 0)])
+def test_a_part_of_a_large_photo_is_undone_as_the_whole_would_be(grow, feather):
+    """To its very rim, where the part must bring enough of its surroundings along: without a feather the weight is 1 there."""
     whole, frame, came, _ = job((192, 256), (0, 0, 420, 300), 1.0, (0, 0), 1.0)
-    made = finish(whole, frame, came, mask_of_photo(), aligned=False, toned=False)
+    made = finish(whole, frame, came, mask_of_photo(), aligned=False, toned=False, grow=grow, feather=feather)
     sure = made.mask == 1
     # the very same weights; only what overshoots is cut at the part's own lightest and darkest value
     apart = (made.image[sure] - frame.undo(came)[sure]).abs()
