@@ -9,6 +9,7 @@ import logging
 import pytest
 import torch
 
+from fireedit_core.opencv import bytes_of
 from fireedit_core.regions.record import Regions
 from fireedit_core.segmentation import matting
 from fireedit_core.segmentation import region_masks as rule
@@ -368,3 +369,12 @@ def test_behind_the_frame_the_thing_goes_on():
         assert radius[row, column] == pytest.approx(wanted)
     radius = _inside_and_radius(SIZE, [120, 80, 160, 120], [False, False, True, True])[1]
     assert radius[109, 149] == pytest.approx((2 * (0.5 / 30) ** 2) ** 0.5)  # the middle of 120..180 and 80..140
+
+
+def test_what_a_segmenter_is_given_are_the_nearest_bytes_of_the_crop():
+    picture = torch.zeros(3, 6, 8)
+    picture[0, 2, 3], picture[1, 2, 3], picture[2, 2, 3] = 99.4 / 255, 99.6 / 255, 1.2
+    made = bytes_of(picture, (3, 2, 6, 4), (2, 3))
+    assert made.shape == (2, 3, 3) and made[0, 0].tolist() == [99, 100, 255] and made.sum() == 99 + 100 + 255
+    half = bytes_of(torch.full((3, 6, 8), 0.1), (0, 0, 8, 6), (3, 4))  # 25.5: to the even one
+    assert half.shape == (3, 4, 3) and (half == 26).all()

@@ -16,6 +16,7 @@ MUTANTS = [
          "return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([height, width, height, width]))", "axis"),
         ("left + int(columns[-1]) + 1", "left + int(columns[-1])", "off by one"),
     ),
+    *of("fireedit_core/opencv.py", MASKS, ("(small.clip(0, 1) * 255).round()", "(small.clip(0, 1) * 255)", "rounding")),
     *of(
         "fireedit_core/segmentation/overlaps.py", MASKS,
         ("_SAME = 0.7", "_SAME = 0.2", "constant"),
