@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ...checkpoints.bundle import bundle_options, read_index
 from ...data.formats.registry import load_sources
-from ...data.mixture import Mixture, permuted
+from ...data.mixture import Mixture, marks, permuted
 from ...data.streaming import StreamMixture, load_streams
 from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
@@ -215,7 +215,16 @@ class _Validation:
             edits, _ = mixtures_of(sources, partial(Mixture, seed=VALIDATION_SEED))
             if edits is None:
                 raise ValueError(f"{config.validation_sources} has no dataset of edits")
-            self.samples = [fitted(edits[i], (config.size, config.size)) for i in range(config.validation)]
+            shown = [source for source in sources if source.kind != "conversation"]
+            if config.validation_sources and sum(len(source.reader) for source in shown) <= config.validation:
+                drawn = []  # all of them, in their order
+                for source in shown:
+                    for sample in source.reader:
+                        sample.meta |= marks(source)
+                        drawn.append(sample)
+            else:
+                drawn = [edits[i] for i in range(config.validation)]
+            self.samples = [fitted(sample, (config.size, config.size)) for sample in drawn]
 
     def loss(self, device: torch.device) -> dict[str, float]:
         """Means over the rows. Every process runs them all: of a model that is split, none can do so alone."""
