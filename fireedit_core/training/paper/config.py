@@ -48,6 +48,7 @@ class PaperConfig:
     size: int = _says(256, "pixels: a picture has about size x size of them")
     buckets: bool = _says(True, "batches of one shape each, between 1:2 and 2:1; otherwise all are cut square")
     flip: float = _says(0.5, "share of pictures that are mirrored, where the source allows it and the instruction names no side")
+    detector: str = _says("", "detector that finds the regions, as FireEdit Detector Loader takes it; empty: the bundle's own")
     max_regions: int = _says(100, "regions per picture at most")
     conversation_rows: int = _says(0, "rows of conversations beside each batch, where the sources have any")
     conversation_tokens: int = _says(256, "longer conversations are cut")

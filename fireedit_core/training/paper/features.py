@@ -13,11 +13,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...diffusion.latents import latent_mode, latent_scale, latent_spread
 from ...diffusion.pipeline import posterior
-from ...regions.detector import detect_each
+from ...regions.detector import Detector, detect_each
 from ...regions.record import Regions
 from ...vlm import VisionFeatures, encode_vision
 from ..edit_cache import fingerprint, sparse_levels
@@ -49,11 +49,16 @@ class FrozenParts:
         components: of a bundle, on the device and in the type in which they shall run.
         max_regions: per picture. cache: folder that keeps the results under a hash of picture and weights, or None. Mirrored or differently
             cut pictures are other pictures, so a cache pays only where `flip` is 0 or the disk is large.
+        detector: finds the regions in place of the bundle's own, by its own threshold.
     """
 
-    def __init__(self, components: dict[str, Any], max_regions: int, cache: Path | str | None = None):
+    def __init__(
+        self, components: dict[str, Any], max_regions: int, cache: Path | str | None = None, detector: Detector | None = None
+    ):
         self.parts = {name: components[name] for name in FROZEN}
         self.max_regions = max_regions
+        self.detector = self.parts["detector"] if detector is None else detector
+        self.threshold = 0.15 if detector is None else detector.own_threshold
         hvca, encoder = components["hvca"].config, components["region_encoder"].config
         depth = self.parts["dinov2"].config.num_hidden_layers
         # hidden states 0..depth: what HVCA reads, and the last ones that region encoder and adapter read
@@ -61,7 +66,7 @@ class FrozenParts:
         self.clip_levels = sorted(set(hvca.clip_levels))
         self.cache = None
         if cache:
-            self.cache = Path(cache) / f"{fingerprint(self.parts, FROZEN)}-{max_regions}-{KEPT}"
+            self.cache = Path(cache) / f"{fingerprint(self.parts | self._seen_by(detector), FROZEN)}-{max_regions}-{KEPT}"
             self.cache.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -96,6 +101,20 @@ class FrozenParts:
         noise = [torch.randn(mode.shape[1:], generator=number) for number in numbers]
         return mode + self._stack(rows, "spread") * torch.stack(noise).to(mode)
 
+    def regions(self, images: Tensor) -> list[Regions]:
+        """Of pictures (B, 3, H, W) in 0..1; the whole picture where nothing is found."""
+        found = detect_each(self.detector, images, self.threshold, 0.6, self.max_regions)
+        return [one if len(one) else Regions.whole_image(one.image_size) for one in found]
+
+    @staticmethod
+    def _seen_by(detector: Detector | None) -> dict[str, nn.Module]:
+        if detector is None:
+            return {}
+        own = detector if isinstance(detector, nn.Module) else getattr(detector, "model", None)
+        if not isinstance(own, nn.Module):
+            raise ValueError(f"feature_cache: the weights of a {type(detector).__name__} are not to be seen; leave feature_cache empty")
+        return {"detector": own}
+
     # --- one picture each --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -110,11 +129,11 @@ class FrozenParts:
     def _compute(self, pictures: Tensor) -> list[dict[str, Tensor]]:
         images = pictures.to(self.device).float() / 255
         with torch.autocast(images.device.type, enabled=False):
-            found = detect_each(self.parts["detector"], images, 0.15, 0.6, self.max_regions)
+            found = self.regions(images)
         features = encode_vision(self.parts["dinov2"], self.parts["clip_vision"], images)
         rows = self._encode(pictures)
         for i, (row, regions) in enumerate(zip(rows, found, strict=True)):
-            row["boxes"] = (regions if len(regions) else Regions.whole_image(regions.image_size)).normalised()
+            row["boxes"] = regions.normalised()
             row["grid"] = torch.tensor(features.dino_grid)
             row |= {f"dino_{k}": features.dino[k][i] for k in self.dino_levels}
             row |= {f"clip_{k}": features.clip[k][i] for k in self.clip_levels}

@@ -76,7 +76,6 @@ def own_config(folder: Path, arguments: Sequence[str]) -> tuple[PaperConfig, Any
     # what the user says comes last and counts
     config, options = load_config([PRESET, *out, *precise, *_sized(rest), *rest])
     pairs = check_pairs(folder, held, load_component(Path(config.bundle), "tokenizer"), _longest(Path(config.bundle)))
-    config.out = str(Path(config.out))
     _keep_apart(Path(config.out), folder)
     lists = _write_lists(Path(config.out), pairs, dry=options.dry_run)
     config.sources, config.validation_sources, config.validation = *map(str, lists), len(_shown(pairs))
@@ -117,7 +116,7 @@ def check_pairs(folder: Path, held: int | None = None, tokenizer: PreTrainedToke
     texts = [] if faults else [reader[i].instruction for i in range(len(reader))]
     if longest and tokenizer is not None:
         long = [i for i, text in enumerate(texts) if len(tokenizer(text)["input_ids"]) > longest]
-        faults += [f"{_name(reader.rows[i], i)}: the instruction is longer than the {longest} tokens that the bundle reads" for i in long]
+        faults += [f"{_name(reader.rows[i], i)}: the instruction is longer than the {longest} tokens that are read" for i in long]
     if faults:
         more = f"\n  and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
         raise DatasetError(f"train {folder}: nothing was trained, because\n  " + "\n  ".join(faults[:LISTED]) + more)
@@ -211,7 +210,8 @@ def _mask(reader: PairsFolder, name: Any, before: np.ndarray) -> None:
         raise BrokenRow(f"there is no {file.name} in {file.parent}")
     found = mask(file, file.name)
     if found.shape != before.shape[:2]:
-        raise BrokenRow(f"the mask {file.name} is {found.shape[1]} x {found.shape[0]}, the pictures are {before.shape[1]} x {before.shape[0]}")
+        sizes = [f"{x.shape[1]} x {x.shape[0]}" for x in (found, before)]
+        raise BrokenRow(f"the mask {file.name} is {sizes[0]}, the pictures are {sizes[1]}")
     if not found.any():
         raise BrokenRow(f"the mask {file.name} marks nothing; paint white where the edit is, or delete it")
 

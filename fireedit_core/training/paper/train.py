@@ -26,6 +26,7 @@ from ...data.mixture import Mixture, marks, permuted
 from ...data.streaming import StreamMixture, load_streams
 from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
+from ...regions.loading import load_detector
 from ..loop import StageConfig, finite_mean
 from .assemble import export, trainable_components, trained_options
 from .batches import EditRows, Rows, StreamedRows, TalkRows, conversation_ids, edit_rows, fitted, loader, mixtures_of
@@ -114,7 +115,7 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], model: EditMode
         raise ValueError(f"conversation_rows is {config.conversation_rows}, but {config.sources} has no dataset of conversations")
     for name in FROZEN:
         components[name].to(state.device)
-    frozen = FrozenParts(components, config.max_regions, config.feature_cache or None)
+    frozen = FrozenParts(components, config.max_regions, config.feature_cache or None, _own_detector(config, state.device))
     levels = 2 ** (len(components["unet"].config.block_out_channels) - 1)
     if config.streamed:
         feed = StreamedRows(edits, talk, config)
@@ -129,6 +130,19 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], model: EditMode
     validation = _Validation(config, components, frozen, model)
     stage = _stage(config, state, model, loss_fn, validation, feed if config.streamed else None)
     return stage
+
+
+def _own_detector(config: PaperConfig, device: torch.device) -> Any:
+    """The detector that the configuration names, or None for the bundle's own, which must have been trained."""
+    if not config.detector:
+        if "detector" in bundle_options(read_index(config.bundle))["untrained"]:
+            raise ValueError(
+                f"the detector of {config.bundle} is untrained, and its regions would mean nothing: give --detector, for instance "
+                "models/photo-detector"
+            )
+        return None
+    detector = load_detector(config.detector)
+    return detector.to(device) if isinstance(detector, nn.Module) else detector
 
 
 def _text_stage(config: PaperConfig, components: dict[str, Any], model: TextModel, state: PartialState) -> PaperStage:
@@ -242,9 +256,12 @@ class _Validation:
         edits, masks = [], []
         for number, sample in enumerate(self.samples):
             generator = torch.Generator().manual_seed(number)
+            picture = torch.from_numpy(sample.source).permute(2, 0, 1)[None].float() / 255
+            regions = self.frozen.regions(picture.to(self.frozen.device)) if self.config.detector else None
             found = pipe(
-                Image.fromarray(sample.source), sample.instruction, num_inference_steps=self.config.validation_steps, generator=generator
-            )
+                Image.fromarray(sample.source), sample.instruction, regions=regions, generator=generator,
+                num_inference_steps=self.config.validation_steps,
+            )  # fmt: skip
             edits.append(np.asarray(found.images[0]))
             masks.append(found.mask[0].float().cpu().numpy())
         return sheet(self.samples, edits, masks)
