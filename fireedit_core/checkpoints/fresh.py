@@ -15,8 +15,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from ..vlm import ImgTokens
 from .public_names import published
 from .sources.fit import Part
-from .sources.language_model import EMBEDDING
-from .sources.language_model import model_of
+from .sources.language_model import EMBEDDING, model_of
 from .sources.lazy_tensor import LazyTensor, derived
 
 if TYPE_CHECKING:

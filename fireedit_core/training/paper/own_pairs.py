@@ -85,7 +85,7 @@ def own_config(folder: Path, arguments: Sequence[str]) -> tuple[PaperConfig, Any
         config.steps, config.steps * config.batch * config.accumulate / len(pairs.trained),
     )  # fmt: skip
     if len(pairs.trained) + len(pairs.held) < ADVISED:
-        logger.warning("%s: fewer than %d pairs; the sheets of the held ones say whether it learns the edit or the pictures", folder, ADVISED)
+        logger.warning("%s: fewer than %d pairs; see on the sheets whether it learns the edit or the pictures", folder, ADVISED)
     return config, options
 
 
