@@ -58,7 +58,6 @@ class FrozenParts:
         self.parts = {name: components[name] for name in FROZEN}
         self.max_regions = max_regions
         self.detector = self.parts["detector"] if detector is None else detector
-        self.threshold = 0.15 if detector is None else detector.own_threshold
         hvca, encoder = components["hvca"].config, components["region_encoder"].config
         depth = self.parts["dinov2"].config.num_hidden_layers
         # hidden states 0..depth: what HVCA reads, and the last ones that region encoder and adapter read
@@ -101,11 +100,6 @@ class FrozenParts:
         noise = [torch.randn(mode.shape[1:], generator=number) for number in numbers]
         return mode + self._stack(rows, "spread") * torch.stack(noise).to(mode)
 
-    def regions(self, images: Tensor) -> list[Regions]:
-        """Of pictures (B, 3, H, W) in 0..1; the whole picture where nothing is found."""
-        found = detect_each(self.detector, images, self.threshold, 0.6, self.max_regions)
-        return [one if len(one) else Regions.whole_image(one.image_size) for one in found]
-
     @staticmethod
     def _seen_by(detector: Detector | None) -> dict[str, nn.Module]:
         if detector is None:
@@ -129,11 +123,11 @@ class FrozenParts:
     def _compute(self, pictures: Tensor) -> list[dict[str, Tensor]]:
         images = pictures.to(self.device).float() / 255
         with torch.autocast(images.device.type, enabled=False):
-            found = self.regions(images)
+            found = detect_each(self.detector, images, self.detector.own_threshold, 0.6, self.max_regions)
         features = encode_vision(self.parts["dinov2"], self.parts["clip_vision"], images)
         rows = self._encode(pictures)
         for i, (row, regions) in enumerate(zip(rows, found, strict=True)):
-            row["boxes"] = regions.normalised()
+            row["boxes"] = (regions if len(regions) else Regions.whole_image(regions.image_size)).normalised()
             row["grid"] = torch.tensor(features.dino_grid)
             row |= {f"dino_{k}": features.dino[k][i] for k in self.dino_levels}
             row |= {f"clip_{k}": features.clip[k][i] for k in self.clip_levels}

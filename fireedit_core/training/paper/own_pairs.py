@@ -174,7 +174,7 @@ def _checked(reader: PairsFolder, number: int) -> tuple[str, str]:
     try:
         text = reader.read(number).instruction
     except BrokenRow as error:
-        if "instruction" not in str(error):
+        if not str(error).startswith("no instruction"):
             raise
         said = f"{row['instruction'].name}" if isinstance(row.get("instruction"), Path) else "its row"
         raise BrokenRow(f"has no instruction; write what is to be done into {said}") from error

@@ -253,15 +253,14 @@ class _Validation:
         """The edits of the rows as a PIL picture; needs a model that is not split."""
         pipe = FireEditPipeline(**self.components, **trained_options(self.config))
         pipe.set_progress_bar_config(disable=True)
+        if self.config.detector:
+            pipe.editor.use_detector(self.frozen.detector)
         edits, masks = [], []
         for number, sample in enumerate(self.samples):
             generator = torch.Generator().manual_seed(number)
-            picture = torch.from_numpy(sample.source).permute(2, 0, 1)[None].float() / 255
-            regions = self.frozen.regions(picture.to(self.frozen.device)) if self.config.detector else None
             found = pipe(
-                Image.fromarray(sample.source), sample.instruction, regions=regions, generator=generator,
-                num_inference_steps=self.config.validation_steps,
-            )  # fmt: skip
+                Image.fromarray(sample.source), sample.instruction, num_inference_steps=self.config.validation_steps, generator=generator
+            )
             edits.append(np.asarray(found.images[0]))
             masks.append(found.mask[0].float().cpu().numpy())
         return sheet(self.samples, edits, masks)
@@ -302,6 +301,8 @@ def _check_same_run(config: PaperConfig, out: Path, state: PartialState) -> None
     now.pop("batch")
     if (out / config.stage / "state").exists() and record.is_file():
         before = json.loads(record.read_text())
+        # a setting that is newer than the run had its default then
+        before = json.loads(json.dumps({k: v for k, v in asdict(PaperConfig(sources="-")).items() if k in now})) | before
         changed = sorted(k for k in now if json.loads(json.dumps(now[k])) != before.get(k))
         if changed:
             raise ValueError(
