@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.bundle import read_index
-from ..checkpoints.convert import REPORT
+from ..training.paper.assemble import CONVERTED
 from .benchmarks import report
 from .card import CARD, TRAINING, _parts
 from .scenes import bundle_fingerprint
@@ -36,7 +36,7 @@ def write_own_card(bundle: str | Path, scores: Sequence[str | Path], licence: st
     if "config" not in record:
         raise ValueError(f"{folder / TRAINING} is no record of `fireedit train`, so a card could not say how the bundle was trained")
     results = [_result(Path(path), own) for path in scores]
-    converted = _record(folder / REPORT)
+    converted = _record(folder / CONVERTED)
     text = [
         f"---\nlicense: {licence or 'other'}\nlibrary_name: diffusers\ntags: [image-editing, fireedit, comfyui]\n---",
         f"# {folder.name}",

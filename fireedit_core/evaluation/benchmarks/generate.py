@@ -62,7 +62,8 @@ def generate(
 
     Args:
         limit: only the first pictures of the data (sessions, where there are some); 0 is all. A later run may go further.
-        detector: finds the regions in place of the bundle's own. batch: pictures of one size edited together. facts: more that must be the same in every run into `out`, such as the split.
+        detector: finds the regions in place of the bundle's own. batch: pictures of one size edited together.
+        facts: more that must be the same in every run into `out`, such as the split.
 
     Returns:
         What came of each edit, by the benchmark's own keys.

@@ -21,6 +21,7 @@ from .config import UNET_LORA_LAYERS, PaperConfig
 logger = logging.getLogger("fireedit")
 
 ADAPTED = {"language_model": "lora", "unet": "unet_lora"}  # component -> what its adapters are called in `PaperConfig.trained`
+CONVERTED = "convert.json"  # the report of `fireedit convert`
 NULL = "null_embedding"  # TATI's, which stands for a dropped text
 
 
@@ -88,6 +89,8 @@ def export(weights: dict[str, Tensor], config: PaperConfig, folder: Path) -> Non
             for file in sorted(f for f in (start / name).rglob("*") if f.is_file()):
                 place = file.relative_to(start)
                 keep_file(file, temporary / place, folder / place)
+    if (start / CONVERTED).is_file():  # where its parts came from stays true
+        shutil.copy2(start / CONVERTED, temporary / CONVERTED)
     index = {key: value for key, value in index.items() if key not in dropped} | options
     (temporary / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     if folder.exists():
