@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-
+import numpy as np
 import pytest
 import torch
 
@@ -224,22 +222,36 @@ def test_progress_can_stop_it():
         region_masks(scene(), regions_of((10, 10, 60, 60), (50, 50, 90, 90)), GrabCut(), progress=stop)
 
 
-def test_without_pymatting_a_filter_sharpens_and_says_so_once(monkeypatch, caplog):
-    real = importlib.import_module
-    monkeypatch.setattr(
-        matting.importlib, "import_module", lambda name: real(name if not name.startswith("pymatting") else "pymatting_is_not_there")
-    )
-    matting._pymatting.cache_clear()
-    caplog.set_level(logging.INFO, "fireedit")
+def test_an_edge_that_is_too_long_gets_a_filter(monkeypatch):
+    monkeypatch.setattr(matting, "_MOST_TILES", 0)
+    monkeypatch.setattr(matting, "_closed_form", None)
     truth = disc((600, 500), 320, (900, 1300))
     picture = scene((truth, (0.8, 0.2, 0.2)), size=(900, 1300))
     out, _ = region_masks(picture, regions_of((280, 180, 920, 820), size=(900, 1300)), GrabCut())
     assert iou(out.masks[0], truth) > 0.98
-    assert len([r for r in caplog.records if "pymatting" in r.message]) == 1
-    matting._pymatting.cache_clear()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pymatting") is None, reason="pymatting is optional and not installed")
+def test_the_matting_laplacian_is_the_papers():
+    """Against its equation, window by window and pixel by pixel; rows of pixels at the frame and of one that is alone."""
+    rng = np.random.default_rng(0)
+    colours, unknown = rng.random((6, 7, 3)), rng.random((6, 7)) < 0.4
+    unknown[0, 0] = unknown[5, 6] = True
+    whole = np.zeros((42, 42))
+    for top in range(4):
+        for left in range(5):
+            if not unknown[top : top + 3, left : left + 3].any():
+                continue
+            places = [(top + dy) * 7 + left + dx for dy in range(3) for dx in range(3)]
+            window = colours.reshape(-1, 3)[places]
+            inverse = np.linalg.inv(np.cov(window.T, bias=True) + 1e-5 / 9 * np.eye(3))
+            for a, i in enumerate(places):
+                for b, j in enumerate(places):
+                    away = (window[a] - window.mean(0)) @ inverse @ (window[b] - window.mean(0))
+                    whole[i, j] += float(i == j) - (1 + away) / 9
+    rows = matting.matting_rows(colours, unknown)
+    assert np.abs(rows.toarray() - whole[unknown.ravel()]).max() < 1e-9 and np.abs(rows.sum(1)).max() < 1e-9
+
+
 def test_closed_form_gives_back_the_alpha_of_a_mixture():
     """A soft edge that is a mixture of two plain colours is found again."""
     columns = torch.arange(80) + 0.5
