@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from .deformable_attention import DeformableAttention
-from .detector import RegionDetector
+from .region_detector import RegionDetector
 
 GROMA_BACKBONE: dict[str, Any] = {
     "hidden_size": 1024,
