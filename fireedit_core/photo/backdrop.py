@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..opencv import opencv
 from .light import to_linear, to_srgb
-from .paste import blended, box_of, cut
+from .paste import STRIP, blended, box_of, cut
 
 BLUR = 0.018  # of the picture's longer side: radius of the circle that a point of the background becomes
 _BLUR_PIXELS = 1_000_000  # a blurred picture holds no more than this can show
@@ -28,7 +28,14 @@ def over(image: Tensor, alpha: Tensor, behind: Tensor, check: Callable[[], None]
         image, behind: (3, H, W) in 0..1. alpha: (H, W) in 0..1, the thing. check: called now and then; may raise to stop.
     """
     check()
-    return blended(behind.to(image), thing_colours(image, alpha), alpha)
+    result = thing_colours(image, alpha)
+    if result is image:
+        result = image.clone()
+    behind = behind.to(image)
+    for top in range(0, alpha.shape[0], STRIP):
+        rows = slice(top, top + STRIP)
+        result[:, rows] = blended(behind[:, rows], result[:, rows], alpha[rows])
+    return result
 
 
 def cut_out(image: Tensor, alpha: Tensor) -> Tensor:
@@ -89,7 +96,7 @@ def blurred(image: Tensor, alpha: Tensor, radius: float, check: Callable[[], Non
         made = trust * made / np.maximum(total, 1e-4)[..., None] + (1 - trust) * wide
     result = to_srgb(torch.from_numpy(np.ascontiguousarray(made)).permute(2, 0, 1))
     if scale < 1:
-        result = F.interpolate(result[None], (height, width), mode="bicubic", align_corners=False)[0].clamp(0, 1)
+        result = F.interpolate(result[None], (height, width), mode="bicubic", align_corners=False)[0].clamp_(0, 1)
     return result.to(image)
 
 
@@ -106,12 +113,14 @@ def thing_colours(image: Tensor, alpha: Tensor) -> Tensor:
     colours = torch.from_numpy(_estimated(_to_numpy(shrink(part)), shrink(matte[None])[0].cpu().numpy())).permute(2, 0, 1)
     if scale < 1:
         colours = F.interpolate(colours[None], matte.shape, mode="bilinear", align_corners=False)[0]
-    # what is behind has colours of 0..1 too, so at an alpha of .9 the thing's cannot be far from those that are seen
-    share = matte.clamp(min=1e-3)
-    colours = torch.minimum(torch.maximum(colours, (part - (1 - matte)) / share), part / share).clamp(0, 1)
     result = image.clone()
-    into = cut(result, box)
-    into.copy_(torch.where(cut(between, box), colours.to(image), into))
+    into, between = cut(result, box), cut(between, box)
+    for top in range(0, matte.shape[0], STRIP):
+        rows = slice(top, top + STRIP)
+        seen, rest, share = part[:, rows], 1 - matte[rows], matte[rows].clamp(min=1e-3)
+        # what is behind has colours of 0..1 too, so at an alpha of .9 the thing's cannot be far from those that are seen
+        own = torch.minimum(torch.maximum(colours[:, rows], (seen - rest) / share), seen / share).clamp(0, 1)
+        into[:, rows] = torch.where(between[rows], own.to(image), into[:, rows])
     return result
 
 
