@@ -117,6 +117,32 @@ def test_one_thing_found_twice_and_what_is_worn_are_left_alone(boxes, labels):
     assert take_off(regions_of(*boxes, labels=labels), masks) == [set(), set()] and torch.equal(masks, before)
 
 
+def test_a_doubtful_find_within_a_thing_is_a_part_of_it():
+    """The eye of a cat, taken for a phone. A sure find, a larger one, and one at the cat's edge keep their place."""
+    boxes = ((20, 20, 140, 110), (60, 50, 74, 64))
+    for score, box, kept in ((0.4, boxes[1], 1), (0.8, boxes[1], 0), (0.4, (60, 30, 100, 80), 0), (0.4, (18, 50, 32, 64), 0)):
+        masks = torch.zeros(2, *SIZE)
+        for mask, (x1, y1, x2, y2) in zip(masks, (boxes[0], box), strict=True):
+            mask[y1:y2, x1:x2] = 1
+        x, y = (max(box[0], 20) + box[2]) // 2, (box[1] + box[3]) // 2
+        taken = take_off(regions_of(boxes[0], box, labels=("cat", "phone"), scores=[0.45, score]), masks)
+        assert masks[0, y, x] == kept and taken == [set() if kept else {1}, set()], (score, box)
+        assert masks[1, y, x] == 1
+
+
+def test_a_box_for_want_of_a_mask_yields_to_masks():
+    """Whichever of the two is smaller, or nearer to the middle of its box."""
+    for boxes in (((60, 40, 80, 70), (20, 30, 140, 100)), ((20, 30, 140, 100), (60, 40, 80, 70)), ((20, 40, 90, 80), (70, 40, 140, 80))):
+        for rough in (0, 1):
+            masks = torch.zeros(2, *SIZE)
+            for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+                mask[y1:y2, x1:x2] = 1
+            before = masks.clone()
+            taken = take_off(regions_of(*boxes), masks, {rough})
+            assert torch.equal(masks[1 - rough], before[1 - rough]) and masks.sum(0).max() == 1
+            assert taken[rough] == {1 - rough} and not taken[1 - rough]
+
+
 def test_families_are_asked_in_turn_and_then_the_box_is_the_mask():
     picture, truth = scene((disc(), (0.8, 0.2, 0.2))), disc()
     box = (50, 30, 110, 90)
