@@ -41,7 +41,7 @@ def with_detail(enlarged: np.ndarray, small: np.ndarray, hole: np.ndarray, full:
 
     Args:
         enlarged: (H, W, 3) float32, the fill made at the small size and enlarged. small: (h, w, 3) uint8, the same at its own size.
-        hole: (h, w) bool. full: (H, W, 3) float32, the picture, on the scale of `enlarged`.
+        hole: (h, w) bool. full: (H, W, 3) float32, the picture, on the scale of `enlarged`. The memory of both is used: neither is kept.
     """
     cv2 = opencv()
     (height, width), (rows, columns) = hole.shape, full.shape[:2]
@@ -54,19 +54,22 @@ def with_detail(enlarged: np.ndarray, small: np.ndarray, hole: np.ndarray, full:
     if not len(sources):
         return enlarged
     back = cv2.resize(cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA), (columns, rows), interpolation=cv2.INTER_CUBIC)
-    detail = np.subtract(full, back, out=back)
+    detail = np.subtract(full, back, out=full)
+    del back
     scale = np.array([rows / height, columns / width])
     side = np.ceil(TILE * scale).astype(int)
     window = np.outer(*[np.hanning(n + 2)[1:-1] for n in side]).astype(np.float32)[..., None]
-    made, power = np.zeros_like(full), np.zeros((rows, columns, 1), np.float32)
-    for to, source in zip(np.floor(corners * scale).astype(int), np.floor(sources * scale).astype(int), strict=True):
-        to, source = np.minimum(to, [rows, columns] - side), np.minimum(source, [rows, columns] - side)
+    places, sources = (np.minimum(np.floor(x * scale).astype(int), [rows, columns] - side) for x in (corners, sources))
+    (top, left), (bottom, right) = places.min(0), places.max(0) + side
+    made, power = np.zeros((bottom - top, right - left, 3), np.float32), np.zeros((bottom - top, right - left, 1), np.float32)
+    for to, source in zip(places - [top, left], sources, strict=True):
         place = np.s_[to[0] : to[0] + side[0], to[1] : to[1] + side[1]]
         made[place] += window * detail[source[0] : source[0] + side[0], source[1] : source[1] + side[1]]
         power[place] += window**2
     # unrelated textures add up by their squares: divided by the root, the sum is as rough as each of them
     made /= np.sqrt(np.maximum(power, 0.05, out=power), out=power)
-    return np.add(enlarged, made, out=made)
+    enlarged[top:bottom, left:right] += made
+    return enlarged
 
 
 def _corners(length: int) -> np.ndarray:

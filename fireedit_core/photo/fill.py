@@ -89,6 +89,7 @@ def fill(image: Tensor, mask: Tensor, avoid: Tensor | None = None, check: Callab
         new = cv2.resize(new, full.shape[1::-1], interpolation=cv2.INTER_CUBIC)
         unfit = small_hole if small_others is None else small_hole | small_others
         new = with_detail(new, made, unfit, full)
+    del full
     check()
     inner = cv2.distanceTransform(np.pad(hole.mask, 1, mode="edge").astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     part = torch.from_numpy(np.clip(inner / (hole.feather + 1), 0, 1).astype(np.float32)).to(image.device)

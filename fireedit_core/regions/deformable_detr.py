@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from .deformable_attention import DeformableAttention
-from .detector import RegionDetector, select_regions
+from .detector import select_regions
 from .record import Regions
+from .region_detector import RegionDetector
 
 GROMA_BACKBONE: dict[str, Any] = {
     "hidden_size": 1024,

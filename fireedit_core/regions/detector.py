@@ -5,15 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
 from torch import Tensor, nn
 
-from ..checkpoints.weights import check_weights
 from .record import OBJECT_LABEL, Regions
 from .suppression import non_maximum_suppression
 
@@ -34,71 +31,6 @@ class Detector(Protocol):
     ) -> list[Regions]:
         """One `Regions` per picture of images (B, 3, H, W) in 0..1, best score first, on the CPU."""
         ...
-
-
-class RegionDetector(ModelMixin, ConfigMixin):
-    """Proposes class-agnostic regions of pictures of any size. A backend implements `predict_boxes` only.
-
-    The detector runs on the device and in the dtype that its owner gave it; it never moves itself.
-    """
-
-    reads_prompt = False
-    own_threshold = 0.15  # of Groma
-
-    def predict_boxes(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw proposals: images (B, 3, H, W) 0..1 -> boxes (B, N, 4) xyxy in pixels of H, W; scores (B, N) 0..1."""
-        raise NotImplementedError(f"{type(self).__name__} must implement predict_boxes.")
-
-    @torch.no_grad()
-    def detect(
-        self,
-        images: Tensor,
-        score_threshold: float = 0.15,
-        iou_threshold: float = 0.6,
-        max_regions: int = 100,
-        prompt: str = "",
-    ) -> list[Regions]:
-        """Detect regions, class-agnostic. Thresholds as in Groma (groma.py): score > 0.15, NMS IoU 0.6, at most 100.
-
-        Args:
-            images: (B, 3, H, W) RGB, 0..1, any H and W.
-            score_threshold: keep regions whose score is above this.
-            iou_threshold: of two regions that overlap more than this, only the better stays.
-            max_regions: at most this many per picture. prompt: means nothing here.
-
-        Returns:
-            One `Regions` per picture, best score first (the order is never random), in pixels of the given picture.
-            It may be empty. Boxes and scores are float32 on the CPU.
-
-        Raises:
-            ValueError: if `images` has another shape.
-        """
-        _check_pictures(images, self)
-        size = (images.shape[2], images.shape[3])
-        if images.shape[0] == 0:
-            return []
-        was_training = self.training
-        self.eval()
-        try:
-            boxes, scores = self.predict_boxes(images.to(self.device, self.dtype).clamp(0, 1))
-        finally:
-            self.train(was_training)
-        boxes, scores = boxes.float().cpu(), scores.float().cpu()
-        return [
-            select_regions(box, score, size, score_threshold, iou_threshold, max_regions)
-            for box, score in zip(boxes, scores, strict=True)
-        ]
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """As in diffusers, but from safetensors only: nothing is ever unpickled (design D1)."""
-        folder = Path(pretrained_model_name_or_path)
-        if kwargs.get("subfolder"):
-            folder = folder / kwargs["subfolder"]
-        if folder.is_dir():
-            check_weights(folder)
-        kwargs["use_safetensors"] = True
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
 @dataclass
@@ -135,7 +67,7 @@ class LabelledDetector(nn.Module):
     def detect(
         self, images: Tensor, score_threshold: float = 0.3, iou_threshold: float = 0.6, max_regions: int = 100, prompt: str = ""
     ) -> list[Regions]:
-        """As `RegionDetector.detect`, with labels and, where the family has them, masks.
+        """As `Detector.detect`, with labels and, where the family has them, masks.
 
         Args:
             prompt: for detectors that read one: things to look for, separated by commas or full stops.
@@ -143,7 +75,7 @@ class LabelledDetector(nn.Module):
         Raises:
             ValueError: if `images` has another shape, or a prompt is needed and empty.
         """
-        _check_pictures(images, self)
+        check_pictures(images, self)
         if self.reads_prompt and not prompt.strip():
             raise ValueError("this detector looks for what its prompt names: write one, for example 'cat, dog'.")
         if images.shape[0] == 0:
@@ -176,7 +108,8 @@ def detect_each(
     return found
 
 
-def _check_pictures(images: Tensor, detector: object) -> None:
+def check_pictures(images: Tensor, detector: object) -> None:
+    """ValueError unless images are float (B, 3, H, W)."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ValueError(
             f"{type(detector).__name__}.detect expects RGB pictures as float (B, 3, H, W) in 0..1, "

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .detector import Detector, RegionDetector
+from .detector import Detector
+
+if TYPE_CHECKING:
+    from .region_detector import RegionDetector
 
 NANODET = "NanoDetDetector"  # `_class_name` in the config.json of a NanoDet
 

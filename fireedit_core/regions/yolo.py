@@ -18,7 +18,8 @@ from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import Tensor
 
-from .detector import RegionDetector, letterbox, undo_letterbox
+from .detector import letterbox, undo_letterbox
+from .region_detector import RegionDetector
 from .ultralytics_version import check_version
 
 # The layers that a config may name. ultralytics resolves names with globals() and evaluates "activation" with eval, so

@@ -2,26 +2,22 @@
 """A rough mask becomes a crisp alpha whose edge is a few pixels wide: closed-form matting (Levin, Lischinski, Weiss 2008) in a narrow band.
 
 Only pixels beside the edge are solved for, in tiles, so that time and memory go with the length of the edge and not with the photo.
-A mask that was made at a fraction of the photo's size is sharpened from coarse to fine. Without pymatting a guided filter (He, Sun,
-Tang 2013) does it, less well in hair.
+A mask that was made at a fraction of the photo's size is sharpened from coarse to fine. An edge that is too long for it gets a guided
+filter (He, Sun, Tang 2013).
+
+Written here in numpy, since pymatting compiles all it has when it is first imported: 80 seconds of CPU before the first edit of a new user.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
-import logging
-from typing import Any
-
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix, diags, identity
+from scipy.sparse.linalg import cg
 from torch import Tensor
 
 from ..opencv import bytes_of, opencv
-from ..threads import keeping_threads, kept_threads
 from .segmenter import bounds
-
-logger = logging.getLogger("fireedit")
 
 BAND = 3  # pixels on each side of the edge that may become partly transparent
 _STEP = 3.0  # how much finer each round is than the one before
@@ -82,7 +78,7 @@ def _alpha(small: np.ndarray | None, hard: np.ndarray, image: Tensor | None = No
         for left in range(0, hard.shape[1], _TILE)
         if unknown[top : top + _TILE, left : left + _TILE].any()
     ]
-    solve = _closed_form if _pymatting() is not None and len(tiles) <= _MOST_TILES else _guided
+    solve = _closed_form if len(tiles) <= _MOST_TILES else _guided
     for top, left in tiles:
         found = bounds(torch.from_numpy(unknown[top : top + _TILE, left : left + _TILE]))
         top, left, bottom, right = top + found[1], left + found[0], top + found[3], left + found[2]
@@ -100,13 +96,10 @@ def _alpha(small: np.ndarray | None, hard: np.ndarray, image: Tensor | None = No
 
 def _closed_form(colours: np.ndarray, bits: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Alpha (h, w) where `unknown`; the rest of the mask is given."""
-    from scipy.sparse import diags, identity
-    from scipy.sparse.linalg import cg
-
     index = np.flatnonzero(unknown)
     if min(bits.shape) < 3:
         return bits.astype(np.float32)
-    rows = _pymatting()(np.ascontiguousarray(colours), epsilon=1e-5, radius=1, is_known=~unknown.ravel()).tocsr()[index]
+    rows = matting_rows(colours, unknown)
     # a weak pull to the rough mask decides where colours do not; without it a tile without one of the sides would be singular
     pull = 1e-4
     system = rows[:, index] + pull * identity(len(index))
@@ -116,6 +109,37 @@ def _closed_form(colours: np.ndarray, bits: np.ndarray, unknown: np.ndarray) -> 
     made = known
     made[index] = found
     return made.reshape(bits.shape).clip(0, 1).astype(np.float32)
+
+
+def matting_rows(colours: np.ndarray, unknown: np.ndarray, epsilon: float = 1e-5) -> csr_matrix:
+    """The rows of the matting Laplacian (equation 12 of Levin, Lischinski, Weiss 2008; windows of 3 x 3) for pixels that are not known.
+
+    Args:
+        colours: (h, w, 3) float64 in 0..1, h and w at least 3. unknown: (h, w) bool. epsilon: how far colours may stray from a line.
+
+    Returns:
+        (number of unknown pixels, h * w), in the order of `np.flatnonzero(unknown)`.
+    """
+    height, width = unknown.shape
+    count = int(unknown.sum())
+    number = np.full(unknown.size, count)  # known pixels share one row more, which is dropped
+    number[np.flatnonzero(unknown)] = np.arange(count)
+    touched = opencv().dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1]  # middles of windows with such a pixel
+    y, x = touched.nonzero()
+    steps = [(dy, dx) for dy in range(3) for dx in range(3)]
+    places = np.stack([(y + dy) * width + x + dx for dy, dx in steps], 1)
+    window = colours.reshape(-1, 3)[places]
+    window -= window.mean(1, keepdims=True)
+    spread = (window.transpose(0, 2, 1) @ window + epsilon * np.eye(3)) / 9
+    alike = (1 + window @ np.linalg.inv(spread) @ window.transpose(0, 2, 1)) / 9
+    values = np.zeros((count + 1, 25))  # for each pixel the 5 x 5 around it
+    for i, (y_i, x_i) in enumerate(steps):
+        row = number[places[:, i]]  # of windows at one step no two have the same pixel there, but for those that are dropped
+        for j, (y_j, x_j) in enumerate(steps):
+            values[row, (y_j - y_i + 2) * 5 + x_j - x_i + 2] += float(i == j) - alike[:, i, j]
+    around = np.array([dy * width + dx for dy in range(-2, 3) for dx in range(-2, 3)])
+    columns = (np.flatnonzero(unknown)[:, None] + around).clip(0, unknown.size - 1)  # what lies beyond the picture has a value of 0
+    return csr_matrix((values[:count].ravel(), columns.ravel(), np.arange(0, 25 * count + 1, 25)), (count, unknown.size))
 
 
 def _guided(colours: np.ndarray, bits: np.ndarray, unknown: np.ndarray) -> np.ndarray:
@@ -129,14 +153,3 @@ def _guided(colours: np.ndarray, bits: np.ndarray, unknown: np.ndarray) -> np.nd
     offset = target_mean - slope * grey_mean
     made = mean(slope) * grey + mean(offset)
     return ((made - 0.5) * 1.5 + 0.5).clip(0, 1)  # a filter of this width leaves a ramp of it; steeper is crisper
-
-
-@functools.cache
-def _pymatting() -> Any | None:
-    """The function that makes the matting Laplacian; None, with one log line, where pymatting is not installed."""
-    try:
-        with kept_threads():
-            return keeping_threads(importlib.import_module("pymatting.laplacian.cf_laplacian").cf_laplacian)
-    except ImportError as error:
-        logger.info("FireEdit: edges of masks come from a guided filter, since pymatting is not there (%s): pip install pymatting", error)
-        return None

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..opencv import opencv
 from ..regions.record import Regions
 from ..regions.suppression import box_iou
 
@@ -15,15 +18,19 @@ WORN = frozenset({"tie", "hat", "glasses", "sunglasses", "backpack", "handbag", 
 WEARERS = frozenset({"person", "man", "woman", "boy", "girl", "child", "people"})
 _SAME = 0.7  # boxes that agree so far are one thing, found twice
 _NOTED = 0.02  # of a mask: less than that taken is an edge, and not told
+_DOUBTED, _PATCH, _ENCLOSED = 0.5, 0.05, 0.95  # below which score a find of how much of a thing, so far surrounded by it, is a part of it
 _NESTED = 0.6  # a mask that lies so far in the other's lies in front of it, or is a part of it
 
 
-def take_off(regions: Regions, masks: Tensor) -> list[set[int]]:
+def take_off(regions: Regions, masks: Tensor, rough: Collection[int] = ()) -> list[set[int]]:
     """Give every pixel that masks (n, H, W) share to one of them, in place. Returns, for each, the numbers of those that took some of it.
 
     One thing that was found twice (boxes that agree by 70 %) and what a person wears or carries are left alone. A mask that lies mostly
     within another one keeps all it has: it is nearer. Of two that merely overlap, a pixel goes to the one in whose box it lies nearer to
     the middle (in units of the box), so that each keeps its own side; where that is alike to the smaller, then to the higher score.
+
+    A small and doubtful find that a thing surrounds on all sides (the eye of a cat, taken for a phone) is a part of that thing and takes
+    nothing from it. Masks whose numbers are in `rough` are no more than boxes: they yield to all that were cut out.
     """
     count = len(regions)
     taken: list[set[int]] = [set() for _ in range(count)]
@@ -41,8 +48,15 @@ def take_off(regions: Regions, masks: Tensor) -> list[set[int]]:
             shared = np.count_nonzero(both)
             if not shared:
                 continue
+            if (i in rough) != (j in rough):
+                far, near = (i, j) if i in rough else (j, i)
+                np.minimum(pixels[far][window], 1 - pixels[near][window], out=pixels[far][window])
+                taken[far].add(near)
+                continue
             near, far = (i, j) if (areas[i], -float(regions.scores[i])) <= (areas[j], -float(regions.scores[j])) else (j, i)
             if shared >= _NESTED * areas[near]:
+                if _is_part(float(regions.scores[near]), pixels[near] > 0.5, areas[near], pixels[far], areas[far]):
+                    continue
                 np.minimum(pixels[far][window], 1 - pixels[near][window], out=pixels[far][window])
                 taken[far].add(near)
                 continue
@@ -52,6 +66,17 @@ def take_off(regions: Regions, masks: Tensor) -> list[set[int]]:
                 if np.count_nonzero(loser) > _NOTED * areas[who]:
                     taken[who].add(by)
     return taken
+
+
+def _is_part(score: float, small: np.ndarray, area: int, large: np.ndarray, whole: int) -> bool:
+    """Whether a find (H, W) of bool is doubtful, little, and surrounded by another mask (H, W)."""
+    if score >= _DOUBTED or area > _PATCH * whole:
+        return False
+    rows, columns = small.any(1).nonzero()[0], small.any(0).nonzero()[0]
+    reach = max(2, round(0.1 * area**0.5))
+    window = np.s_[max(rows[0] - 2 * reach, 0) : rows[-1] + 2 * reach + 1, max(columns[0] - 2 * reach, 0) : columns[-1] + 2 * reach + 1]
+    around = opencv().dilate(small[window].astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
+    return bool((large[window][around] > 0.5).mean() >= _ENCLOSED)
 
 
 def settle(regions: Regions, masks: Tensor, taken: list[set[int]]) -> None:

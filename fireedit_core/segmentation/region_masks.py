@@ -103,7 +103,7 @@ def region_masks(
             progress(i + 1)
     cut = kept.clipped().boxes if len(kept) else kept.boxes
     inside = replace(kept, masks=None) if len(cut) != len(kept) else replace(kept, boxes=cut, masks=None)
-    taken = take_off(inside, masks)
+    taken = take_off(inside, masks, {i for i, family in enumerate(families) if family == BOX})
     # a mask that came with the regions may lie anywhere
     within = [None if family == GIVEN else crop_around(box, size, FARTHEST, 4) for family, box in zip(families, inside.boxes, strict=True)]
     for i, pixel in enumerate(pixels):

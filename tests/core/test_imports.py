@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -43,3 +45,26 @@ def test_the_core_has_no_circular_imports(repo):
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         raise AssertionError(" -> ".join(error.args[1])) from error
+
+
+def test_the_photo_way_waits_for_no_large_library(repo):
+    """Detector, masks and edit in a fresh process: what takes seconds to import, or compiles itself, is left alone."""
+    code = """
+import sys, torch
+from fireedit_core.grounding import ground
+from fireedit_core.photo.quick_edit import by_hand, quick_edit
+from fireedit_core.regions.loading import load_detector
+from fireedit_core.regions.record import Regions
+from fireedit_core.segmentation.grabcut import GrabCut
+from fireedit_core.segmentation.region_masks import region_masks
+picture = torch.full((3, 64, 64), 0.2)
+picture[0, 16:48, 16:48] = 0.9
+load_detector("models/photo-detector").detect(picture[None])
+box = Regions(torch.tensor([[16.0, 16, 48, 48]]), torch.ones(1), ("cup",), (64, 64))
+masked, _ = region_masks(picture, box, GrabCut())
+grounded = ground(picture, "make the background navy", masked)
+quick_edit(picture, masked.masks[0], by_hand("background: navy", (64, 64)))
+print(sorted({"diffusers", "transformers", "ultralytics", "numba", "pymatting", "matplotlib", "pandas"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -15,12 +15,13 @@ from fireedit_core.regions import suppression, ultralytics_version, yolo
 from fireedit_core.regions.detector import select_regions
 from fireedit_core.regions.loading import load_region_detector
 from fireedit_core.regions.record import Regions
+from fireedit_core.regions.region_detector import RegionDetector
 
 EMBEDDED = Path(__file__).parents[3] / "models" / "fireedit-tiny" / "detector"
 needs_yolo = pytest.mark.skipif(not ultralytics_version.ultralytics_available(), reason="ultralytics is optional and not installed")
 
 
-class Fixed(base.RegionDetector):
+class Fixed(RegionDetector):
     """Three boxes, two of them nearly the same, one outside the picture, in no order."""
 
     def __init__(self):

@@ -14,9 +14,9 @@ import transformers
 from PIL import Image
 
 from fireedit_core.regions import ultralytics_version, yolo
-from fireedit_core.regions.detector import RegionDetector
 from fireedit_core.regions.loading import load_detector
 from fireedit_core.regions.nanodet import NanoDetDetector
+from fireedit_core.regions.region_detector import RegionDetector
 from fireedit_core.regions.transformers_detector import TransformersDetector, _as_asked, phrases
 from fireedit_core.regions.ultralytics_detector import Refused, UltralyticsDetector, resolve
 

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-
+import numpy as np
 import pytest
 import torch
 
@@ -120,6 +118,32 @@ def test_one_thing_found_twice_and_what_is_worn_are_left_alone(boxes, labels):
     assert take_off(regions_of(*boxes, labels=labels), masks) == [set(), set()] and torch.equal(masks, before)
 
 
+def test_a_doubtful_find_within_a_thing_is_a_part_of_it():
+    """The eye of a cat, taken for a phone. A sure find, a larger one, and one at the cat's edge keep their place."""
+    boxes = ((20, 20, 140, 110), (60, 50, 74, 64))
+    for score, box, kept in ((0.4, boxes[1], 1), (0.8, boxes[1], 0), (0.4, (60, 30, 100, 80), 0), (0.4, (18, 50, 32, 64), 0)):
+        masks = torch.zeros(2, *SIZE)
+        for mask, (x1, y1, x2, y2) in zip(masks, (boxes[0], box), strict=True):
+            mask[y1:y2, x1:x2] = 1
+        x, y = (max(box[0], 20) + box[2]) // 2, (box[1] + box[3]) // 2
+        taken = take_off(regions_of(boxes[0], box, labels=("cat", "phone"), scores=[0.45, score]), masks)
+        assert masks[0, y, x] == kept and taken == [set() if kept else {1}, set()], (score, box)
+        assert masks[1, y, x] == 1
+
+
+def test_a_box_for_want_of_a_mask_yields_to_masks():
+    """Whichever of the two is smaller, or nearer to the middle of its box."""
+    for boxes in (((60, 40, 80, 70), (20, 30, 140, 100)), ((20, 30, 140, 100), (60, 40, 80, 70)), ((20, 40, 90, 80), (70, 40, 140, 80))):
+        for rough in (0, 1):
+            masks = torch.zeros(2, *SIZE)
+            for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+                mask[y1:y2, x1:x2] = 1
+            before = masks.clone()
+            taken = take_off(regions_of(*boxes), masks, {rough})
+            assert torch.equal(masks[1 - rough], before[1 - rough]) and masks.sum(0).max() == 1
+            assert taken[rough] == {1 - rough} and not taken[1 - rough]
+
+
 def test_families_are_asked_in_turn_and_then_the_box_is_the_mask():
     picture, truth = scene((disc(), (0.8, 0.2, 0.2))), disc()
     box = (50, 30, 110, 90)
@@ -225,22 +249,36 @@ def test_progress_can_stop_it():
         region_masks(scene(), regions_of((10, 10, 60, 60), (50, 50, 90, 90)), GrabCut(), progress=stop)
 
 
-def test_without_pymatting_a_filter_sharpens_and_says_so_once(monkeypatch, caplog):
-    real = importlib.import_module
-    monkeypatch.setattr(
-        matting.importlib, "import_module", lambda name: real(name if not name.startswith("pymatting") else "pymatting_is_not_there")
-    )
-    matting._pymatting.cache_clear()
-    caplog.set_level(logging.INFO, "fireedit")
+def test_an_edge_that_is_too_long_gets_a_filter(monkeypatch):
+    monkeypatch.setattr(matting, "_MOST_TILES", 0)
+    monkeypatch.setattr(matting, "_closed_form", None)
     truth = disc((600, 500), 320, (900, 1300))
     picture = scene((truth, (0.8, 0.2, 0.2)), size=(900, 1300))
     out, _ = region_masks(picture, regions_of((280, 180, 920, 820), size=(900, 1300)), GrabCut())
     assert iou(out.masks[0], truth) > 0.98
-    assert len([r for r in caplog.records if "pymatting" in r.message]) == 1
-    matting._pymatting.cache_clear()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pymatting") is None, reason="pymatting is optional and not installed")
+def test_the_matting_laplacian_is_the_papers():
+    """Against its equation, window by window and pixel by pixel; rows of pixels at the frame and of one that is alone."""
+    rng = np.random.default_rng(0)
+    colours, unknown = rng.random((6, 7, 3)), rng.random((6, 7)) < 0.4
+    unknown[0, 0] = unknown[5, 6] = True
+    whole = np.zeros((42, 42))
+    for top in range(4):
+        for left in range(5):
+            if not unknown[top : top + 3, left : left + 3].any():
+                continue
+            places = [(top + dy) * 7 + left + dx for dy in range(3) for dx in range(3)]
+            window = colours.reshape(-1, 3)[places]
+            inverse = np.linalg.inv(np.cov(window.T, bias=True) + 1e-5 / 9 * np.eye(3))
+            for a, i in enumerate(places):
+                for b, j in enumerate(places):
+                    away = (window[a] - window.mean(0)) @ inverse @ (window[b] - window.mean(0))
+                    whole[i, j] += float(i == j) - (1 + away) / 9
+    rows = matting.matting_rows(colours, unknown)
+    assert np.abs(rows.toarray() - whole[unknown.ravel()]).max() < 1e-9 and np.abs(rows.sum(1)).max() < 1e-9
+
+
 def test_closed_form_gives_back_the_alpha_of_a_mixture():
     """A soft edge that is a mixture of two plain colours is found again."""
     columns = torch.arange(80) + 0.5

@@ -48,6 +48,36 @@ def test_batch_of_three_with_masks_each(answer, channels):
         assert torch.equal(edit(image[i : i + 1], answer, mask[i : i + 1])[0][0], edited[i])
 
 
+@pytest.mark.parametrize("answer", ("remove", "recolour: blue", "background: blur", "background: transparent", "cutout", "darker", "grey"))
+@pytest.mark.parametrize(("size", "channels"), (((256, 384), 3), ((832, 1248), 4)))
+def test_outside_of_the_masks_of_a_batch_at_a_tenth_of_a_megapixel_and_at_one(answer, size, channels):
+    """The maximum difference is 0, whatever the mask of each picture; what is transparent is so only where it was touched."""
+    image = torch.rand(3, *size, channels, generator=torch.Generator().manual_seed(1)).mul(255).round() / 255
+    mask = torch.zeros(3, *size)
+    for i in range(3):
+        mask[i, 60 + 20 * i : 100 + 20 * i, 80 : 140 + 10 * i] = 1
+    mask[1, 80:84] *= 0.5  # an edge that is soft
+    edited, touched, _ = edit(image, answer, mask)
+    outside = touched == 0
+    assert outside.any() and float((edited[..., :channels] - image)[outside].abs().max()) == 0.0
+    assert edited.shape[-1] == (4 if answer in ("cutout", "background: transparent") else channels)
+    assert channels == 4 or edited.shape[-1] == 3 or (edited[..., 3][outside] == 1).all()
+    for i in range(3):
+        assert not torch.equal(edited[i, ..., :channels], image[i]) or channels == 3 and edited.shape[-1] == 4
+
+
+@pytest.mark.slow
+def test_outside_of_the_masks_of_a_batch_of_three_at_24_megapixels():
+    image = torch.rand(1, 40, 60, 4, generator=torch.Generator().manual_seed(1)).tile(1, 100, 100, 1).expand(3, -1, -1, -1)
+    mask = torch.zeros(3, 4000, 6000)
+    for i in range(3):
+        mask[i, 1000 + 300 * i : 1100 + 300 * i, 2000:2100] = 1
+    edited, touched, _ = edit(image, "recolour: blue", mask)
+    for before, after, where in zip(image, edited, touched, strict=True):
+        changed = (before != after).any(-1)
+        assert changed.any() and not (changed & (where == 0)).any()
+
+
 def test_a_cut_out_has_alpha_and_joins_a_batch_with_others():
     answers = answers_to_json([record("cutout"), record("recolour", "red")])
     edited, _, text = edit(pictures(2), answers, masks(2))
