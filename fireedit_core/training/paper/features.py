@@ -86,7 +86,6 @@ class FrozenParts:
         self.parts = {name: components[name] for name in FROZEN}
         self.max_regions = max_regions
         self.detector = self.parts["detector"] if detector is None else detector
-        self.limits = DETECTION if detector is None else (detector.own_threshold, DETECTION[1])
         hvca, encoder = components["hvca"].config, components["region_encoder"].config
         depth = self.parts["dinov2"].config.num_hidden_layers
         # hidden states 0..depth: what HVCA reads, and the last ones that region encoder and adapter read
@@ -163,14 +162,16 @@ class FrozenParts:
     @torch.no_grad()
     def _compute(self, pictures: Tensor) -> list[dict[str, Tensor]]:
         images = pictures.to(self.device).float() / 255
-        detector, dinov2, clip_vision = self.detector, self.parts["dinov2"], self.parts["clip_vision"]
+        dinov2, clip_vision = self.parts["dinov2"], self.parts["clip_vision"]
         with torch.autocast(images.device.type, enabled=False):
-            if shares_tower(detector, dinov2):
+            if shares_tower(self.detector, dinov2):
                 dino, grid = encode_dino(dinov2, images)
-                found = detector.detect_in(dino, tuple(images.shape[-2:]), *self.limits, self.max_regions)
+                found = self.detector.detect_in(dino, tuple(images.shape[-2:]), *DETECTION, self.max_regions)
             else:
-                found = detector.detect(images, *self.limits, self.max_regions)
-        if shares_tower(detector, dinov2):
+                score, overlap = DETECTION
+                own = self.detector is not self.parts["detector"]
+                found = self.detector.detect(images, self.detector.own_threshold if own else score, overlap, self.max_regions)
+        if shares_tower(self.detector, dinov2):
             features = VisionFeatures(dino, encode_clip(clip_vision, images), grid)
         else:
             features = encode_vision(dinov2, clip_vision, images)
