@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""docs/make-your-own.md as one chain, each command with random weights of the true classes: convert, train by stages, edit, measure, card."""
+"""docs/make-your-own.md as one chain, with random weights of the true classes: convert, train by stages, edit, measure, card."""
 
 import json
 from pathlib import Path
@@ -61,7 +61,8 @@ def downloads(tmp_path_factory) -> Path:
         language_model(root / name, name)
     dino = Dinov2Config(hidden_size=32, num_hidden_layers=4, num_attention_heads=2, patch_size=14, image_size=56)
     Dinov2Model(dino).save_pretrained(root / "dinov2")
-    vision = CLIPVisionConfig(hidden_size=32, intermediate_size=128, num_hidden_layers=4, num_attention_heads=2, patch_size=14, image_size=28)
+    sides = {"patch_size": 14, "image_size": 28}
+    vision = CLIPVisionConfig(hidden_size=32, intermediate_size=128, num_hidden_layers=4, num_attention_heads=2, **sides)
     text = small_ip2p.CONFIG.text_tower().config.to_dict()
     CLIPModel(CLIPConfig(vision_config=vision.to_dict(), text_config=text, projection_dim=32)).save_pretrained(root / "clip")
     pipe.tokenizer.save_pretrained(root / "clip")
