@@ -2,7 +2,8 @@
 """``python -m benchmarks.confine``: what FireEdit Confine costs per step, on a transformer of Flux Kontext's build and a UNet.
 
 Weights are random: they do not change how long anything takes. Both models are far smaller than those that artists use, while the
-confinement's own work depends on the latent alone: so the share here is more than it is there. Plain and confined model take turns.
+confinement's own work depends on the latent alone: so the share here is more than it is there. Plain and confined model take turns, and
+CPU seconds of this process are counted, so that a busy machine changes little: give it one thread (OMP_NUM_THREADS=1) there.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from fireedit_pack.nodes.host import compat, confine  # isort: skip
 log = logging.getLogger("fireedit")
 
 MOST_OVERHEAD = 0.03  # of the CPU time of a run; what issue 19 asks for
-STEPS, SIDE = 4, 256
+STEPS, SIDE = 4, 128  # about a second of CPU time a run: ratios of shorter ones are noise
 FLUX = {
     "image_model": "flux", "guidance_embed": True, "in_channels": 16, "out_channels": 16, "vec_in_dim": 64, "context_in_dim": 64,
     "hidden_size": 384, "mlp_ratio": 4.0, "num_heads": 6, "depth": 3, "depth_single_blocks": 6, "axes_dim": [8, 28, 28], "theta": 10000,
@@ -114,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run, print, write."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m benchmarks.confine", description=__doc__)
-    parser.add_argument("--runs", type=int, default=15, help="pairs per line")
+    parser.add_argument("--runs", type=int, default=11, help="pairs per line (11: two minutes on an idle core)")
     parser.add_argument("--out", type=Path, default=REPO / "docs" / "confine-overhead.md")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)

@@ -20,7 +20,7 @@ from .diffusion.hvca import HVCA
 from .diffusion.tati import TATI
 from .grounding.answer import regions_meant
 from .instructions import has_words, read
-from .regions.detector import detect_each
+from .regions.detector import Detector, detect_each
 from .regions.dialects import to_mask
 from .regions.record import Regions
 from .thumbnail import thumbnail
@@ -87,11 +87,15 @@ class FireEditor(nn.Module):
         untrained: of `checkpoints.index.UNTRAINED`, what is left out because it is not trained yet. Without the Q-Former e is CLIP's
             reading of the instruction; without grounding the edit lands in the given regions of a score of at least 0.5, else the best,
             and everywhere where there is none; without HVCA v is zero. TATI is left out by its strength, where it is applied.
+        without: of `checkpoints.index.WITHOUT`, what the bundle was trained without, as the paper or a row of its table 3 has it: "regions"
+            leaves region tokens out of the sequence, "meant_region" the row that the Q-Former reads beside the [IMG] states, "grounding"
+            the head, so that the edit lands as with an untrained one.
     """
 
     def __init__(
         self, dinov2: nn.Module, clip_vision: nn.Module, detector: nn.Module, vlm: RegionAwareVLM, grounding: GroundingHead,
         qformer: EditQFormer, tati: TATI, hvca: HVCA, reader: ClipReader | None = None, untrained: Iterable[str] = (),
+        without: Iterable[str] = (),
     ):  # fmt: skip
         super().__init__()
         self.detector = detector
@@ -110,7 +114,7 @@ class FireEditor(nn.Module):
         )
         self.tati = tati
         self.reader = reader
-        self.untrained = frozenset(untrained)
+        self.untrained, self.without = frozenset(untrained), frozenset(without)
         if self.reads_with_clip and reader is None:
             raise ValueError("the Q-Former is untrained, and no CLIP text encoder was given to read in its place")
 
@@ -122,7 +126,13 @@ class FireEditor(nn.Module):
     @property
     def grounds(self) -> bool:
         """Whether the bundle itself finds the place of the edit; else it lands in the regions that are given."""
-        return not {"qformer", "grounding"} & self.untrained
+        return not {"qformer", "grounding"} & (self.untrained | self.without)
+
+    @property
+    def wants_regions(self) -> bool:
+        """Whether the bundle's own regions are to be detected for an edit: it finds its place by them, or has learnt to read them."""
+        learnt = self.grounds or (not self.reads_with_clip and "grounding" in self.without)
+        return self.detects and learnt and "regions" not in self.without
 
     @property
     def detects(self) -> bool:
@@ -136,12 +146,18 @@ class FireEditor(nn.Module):
 
     # --- the steps ---------------------------------------------------------------------------------------------------
 
+    def use_detector(self, detector: Detector) -> None:
+        """Find regions by another detector than the bundle's own, which may be untrained."""
+        self.detector, self.untrained = detector, self.untrained - {"detector"}
+
     @torch.no_grad()
     def detect(
-        self, images: Tensor, score_threshold: float = 0.15, iou_threshold: float = 0.6, max_regions: int = 100,
+        self, images: Tensor, score_threshold: float | None = None, iou_threshold: float = 0.6, max_regions: int = 100,
         progress: Callable[[int], None] | None = None,
     ) -> list[Regions]:  # fmt: skip
-        """Class-agnostic regions of pictures (B, 3, H, W) in 0..1, best first; picture by picture, `progress(done)`."""
+        """Class-agnostic regions of pictures (B, 3, H, W) in 0..1, best first; picture by picture, `progress(done)`. Without a threshold
+        by the detector's own."""
+        score_threshold = self.detector.own_threshold if score_threshold is None else score_threshold
         return detect_each(self.detector, images, score_threshold, iou_threshold, max_regions, progress=progress)
 
     def tokenize(self, images: Tensor, regions: list[Regions]) -> RegionTokens:
@@ -157,6 +173,10 @@ class FireEditor(nn.Module):
             one.check_image(size)
         device = _device_of(self.vision)
         boxes, mask = pad_boxes(regions, device)
+        if "regions" in self.without:
+            mask = torch.zeros_like(mask)
+            if any(map(len, regions)):
+                logger.warning("this bundle was trained without region tokens: the given regions are not read")
         features = encode_vision(self.vision["dinov2"], self.vision["clip_vision"], images.to(device))
         grid = features.dino_grid
         tokens = self.vision["region_encoder"](features.dino, grid, boxes, mask)
@@ -207,7 +227,9 @@ class FireEditor(nn.Module):
         boxes, _ = pad_boxes(tokens.regions, device)
         grounding = self.language["grounding"](states.img, states.regions, mask, boxes, states.image, tokens.token_grid)
         read = grounding.with_meant_region(states.img, move(tokens.region_tokens))
-        if not self.grounds:  # the Q-Former's row of the meant region is zero, as in its alignment to CLIP
+        if "meant_region" in self.without:
+            read = states.img
+        elif not self.grounds:  # the Q-Former's row of the meant region is zero, as in its alignment to CLIP
             read = torch.cat([states.img, torch.zeros_like(read[:, -1:])], dim=1)
         return self.language["qformer"](read), grounding
 

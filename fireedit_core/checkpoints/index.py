@@ -14,6 +14,7 @@ COMPONENTS = (
 )  # fmt: skip
 EXTRAS = ("text_encoder", "text_tokenizer")  # CLIP's, only where it reads the instruction in place of an untrained Q-Former
 UNTRAINED = ("detector", "grounding", "qformer", "tati", "hvca")  # what `untrained` may name
+WITHOUT = ("regions", "meant_region", "grounding")  # what `without` may name, see `FireEditor`
 OPTIONS = {
     "native_size": 512,
     "source_latent_scaled": False,
@@ -22,6 +23,7 @@ OPTIONS = {
     "steps": 20,
     "reconstruction_limit": 0.0,
     "untrained": (),
+    "without": (),
 }
 
 
@@ -61,8 +63,8 @@ def parts_of(index: dict[str, Any]) -> tuple[str, ...]:
 
 def bundle_options(index: dict[str, Any]) -> dict[str, Any]:
     """The bundle's own numbers: native picture size, guidance scales, steps, how the source latent is scaled, by how much its
-    autoencoder misses pictures of its own world at most (0: not measured; see `diffusion/reconstruction.py`), and which of
-    `UNTRAINED` are not trained yet and left out (see `FireEditor`).
+    autoencoder misses pictures of its own world at most (0: not measured; see `diffusion/reconstruction.py`), which of
+    `UNTRAINED` are not trained yet and left out, and which of `WITHOUT` it was trained without (see `FireEditor`).
 
     Raises:
         BundleError: where what is left out is unknown, or nothing is there to take its place.
@@ -73,4 +75,7 @@ def bundle_options(index: dict[str, Any]) -> dict[str, Any]:
         raise BundleError(f"its {INDEX} names as untrained {untrained!r}; known are {', '.join(UNTRAINED)}.")
     if "qformer" in untrained and not set(EXTRAS) <= set(index):
         raise BundleError(f"its {INDEX} says that the Q-Former is untrained, but lacks {' and '.join(EXTRAS)} to read in its place.")
-    return options | {"untrained": tuple(untrained)}
+    without = options["without"]
+    if not isinstance(without, (list, tuple)) or not all(name in WITHOUT for name in without):
+        raise BundleError(f"its {INDEX} says that it was trained without {without!r}; known are {', '.join(WITHOUT)}.")
+    return options | {"untrained": tuple(untrained), "without": tuple(without)}

@@ -8,7 +8,8 @@ shuffle buffer of `datasets` cannot say that much; after a resume it is filled a
 
 Memory: one block of undecoded rows, and what Arrow holds of a parquet file meanwhile (a row group at most).
 
-Workers: with torch's `DataLoader` and workers the state of a stream is in the workers; only torchdata's `StatefulDataLoader` fetches it.
+Workers: with torch's `DataLoader` and workers the state of a stream is in the workers, so it has to travel with what they give.
+`training.paper.streamed` does that: it reads *lanes*, parts whose number has nothing to do with how many processes and workers there are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class StreamedReader(IterableDataset):
         seed: 0 or more; None: everything in its order, for a validation.
         buffer: rows of a block, 1 or more; 1 leaves the rows of a shard in their order.
         rank, world: number of this process, and how many there are.
+        by_worker: in a loader worker, be its part of the process's part.
 
     Attributes:
         skipped: how many rows were left out, by the reason.
@@ -55,11 +57,13 @@ class StreamedReader(IterableDataset):
         DatasetError: for numbers that are not as above; in iteration if TRIES rows in a row are broken, or a shard cannot be read.
     """
 
-    def __init__(self, shards: Shards, seed: int | None = 0, buffer: int = BUFFER, rank: int = 0, world: int = 1):
+    def __init__(
+        self, shards: Shards, seed: int | None = 0, buffer: int = BUFFER, rank: int = 0, world: int = 1, by_worker: bool = True
+    ):
         super().__init__()
         if buffer < 1 or (seed is not None and seed < 0):
             raise DatasetError(f"{shards.name}: the buffer must be 1 or more and the seed 0 or more, not {buffer} and {seed}")
-        self.shards, self.seed, self.buffer = shards, seed, buffer
+        self.shards, self.seed, self.buffer, self.by_worker = shards, seed, buffer, by_worker
         self.name, self.skipped = shards.name, Counter[str]()
         self.epoch = self._place = self._row = self._given = 0
         self.split(rank, world)
@@ -77,9 +81,8 @@ class StreamedReader(IterableDataset):
             self.epoch, self._place, self._row, self._given = epoch, 0, 0, 0
 
     def __iter__(self) -> Iterator[EditSample]:
-        part, parts = _part(self.rank, self.world)
+        part, parts = self._part()
         self._check(parts)
-        self.shards.choose(self.epoch)
         rows, broken = self._rows(part, parts), 0
         while block := list(islice(rows, self.buffer)):
             last, key = block[-1], f"{self.seed} {self.epoch} {part} {self._place} {self._row}"
@@ -88,6 +91,7 @@ class StreamedReader(IterableDataset):
                 (_, shard, row, content), block[number] = block[number], None  # a row that was given needs no memory
                 self._given = given + 1
                 try:
+                    self.shards.choose(self.epoch)  # each time: others may read of the same shards
                     sample = self.shards.sample(shard, row, content)
                 except BrokenRow as error:
                     self.skipped[str(error).split(":", 1)[0]] += 1
@@ -121,9 +125,12 @@ class StreamedReader(IterableDataset):
     def _setting(self) -> dict[str, Any]:
         """All that the order depends on. Of the shards the names alone, so that they may move to another folder."""
         names = "\n".join(shard.rsplit("/", 1)[-1] for shard in self.shards.shards)
-        part, parts = _part(self.rank, self.world)
+        part, parts = self._part()
         digest = hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
         return {"shards": f"{len(self.shards.shards)}:{digest}", "seed": self.seed, "buffer": self.buffer, "part": f"{part} of {parts}"}
+
+    def _part(self) -> tuple[int, int]:
+        return _part(self.rank, self.world) if self.by_worker else (self.rank, self.world)
 
     def _rows(self, part: int, parts: int) -> Iterator[tuple[int, int, int, Any]]:
         """Place of the shard among those of this part, number of the shard, number of the row and its content, from the block on."""
@@ -174,7 +181,7 @@ class StreamMixture(IterableDataset):
         seed: 0 or more.
         weights: by name, for every source, 0 or more. None: all alike, as the number of rows of a stream is not known (`smartedit_shares`
             gives shares for known ones).
-        rank, world: number of this process, and how many there are.
+        rank, world: number of this process, and how many there are. by_worker: as in `StreamedReader`.
 
     Attributes:
         shares: probability of each source, by name.
@@ -185,8 +192,9 @@ class StreamMixture(IterableDataset):
     """
 
     def __init__(
-        self, sources: Sequence[StreamSource], seed: int = 0, weights: Mapping[str, float] | None = None, rank: int = 0, world: int = 1
-    ):
+        self, sources: Sequence[StreamSource], seed: int = 0, weights: Mapping[str, float] | None = None, rank: int = 0, world: int = 1,
+        by_worker: bool = True,
+    ):  # fmt: skip
         super().__init__()
         self.sources, self.seed, self.number = tuple(sources), int(seed), 0
         names = [source.name for source in self.sources]
@@ -196,7 +204,7 @@ class StreamMixture(IterableDataset):
             if source.kind not in KINDS:
                 raise DatasetError(f"{source.name} is of the kind {source.kind!r}; there are {', '.join(KINDS)}")
             source.stream.split(rank, world)
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.by_worker = rank, world, by_worker
         self.shares = _weighted(names, dict.fromkeys(names, 1.0) if weights is None else weights)
         limits = np.cumsum([self.shares[name] for name in names])
         self._limits = limits / limits[-1]  # ends with 1 exactly, so no draw lies above
@@ -209,7 +217,7 @@ class StreamMixture(IterableDataset):
         return self.sources[int(np.searchsorted(self._limits, (int(raw) >> 11) * 2.0**-53, side="right"))]
 
     def __iter__(self) -> Iterator[EditSample]:
-        part, parts = _part(self.rank, self.world)
+        part, parts = _part(self.rank, self.world) if self.by_worker else (self.rank, self.world)
         running = {source.name: _endless(source) for source in self.sources}
         while True:
             source = self.where(self.number * parts + part)
@@ -231,6 +239,25 @@ class StreamMixture(IterableDataset):
         for source in self.sources:
             source.stream.load_state_dict(state["streams"][source.name])
         self.number = int(state["number"])
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A mixture of streams in parts that any number of processes and workers can read; the arguments are those of `StreamMixture`."""
+
+    sources: Sequence[StreamSource]
+    seed: int = 0
+    weights: Mapping[str, float] | None = None
+
+    @property
+    def shards(self) -> int:
+        """How many lanes there can be: each reads a shard or more of every source."""
+        return min(len(source.stream.shards.shards) for source in self.sources)
+
+    def lane(self, number: int, count: int, buffer: int = BUFFER) -> StreamMixture:
+        """Lane `number` of `count`, over the same shards as all others: its draw j is draw j * count + number of them together."""
+        own = [replace(s, stream=StreamedReader(s.stream.shards, s.stream.seed, buffer, number, count, False)) for s in self.sources]
+        return StreamMixture(own, self.seed, self.weights, number, count, by_worker=False)
 
 
 def open_stream(entry: Mapping[str, Any], base: Path | str | None = None, seed: int | None = 0, buffer: int = BUFFER) -> StreamSource:

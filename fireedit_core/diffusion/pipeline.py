@@ -52,15 +52,15 @@ class FireEditOutput(BaseOutput):
     regions: list[Regions]
 
 
-def make_editor(components: dict[str, Any], untrained: Iterable[str] = ()) -> FireEditor:
-    """A `FireEditor` over the loaded components of a bundle; `untrained` is its option."""
+def make_editor(components: dict[str, Any], untrained: Iterable[str] = (), without: Iterable[str] = ()) -> FireEditor:
+    """A `FireEditor` over the loaded components of a bundle; `untrained` and `without` are its options."""
     c = components
     text = c.get("text_encoder")
     reader = None if text is None else ClipReader(text, c["text_tokenizer"])
     vlm = RegionAwareVLM(c["language_model"], c["tokenizer"], c["adapter"], c["region_encoder"], c["img_tokens"])
     return FireEditor(
         c["dinov2"], c["clip_vision"], c["detector"], vlm, c["grounding"], c["qformer"], c["tati"], c["hvca"],
-        reader, untrained,
+        reader, untrained, without,
     ).eval()  # fmt: skip
 
 
@@ -70,7 +70,7 @@ class FireEditPipeline(DiffusionPipeline):
     The components are those of a bundle (`fireedit_core.checkpoints.bundle.COMPONENTS`); the options say how the UNet was
     trained: `native_size` (long side in pixels), `source_latent_scaled`, default guidance scales and steps, the
     `reconstruction_limit` by which pictures of another kind are told (0: not measured), and what is `untrained`: that is left out, so
-    that a bundle just converted edits as its InstructPix2Pix does (see `FireEditor`).
+    that a bundle just converted edits as its InstructPix2Pix does, and what it was trained `without` (see `FireEditor`).
     """
 
     _optional_components = list(EXTRAS)
@@ -81,13 +81,13 @@ class FireEditPipeline(DiffusionPipeline):
         source_latent_scaled: bool = OPTIONS["source_latent_scaled"], text_guidance: float = OPTIONS["text_guidance"],
         image_guidance: float = OPTIONS["image_guidance"], steps: int = OPTIONS["steps"],
         reconstruction_limit: float = OPTIONS["reconstruction_limit"], untrained: Iterable[str] = OPTIONS["untrained"],
-        text_encoder=None, text_tokenizer=None,
+        without: Iterable[str] = OPTIONS["without"], text_encoder=None, text_tokenizer=None,
     ):  # fmt: skip
         super().__init__()
         given = locals()
         self.register_modules(**{name: given[name] for name in COMPONENTS + EXTRAS})
         self.register_to_config(**{name: given[name] for name in OPTIONS})
-        self.editor = make_editor({name: given[name] for name in COMPONENTS + EXTRAS}, untrained)
+        self.editor = make_editor({name: given[name] for name in COMPONENTS + EXTRAS}, untrained, without)
         attach_visual_attention(unet, visual_attention)
 
     @classmethod
@@ -169,8 +169,7 @@ class FireEditPipeline(DiffusionPipeline):
         size = (int(source.shape[-2]), int(source.shape[-1]))
         once = source[:1] if len(instructions) > 1 and source.stride(0) == 0 else source
         if regions is None:
-            own = self.editor.detects and self.editor.grounds
-            regions = self.editor.detect(once) if own else [Regions.empty(size)] * len(once)
+            regions = self.editor.detect(once) if self.editor.wants_regions else [Regions.empty(size)] * len(once)
         tokens = self.editor.tokenize(once, regions)
         if len(tokens) != source.shape[0]:
             tokens = repeat_tokens(tokens, source.shape[0])

@@ -3,7 +3,8 @@
 
 The paper shares the query and output projections of the block's own cross attention (IP-Adapter's form). Here each layer
 keeps its own W_q and W_o, started from the block's: the shared form is one point of this space, and a host can add the
-term after the block's attention without replacing it, so that it composes with other patches (design D5).
+term after the block's attention without replacing it, so that it composes with other patches (design D5). In training
+`VisualCrossAttention.shared` holds to that point; a bundle keeps copies of the block's projections then.
 
 Beyond the paper, each layer also tells the cells of the grounding mask that they are the ones to change: the *mark*. A UNet
 that must find the place through attention alone wavers between look-alikes, and a sampler of many steps then settles on either.
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
 
@@ -52,7 +53,7 @@ class VisualAttentionLayer(nn.Module):
 
     def forward(
         self, hidden: Tensor, projected: Projected, where: Tensor | None = None, condition: Tensor | None = None,
-        grid: tuple[int, int] | None = None,
+        grid: tuple[int, int] | None = None, block: Attention | None = None,
     ) -> Tensor:  # fmt: skip
         """The visual term for normed hidden states (B, tokens, channels).
 
@@ -60,15 +61,18 @@ class VisualAttentionLayer(nn.Module):
             where: the grounding mask (B, 1, h, w) in 0..1 on the latent's grid or any other of its shape; None marks nothing.
             condition: the text condition e_t (B, 77, condition_size) as the UNet gets it; read only by layers that mark with it.
             grid: (h, w) of the tokens, where it is known; None takes it to be some halving of the mask's.
+            block: the cross attention that this one stands beside, whose W_q and W_o are taken instead of the layer's own (eq. 7).
 
         Raises:
             ValueError: without a condition where the mark is made of it.
         """
+        to_q = self.to_q if block is None else block.to_q
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731
         # over 16 tokens plain products cost nothing, and on the CPU the fused attention's backward pass is far slower
-        query, keys, values = split(self.to_q(hidden)), split(projected.keys), split(projected.values)
+        query, keys, values = split(to_q(hidden)), split(projected.keys), split(projected.values)
         weights = (query * query.shape[-1] ** -0.5 @ keys.transpose(-1, -2)).softmax(-1)
-        out = self.to_out((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
+        seen = (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
+        out = self.to_out(seen) if block is None else _without_bias(block.to_out[0], seen)
         if where is None:
             return out
         mark = projected.mark
@@ -77,6 +81,13 @@ class VisualAttentionLayer(nn.Module):
                 raise ValueError("the mark of the grounding mask is made of the text condition, and none was given")
             mark = self.to_mark(condition.mean(1, keepdim=True).to(self.to_mark.weight.dtype))
         return out + mask_tokens(where, hidden.shape[1], grid).to(out) * mark
+
+
+def _without_bias(layer: nn.Module, x: Tensor) -> Tensor:
+    """W x of a linear layer; of one that has adapters, theirs with it."""
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, layer.weight)
+    return layer(x) - layer.bias if layer.bias is not None else layer(x)
 
 
 class Projected(NamedTuple):
@@ -116,7 +127,12 @@ class VisualCrossAttention(ModelMixin, ConfigMixin):
             diffusers path of the `attn2` it stands beside.
         visual_size: width of v.
         condition_size: width of the text condition, of which the mark is made; None, as in bundles before 0.3, makes it of v.
+
+    Attributes:
+        shared: each layer takes W_q and W_o of the attention that it stands beside, as eq. 7 has it; its own are not used.
     """
+
+    shared = False
 
     @register_to_config
     def __init__(self, layers: Sequence[dict], visual_size: int = 768, condition_size: int | None = None):
@@ -175,10 +191,10 @@ class VisualAttnProcessor:
     grounding mask (B, 1, h, w).
     """
 
-    def __init__(self, layer: VisualAttentionLayer | None = None, index: int = -1, base: Callable | None = None):
+    def __init__(self, layer: VisualAttentionLayer | None = None, index: int = -1, base: Callable | None = None, shared: bool = False):
         # held in a list so that the layer's weights are not registered a second time inside the UNet
         self._layer = [layer]
-        self.index = index
+        self.index, self.shared = index, shared
         self.base = base or AttnProcessor2_0()
 
     def __call__(
@@ -189,7 +205,7 @@ class VisualAttnProcessor:
         layer = self._layer[0]
         if layer is None or visual is None or visual_strength == 0:
             return out
-        term = layer(hidden_states, visual[self.index], where, encoder_hidden_states)
+        term = layer(hidden_states, visual[self.index], where, encoder_hidden_states, block=attn if self.shared else None)
         return out + visual_strength * term.to(out.dtype)
 
 
@@ -207,5 +223,5 @@ def attach_visual_attention(unet: nn.Module, visual_attention: VisualCrossAttent
     for key in unet.attn_processors:
         name = key.removesuffix(".processor")
         i = index.get(name, -1)
-        processors[key] = VisualAttnProcessor(visual_attention.attentions[i] if i >= 0 else None, i, base)
+        processors[key] = VisualAttnProcessor(visual_attention.attentions[i] if i >= 0 else None, i, base, visual_attention.shared)
     unet.set_attn_processor(processors)

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ..opencv import opencv
-from ..photo.registration import Alignment, align, apply, unmoved
+from ..photo.registration import EXACT, Alignment, align, apply, unmoved
 from .motions import BENT, FAMILIES, Case, case, photographs, places_of, read
 from .summary import markdown_table
 
-_EXACT = 0.25  # px
 _STEP = 8  # px: every so many pixels the error is looked at
 _CONTROLS = 16  # the other ways are slow
 _OURS, _TOLD, _NOT_TOLD = "FireEdit", "mask told", "mask not told"
@@ -64,15 +63,20 @@ def run(places: Sequence[Path] = (), each: int = 2, megapixels: float = 0.5, say
     every = [float(e.max()) for family in FAMILIES for e in errors[_OURS, family]]
     bent = [[n, *(f"{v:.2f}" for v in _spread(errors[n, BENT])), str(len(errors[n, BENT]))] for n in names if (n, BENT) in errors]
     worst = sorted(every)[-5:]
+    unsure = [bool(a.refused) or a.uncertainty > EXACT for a in affine]
     return "\n".join([
         f"{len(photos)} photographs of {megapixels:g} megapixels that nothing was tuned on, {len(affine)} cases of affine motion, each "
         "with a piece of another photograph in an ellipse. Counted is the largest error over the whole frame, corners included: the share "
-        f"of cases with at most {_EXACT} px. The other ways were run on every {_CONTROLS}th case, the edit cut out where they can.", "",
+        f"of cases with at most {EXACT} px. The other ways were run on every {_CONTROLS}th case, the edit cut out where they can.", "",
         markdown_table(["family", "what it does", *columns], rows), "",
-        f"- **{100 * np.mean([e <= _EXACT for e in every]):.1f} % of {len(every)} cases within {_EXACT} px.** Median "
+        f"- **{100 * np.mean([e <= EXACT for e in every]):.1f} % of {len(every)} cases within {EXACT} px.** Median "
         f"{np.median(every):.3f} px; the five worst: {', '.join(f'{e:.2f}' for e in worst)} px.",
         f"- Another photograph: {sum(bool(a.refused) for a in foreign)} of {len(foreign)} refused (largest correlation "
         f"{max(a.correlation for a in foreign):.2f}; the lowest true one was {min(a.correlation for a in all_true):.2f}).",
+        f"- Said by the alignment itself to be unsure by more than {EXACT} px, for want of structure: {sum(unsure)} of {len(affine)}, of "
+        f"which {sum(e > EXACT for e, u in zip(every, unsure, strict=True) if u)} were. Of all others "
+        f"{100 * np.mean([e <= EXACT for e, u in zip(every, unsure, strict=True) if not u]):.1f} % are within {EXACT} px. Its doubt "
+        f"holds in {100 * np.mean([e <= a.uncertainty for e, a in zip(every, affine, strict=True) if not a.refused]):.0f} % of the cases.",
         f"- True ones refused: {sum(bool(a.refused) for a in all_true)} of {len(all_true)}. Affine ones that were taken for bent: "
         f"{sum(a.grid is not None for a in affine)} of {len(affine)}.",
         f"- The photograph itself: {sum(still)} of {len(still)} left untouched, the very same values.",
@@ -88,7 +92,7 @@ def run(places: Sequence[Path] = (), each: int = 2, megapixels: float = 0.5, say
 def _share(errors: Sequence[np.ndarray]) -> str:
     if not errors:
         return "-"
-    return f"{100 * np.mean([float(e.max()) <= _EXACT for e in errors]):.0f} %"
+    return f"{100 * np.mean([float(e.max()) <= EXACT for e in errors]):.0f} %"
 
 
 def _spread(errors: Sequence[np.ndarray]) -> tuple[float, float, float]:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from .deformable_attention import DeformableAttention
-from .detector import RegionDetector
+from .detector import RegionDetector, select_regions
+from .record import Regions
 
 GROMA_BACKBONE: dict[str, Any] = {
     "hidden_size": 1024,
@@ -95,10 +96,24 @@ class DeformableDetrRegionDetector(RegionDetector):
         """Images (B, 3, S, S) 0..1 at `image_size` -> the dict of `DeformableTransformer`."""
         mean, std = (images.new_tensor(value).view(1, 3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
         states = self.vis_encoder((images - mean) / std, output_hidden_states=True).hidden_states
-        # The states before the final norm; the class token is dropped.
-        features = torch.stack(tuple(states[-4:])).mean(dim=0)[:, 1:]
+        return self.proposals([x[:, 1:] for x in states[-4:]])
+
+    def proposals(self, states: Sequence[Tensor]) -> dict[str, Tensor]:
+        """DINOv2's hidden states of the patches, each (B, h * w, C), of which the last four before the final norm are read."""
+        features = torch.stack(tuple(states[-4:])).mean(dim=0)
         side = self.config.image_size // self.vis_encoder.config.patch_size
         return self.ddetr_transformer(self.input_proj[0](features.transpose(1, 2).unflatten(2, (side, side))))
+
+    @torch.no_grad()
+    def detect_in(
+        self, states: Sequence[Tensor], size: tuple[int, int], score_threshold: float, iou_threshold: float, max_regions: int
+    ) -> list[Regions]:
+        """`detect` for who has run `vis_encoder` already on pictures of `size` = (height, width), squashed to `image_size`."""
+        boxes, scores = self._in_pixels(self.proposals(states), size)
+        return [
+            select_regions(box, score, size, score_threshold, iou_threshold, max_regions)
+            for box, score in zip(boxes.float().cpu(), scores.float().cpu(), strict=True)
+        ]
 
     def predict_boxes(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See `RegionDetector.predict_boxes`."""
@@ -107,7 +122,11 @@ class DeformableDetrRegionDetector(RegionDetector):
         squashed = F.interpolate(
             images.float(), size=(side, side), mode="bicubic", align_corners=False, antialias=True
         ).clamp(0, 1)
-        output = self(squashed.to(images.dtype))
+        return self._in_pixels(self(squashed.to(images.dtype)), (height, width))
+
+    @staticmethod
+    def _in_pixels(output: dict[str, Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        height, width = size
         centre, extent = output["boxes"].float().split(2, dim=-1)
         corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1)
         return corners * corners.new_tensor([width, height, width, height]), output["scores"].float()

@@ -279,6 +279,8 @@ class TrainingStage:
             parts: dict[str, list[float]] = {}
             for part in range(c.accumulate):
                 number = p.step * c.accumulate + part
+                with self.accelerator.autocast():
+                    self._before(number)
                 set_seed(((c.seed * 1_000_003 + number) * 64 + self.accelerator.process_index) % 2**32)
                 with self._gradients_meet(part == c.accumulate - 1):
                     with self.accelerator.autocast():
@@ -335,6 +337,9 @@ class TrainingStage:
         return p
 
     # what a stage of several processes does in another way
+
+    def _before(self, number: int) -> None:
+        """Make ready what batch `number` reads; nothing here."""
 
     def _gradients_meet(self, now: bool) -> AbstractContextManager:
         """Around a backward pass: whether the processes average their gradients in it."""

@@ -85,7 +85,8 @@ def load(folder: Path, name: str) -> tuple[FireEditModels, ModelPatcher, vae.Bun
     source = load_component(folder, "unet", None, index)
     model = unet.build(source, parts["scheduler"], host_vae.latent_format, bool(options["source_latent_scaled"]))
     logger.info("loaded the bundle %s from %s (%s)", name, folder, str(dtype).removeprefix("torch."))
-    return FireEditModels(name, make_editor(parts, options["untrained"]), parts["visual_attention"], options), model, host_vae
+    editor = make_editor(parts, options["untrained"], options["without"])
+    return FireEditModels(name, editor, parts["visual_attention"], options), model, host_vae
 
 
 def use(*patchers: ModelPatcher, memory: int = 0) -> None:

@@ -16,10 +16,12 @@ import torch
 from PIL import Image
 
 from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.model_files import LOADERS, named_in
 from fireedit_core.checkpoints.bundle import save_bundle
 from fireedit_core.regions.yolo import YoloRegionDetector
 from fireedit_core.training.autoencoder import make_autoencoder
 from fireedit_core.training.tiny import TinyConfig, tiny_components
+from host_setup.setup_host import link_folder
 
 REPO = Path(__file__).resolve().parents[2]
 WORDS = "remove the red blue apple cat dog left make background a it".split()
@@ -109,3 +111,17 @@ def as_loaded(server: ComfyServer, path: Path) -> np.ndarray:
         apart = np.abs(loaded.astype(int) - np.asarray(file.convert("RGB")))
     assert apart.max() <= 4 and apart.mean() < 0.1  # 3 and 0.06 of 255 on 0.33.0, 0 on 0.3.75
     return loaded
+
+
+def with_small_models(server: ComfyServer, *workflows: str) -> ComfyServer:
+    """A server, not started yet, on which these workflows find their files, and small random models of the true classes behind them."""
+    for name in workflows:
+        for node in load_workflow(name).values():
+            for value in named_in(node).values():
+                file = server.models_dir / LOADERS[node["class_type"]] / value
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch()
+    packs = server.base / "custom_nodes"
+    packs.mkdir(parents=True, exist_ok=True)
+    link_folder(packs / "small_models", REPO / "tests" / "host" / "small_models")
+    return server

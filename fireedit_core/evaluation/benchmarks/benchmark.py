@@ -47,8 +47,8 @@ class Case:
     """All that a metric may look at, besides the edit.
 
     Attributes:
-        source: what a do-nothing editor gives. reference: what edits are compared with. mask: (H, W) bool at the reference's size,
-            where the edit belongs; None where the benchmark has none.
+        source: what a do-nothing editor gives. reference: what edits are compared with. mask: (H, W) bool, or float32
+            in 0..1, at the reference's size, where the edit belongs; None where the benchmark has none.
         caption: what the whole edit shows, by which CLIP-T goes; source_caption, target_caption: by which CLIP-dir goes; "" for none.
     """
 

@@ -17,11 +17,13 @@ from .emu_edit import EmuEditTest
 from .magicbrush import MULTI, SINGLE, MagicBrush
 from .pie_bench import PieBenchTest
 from .profiles import PROFILES, Profile, profile_of
+from .reasonedit import ReasonEditTest
 from .refedit_bench import RefEditBenchTest
+from .sampling import OWN, SAMPLINGS
 
 log = logging.getLogger("fireedit")
 
-BENCHMARKS = (MagicBrush.name, EmuEditTest.name, PieBenchTest.name, RefEditBenchTest.name)
+BENCHMARKS = (MagicBrush.name, EmuEditTest.name, PieBenchTest.name, RefEditBenchTest.name, ReasonEditTest.name)
 
 
 def add_commands(commands: argparse._SubParsersAction, bundle: str) -> None:
@@ -29,11 +31,13 @@ def add_commands(commands: argparse._SubParsersAction, bundle: str) -> None:
     make = commands.add_parser("generate", help="make the edits of a public benchmark; run again to go on (docs/benchmarks.md)")
     _data_options(make)
     make.add_argument("--bundle", default=bundle)
+    make.add_argument("--detector", type=Path, help="folder of a detector that finds the regions; default: the bundle's own")
     make.add_argument("--out", type=Path, required=True, help="folder for pictures/ and generation.json")
     make.add_argument("--seed", type=int, default=0, help="the noise of an edit depends on it and the edit's name alone")
-    make.add_argument("--steps", type=int, help="default: the bundle's")
-    make.add_argument("--text-guidance", type=float, help="default: the bundle's")
-    make.add_argument("--image-guidance", type=float, help="default: the bundle's")
+    make.add_argument("--sampling", choices=tuple(SAMPLINGS), default=OWN, help="of the bundle, or of a benchmark's authors (docs)")
+    make.add_argument("--steps", type=int, help="default: the sampling's")
+    make.add_argument("--text-guidance", type=float, help="default: the sampling's")
+    make.add_argument("--image-guidance", type=float, help="default: the sampling's")
     make.add_argument("--working-size", type=int, help="long side in pixels, 0: the picture's own; default: the bundle's")
     make.add_argument("--keep-outside", choices=("off", "exact"), default="off", help="exact pastes the source back around the edit")
     make.add_argument("--batch", type=int, default=1, help="pictures of one size edited together")
@@ -65,9 +69,9 @@ def run(o: argparse.Namespace) -> int:
         raise ValueError("--limit must be 0 or more" if o.limit < 0 else f"--mode is for {MagicBrush.name}; {o.benchmark} has one way only")
     views = (o.mode,) if o.mode else ()
     if o.command == "generate":
-        settings = generation.Settings(o.seed, o.steps, o.text_guidance, o.image_guidance, o.working_size, o.keep_outside)
+        settings = generation.Settings(o.seed, o.steps, o.text_guidance, o.image_guidance, o.working_size, o.keep_outside, o.sampling)
         facts = {"split": o.split} if o.benchmark == EmuEditTest.name else {}
-        made = generation.generate(open_benchmark(o), o.bundle, o.out, settings, views, o.limit, o.batch, o.device, facts)
+        made = generation.generate(open_benchmark(o), o.bundle, o.out, settings, views, o.limit, o.batch, o.device, facts, o.detector)
         log.info("%s: %s", o.out / generation.PICTURES, made)
         for key, why in made.failed.items():
             log.info("  %s: %s", key, why)
@@ -88,6 +92,8 @@ def open_benchmark(o: argparse.Namespace, profile: Profile | None = None) -> Ben
         return MagicBrush(o.data)
     if o.benchmark == PieBenchTest.name:
         return PieBenchTest(o.data)
+    if o.benchmark == ReasonEditTest.name:
+        return ReasonEditTest(o.data)
     if o.benchmark == RefEditBenchTest.name:
         return RefEditBenchTest(o.data, o.cache)
     return EmuEditTest(o.data, o.split, profile, o.cache)

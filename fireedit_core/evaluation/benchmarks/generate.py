@@ -3,7 +3,7 @@
 
     out/generation.json       what the pictures were made with; a run with other settings is refused
     out/pictures/<key>.png    the edits in the benchmark's own naming: this folder goes to `score`, or to the authors' script
-    out/sources/<key>.png     sources that the data does not hold as files
+    out/sources/<key>.png     sources that the data does not hold as files, or not at the size that the sampling edits
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
 from ...bulk import BulkReport, EditOptions, EditRow, edit_rows
@@ -25,8 +26,10 @@ from ...bulk.results import result_path
 from ...checkpoints.index import bundle_options, read_index
 from ...data.formats import BrokenRow
 from ...data.formats.reader import sentence
+from ...regions.loading import load_detector
 from ..scenes import bundle_fingerprint, default_device, load_pipeline, machine
-from .benchmark import Benchmark, Edit
+from .benchmark import Benchmark, Edit, opened
+from .sampling import OWN, SAMPLINGS
 
 logger = logging.getLogger("fireedit")
 
@@ -35,7 +38,8 @@ MANIFEST, PICTURES, SOURCES = "generation.json", "pictures", "sources"
 
 @dataclass(frozen=True)
 class Settings:
-    """How the edits are sampled; None takes the bundle's own value. `seed`: the noise of an edit depends on it and the key alone."""
+    """How the edits are sampled; None takes the value of `sampling` (one of SAMPLINGS). `seed`: the noise of an edit depends on it and the
+    key alone."""
 
     seed: int = 0
     steps: int | None = None
@@ -43,23 +47,31 @@ class Settings:
     image_guidance: float | None = None
     working_size: int | None = None
     keep_outside: str = "off"
+    sampling: str = OWN
 
     def resolved(self, bundle: Path | str) -> Settings:
-        """The same with the bundle's values filled in."""
+        """The same with the values of the sampling filled in. Raises ValueError for a size where the sampling has its own."""
         own = bundle_options(read_index(bundle))
         own["working_size"] = own["native_size"]
+        way = SAMPLINGS[self.sampling]
+        if way is not None:
+            if self.working_size is not None:
+                raise ValueError(f"--sampling {self.sampling} has a size of its own: leave --working-size out")
+            own |= {"steps": way.steps, "text_guidance": way.text_guidance, "image_guidance": way.image_guidance, "working_size": 0}
         return Settings(**{name: own[name] if value is None else value for name, value in asdict(self).items()})
 
 
 def generate(
     benchmark: Benchmark, bundle: Path | str, out: Path | str, settings: Settings | None = None, views: Sequence[str] = (),
     limit: int = 0, batch: int = 1, device: str | None = None, facts: dict[str, Any] | None = None,
+    detector: Path | str | None = None,
 ) -> BulkReport:  # fmt: skip
     """Make all edits of the views (none: of all views).
 
     Args:
         limit: only the first pictures of the data (sessions, where there are some); 0 is all. A later run may go further.
-        batch: pictures of one size edited together. facts: more that must be the same in every run into `out`, such as the split.
+        detector: finds the regions in place of the bundle's own. batch: pictures of one size edited together.
+        facts: more that must be the same in every run into `out`, such as the split.
 
     Returns:
         What came of each edit, by the benchmark's own keys.
@@ -71,20 +83,28 @@ def generate(
     out, settings = Path(out), (settings or Settings()).resolved(bundle)
     options = EditOptions(settings.steps, settings.text_guidance, settings.image_guidance, settings.working_size, settings.keep_outside)
     views = tuple(views) or benchmark.views
-    _write_manifest(benchmark, bundle, out, settings, views, facts or {}, device)
-    rows = benchmark.groups(limit)
+    facts = (facts or {}) | ({"detector": Path(detector).resolve().name} if detector else {})
+    _write_manifest(benchmark, bundle, out, settings, views, facts, device)
+    rows, way = benchmark.groups(limit), SAMPLINGS[settings.sampling]
     result, pipe = BulkReport(), None
     for round_ in _rounds([edit for edit in benchmark.edits(views) if edit.row in rows]):
         jobs = []
         for edit in tqdm(round_, unit="source", desc=f"{benchmark.name}: sources", leave=False):
             try:
                 source = _source(benchmark, edit, out)
+                if way is not None:
+                    source = _write_source(out, edit, way.fitted(opened(source, "source")))
                 jobs.append(EditRow(f"{PICTURES}/{edit.key}", source, sentence(edit.instruction), noise_seed(settings.seed, edit.key)))
             except BrokenRow as error:
                 result.failed[edit.key] = str(error)
                 logger.warning("%s, %s is left out: %s", benchmark.name, edit.key, error)
         if pipe is None and any(not result_path(out, job.key).is_file() for job in jobs):
             pipe = load_pipeline(bundle, device)
+            if detector:
+                found = load_detector(detector)
+                pipe.editor.use_detector(found.to(pipe.device) if isinstance(found, nn.Module) else found)
+            if way is not None:
+                way.schedule(pipe)
         report = edit_rows(jobs, out, bundle, options, batch, device, pipe=pipe)
         short = lambda key: key.removeprefix(f"{PICTURES}/")  # noqa: E731
         result.done += map(short, report.done)
@@ -119,7 +139,10 @@ def _write_manifest(
     benchmark: Benchmark, bundle: Path | str, out: Path, settings: Settings, views: Sequence[str], facts: dict[str, Any],
     device: str | None,
 ) -> None:  # fmt: skip
-    fixed = {"benchmark": benchmark.name, **facts, **asdict(settings), "bundle_fingerprint": bundle_fingerprint(bundle)}
+    numbers = asdict(settings)
+    if settings.sampling == OWN:  # as in folders from before there was another
+        del numbers["sampling"]
+    fixed = {"benchmark": benchmark.name, **facts, **numbers, "bundle_fingerprint": bundle_fingerprint(bundle)}
     known = read_manifest(out)
     other = [f"{key} {known.get(key)!r}, now {value!r}" for key, value in fixed.items() if known.get(key) != value] if known else []
     if other:
@@ -155,12 +178,18 @@ def _source(benchmark: Benchmark, edit: Edit, out: Path) -> Path:
     if file is None:
         file = out / SOURCES / f"{edit.key}.png"
         if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_name(f".{file.name}.part")
-            Image.fromarray(benchmark.reader.read(edit.row).source).save(part, format="PNG")
-            os.replace(part, file)
+            _write_source(out, edit, Image.fromarray(benchmark.reader.read(edit.row).source))
     elif not file.is_file():
         raise BrokenRow(f"no source: {file} is not there")
+    return file
+
+
+def _write_source(out: Path, edit: Edit, picture: Image.Image) -> Path:
+    file = out / SOURCES / f"{edit.key}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    picture.save(part, format="PNG")
+    os.replace(part, file)
     return file
 
 

@@ -45,7 +45,8 @@ class Comparison:
 
     def background(self) -> tuple[np.ndarray, np.ndarray]:
         """The same, black where the mask is. Raises Unmeasured where the mask leaves nothing."""
-        outside = ~self._mask()
+        mask = self._mask()
+        outside = ~mask if mask.dtype == bool else 1 - mask
         if not outside.any():
             raise Unmeasured("the mask leaves no background")
         edit, reference = self.pixels()
@@ -57,6 +58,16 @@ class Comparison:
         if not mask.any():
             raise Unmeasured("the mask is empty")
         return Image.fromarray(np.asarray(self.edit) * mask[..., None].astype(np.uint8))
+
+    def crop(self) -> Image.Image:
+        """The edit inside the box around the mask, without its last row and column, as PIL's crop takes a box."""
+        rows, columns = np.nonzero(self._mask())
+        if not len(rows):
+            raise Unmeasured("the mask is empty")
+        box = columns.min(), rows.min(), columns.max(), rows.max()
+        if box[0] == box[2] or box[1] == box[3]:
+            raise Unmeasured("the mask is a line")
+        return self.edit.crop(tuple(map(int, box)))
 
     def clip(self, name: str, image: Image.Image) -> Tensor:
         """The CLIP embedding of a picture of this case."""
@@ -167,12 +178,16 @@ def _clip_score_edited(c: Comparison, metric: Metric) -> float:
     return max(100 * cosine(c.weights.clip(metric.weights).picture(part), text), 0.0)
 
 
+def _clip_score_crop(c: Comparison, metric: Metric) -> float:
+    return max(100 * cosine(c.weights.clip(metric.weights).picture(c.crop()), c.text(metric.weights, c.case.caption)), 0.0)
+
+
 KINDS: dict[str, Callable[[Comparison, Metric], float]] = {
     "l1": _l1, "l2": _l2, "clip_picture": _clip_picture, "clip_text": _clip_text, "clip_direction": _clip_direction, "dino": _dino,
     "lpips": _lpips, "lpips_background": _lpips_background, "mse_background": _mse_background, "psnr_background": _psnr_background,
     "ssim_background": _ssim_background, "structure_distance": _structure_distance,
     "structure_distance_sharp": _structure_distance_sharp, "clip_score": _clip_score,
-    "clip_score_edited": _clip_score_edited,
+    "clip_score_edited": _clip_score_edited, "clip_score_crop": _clip_score_crop,
 }  # fmt: skip
 
 

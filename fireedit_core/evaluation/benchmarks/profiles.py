@@ -171,7 +171,24 @@ REFEDIT_BENCH = Profile(
     note="The authors' masked metrics; their judge (VIEScore by GPT-4o) is not run here, its scores can be merged.",
 )  # fmt: skip
 
-PROFILES = {p.name: p for p in (MAGICBRUSH, FIREEDIT_EMU, EMU_L14_CLEAN, ANYEDIT_PSEUDO_GT, PIE_BENCH, PIE_BENCH_ANTIALIAS, REFEDIT_BENCH)}
+REASONEDIT_BENCH = Profile(
+    "reasonedit_bench", "reasonedit-bench", 1, "source",
+    (*_pie_metrics()[1:5], Metric("clip_score", "clip_score_crop", L14, "CLIP score of the edited part", more=True, digits=2)),
+    (
+        "source and edit at 256 x 256 (PIL bicubic), mask likewise (nearest)",
+        "background: both pictures times (1 - mask / 255), grey values of the mask as they are; the mean over all pixels",
+        "CLIP score: 100 x cosine, negative ones 0; the edit inside the box around all that is not black in the mask, against the text "
+        "behind CLIP:", CLIP_PREPARATION,
+    ),
+    note="SmartEdit's test/metrics_evaluation.py. Ins-align is what people said: give it as --judge-scores.",
+)  # fmt: skip
+
+PROFILES = {
+    p.name: p
+    for p in (
+        MAGICBRUSH, FIREEDIT_EMU, EMU_L14_CLEAN, ANYEDIT_PSEUDO_GT, PIE_BENCH, PIE_BENCH_ANTIALIAS, REFEDIT_BENCH, REASONEDIT_BENCH
+    )
+}  # fmt: skip
 
 
 def profile_of(benchmark: str, name: str | None = None) -> Profile:

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from ...checkpoints.bundle import LORA, blank_component, load_component, load_components, save_adapters, save_component
-from ...checkpoints.index import EXTRAS, INDEX, bundle_options, parts_of, read_index
+from ...checkpoints.index import EXTRAS, INDEX, UNTRAINED, WITHOUT, bundle_options, parts_of, read_index
 from ...checkpoints.weights import stored_dtype
 from .config import UNET_LORA_LAYERS, PaperConfig
+from .features import share_tower
 
 logger = logging.getLogger("fireedit")
 
 ADAPTED = {"language_model": "lora", "unet": "unet_lora"}  # component -> what its adapters are called in `PaperConfig.trained`
-NULL = "null_embedding"  # TATI's, which stands for a dropped text
+CONVERTED = "convert.json"  # the report of `fireedit convert`
 
 
 def trainable_components(config: PaperConfig) -> dict[str, Any]:
@@ -42,12 +44,19 @@ def trainable_components(config: PaperConfig) -> dict[str, Any]:
         for key, weight in part.named_parameters():
             if "lora_" in key and ADAPTED.get(name) in trained:
                 weight.requires_grad_(True)
-            if key == NULL and not config.learn_null:
+            if config.stays(name, key):
                 weight.requires_grad_(False)
             # the detector's coordinates need more digits than half precision has
             whole = weight.requires_grad or name == "detector"
             weight.data = weight.data.to(torch.float32 if whole else frozen)
         part.eval()
+    if config.stage != "text":
+        if share_tower(components):
+            logger.info("the detector stands on the bundle's DINOv2: it runs once per picture")
+        attention = components["visual_attention"]
+        attention.shared = config.shared_output
+        if not config.mark:
+            without_mark(attention)
     if config.checkpointing:
         components["unet"].enable_gradient_checkpointing()
         components["language_model"].gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -88,8 +97,12 @@ def export(weights: dict[str, Tensor], config: PaperConfig, folder: Path) -> Non
             for file in sorted(f for f in (start / name).rglob("*") if f.is_file()):
                 place = file.relative_to(start)
                 keep_file(file, temporary / place, folder / place)
+    if (start / CONVERTED).is_file():  # where its parts came from stays true
+        shutil.copy2(start / CONVERTED, temporary / CONVERTED)
     index = {key: value for key, value in index.items() if key not in dropped} | options
     (temporary / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    if config.stage != "text" and config.hvca and (config.shared_output or not config.mark):
+        _settle_visual_attention(temporary, config)
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
@@ -100,11 +113,24 @@ def trained_options(config: PaperConfig) -> dict[str, Any]:
     """The options of the bundle that a stage makes, from its first step on.
 
     What a stage runs through is no longer left out: the Q-Former in the stage of text, where it learns to speak like the CLIP that has
-    read in its place; grounding, Q-Former, TATI and HVCA in all others, whichever of them are trained. No stage trains a detector.
+    read in its place; grounding, Q-Former, TATI and HVCA in all others, whichever of them are trained. No stage trains a detector. What the
+    settings leave out stays left out, also of a bundle that had it.
     """
     options = bundle_options(read_index(config.bundle))
-    through = {"qformer"} if config.stage == "text" else {"grounding", "qformer", "tati", "hvca"}
-    return options | {"untrained": tuple(name for name in options["untrained"] if name not in through)}
+    text = config.stage == "text"
+    through = {"qformer"} if text else {"grounding", "qformer", "tati", "hvca"} - config.left_out
+    off = set() if text else {"tati", "hvca"} & config.left_out
+    untrained = tuple(name for name in UNTRAINED if (name in options["untrained"] and name not in through) or name in off)
+    has = {"meant_region": config.meant_region} | ({} if text else {"regions": config.regions, "grounding": config.grounds})
+    without = tuple(name for name in WITHOUT if not has.get(name, name not in options["without"]))
+    return options | {"untrained": untrained, "without": without}
+
+
+@torch.no_grad()
+def without_mark(attention: nn.Module) -> None:
+    """Let every layer of a `VisualCrossAttention` say nothing to the cells of the grounding mask."""
+    for layer in attention.attentions:
+        layer.to_mark.weight.zero_()
 
 
 def keep_file(file: Path, to: Path, before: Path) -> None:
@@ -133,6 +159,28 @@ def _save_trained(start: Path, name: str, own: dict[str, Tensor], config: PaperC
         save_adapters(to / LORA, part)
         part = part.unload()
     save_component(to / name, part, stored_dtype(start / name))
+
+
+def _settle_visual_attention(folder: Path, config: PaperConfig) -> None:
+    """What the run has taken for the visual attention's weights, written as its own, so that a bundle needs no switch: no mark; copies of
+    the UNet's W_q and W_o, which are its adapters' too once they are merged."""
+    attention, name = load_component(folder, "visual_attention"), "visual_attention"
+    if not config.mark:
+        without_mark(attention)
+    if config.shared_output:
+        wanted = {f"{place}.{key}.weight": (i, own) for i, place in enumerate(attention.names)
+                  for key, own in (("to_q", "to_q"), ("to_out.0", "to_out"))}  # fmt: skip
+        with torch.no_grad():
+            for file in sorted((folder / "unet").glob("*.safetensors")):
+                with safe_open(file, "pt") as opened:
+                    for key in wanted.keys() & opened.keys():
+                        i, own = wanted.pop(key)
+                        getattr(attention.attentions[i], own).weight.copy_(opened.get_tensor(key))
+        if wanted:
+            raise ValueError(f"the UNet in {folder} has no {sorted(wanted)[0]}")
+    dtype = stored_dtype(folder / name)
+    shutil.rmtree(folder / name)  # and not over it: its files may be linked into the bundle of the last save
+    save_component(folder / name, attention, dtype)
 
 
 def _save_adapters(start: Path, own: dict[str, Tensor], config: PaperConfig, to: Path) -> None:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...data.mixture import Mixture, shares_of
 from ...data.sample import EditSample
-from ...data.streaming import StreamMixture
 from ...vlm import RegionAwareVLM
 from .config import PaperConfig
 from .shapes import Windows, bucket_sizes, fit, may_flip
@@ -84,50 +83,10 @@ class Rows(Dataset):
         return edit_rows(edits, own, self.config.seed), talk
 
     def _edit(self, draw: int, size: tuple[int, int]) -> EditSample:
-        return _augmented(self.edits[draw], size, draw, self.config)
+        return augmented(self.edits[draw], size, draw, self.config)
 
 
-class StreamedRows:
-    """The same batches out of streams, one after the other. Where they are is a state that is saved with the weights.
-
-    Args:
-        edits, talk: streams that have been told their part of the processes.
-    """
-
-    def __init__(self, edits: StreamMixture, talk: StreamMixture | None, config: PaperConfig):
-        self.mixtures = {"edits": edits} | ({"talk": talk} if talk is not None and config.conversation_rows else {})
-        self.config = config
-        self._running: dict[str, Iterator[EditSample]] = {}
-
-    def __getitem__(self, number: int) -> tuple[EditRows, TalkRows | None]:
-        """The next batch; the number is that of the loop and says nothing here."""
-        config, edits = self.config, self.mixtures["edits"]
-        samples, draws = [], []
-        for _ in range(config.batch):
-            draws.append(edits.number * edits.world + edits.rank)
-            samples.append(_augmented(self._next("edits"), (config.size, config.size), draws[-1], config))
-        talk = None
-        if "talk" in self.mixtures:
-            talk = talk_rows([self._next("talk") for _ in range(config.conversation_rows)], config.size)
-        return edit_rows(samples, draws, config.seed), talk
-
-    def _next(self, name: str) -> EditSample:
-        if name not in self._running:
-            self._running[name] = iter(self.mixtures[name])
-        return next(self._running[name])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the streams are."""
-        return {name: mixture.state_dict() for name, mixture in self.mixtures.items()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there. Raises DatasetError for a state of other streams."""
-        self._running.clear()
-        for name, mixture in self.mixtures.items():
-            mixture.load_state_dict(state[name])
-
-
-def _augmented(sample: EditSample, size: tuple[int, int], draw: int, config: PaperConfig) -> EditSample:
+def augmented(sample: EditSample, size: tuple[int, int], draw: int, config: PaperConfig) -> EditSample:
     """The sample at `size`, cut as its draw says, and mirrored where its source allows it."""
     rng = np.random.default_rng((config.seed, draw))
     corner = tuple(rng.random(2)) if config.flip else (0.5, 0.5)
@@ -177,6 +136,14 @@ def loader(rows: Rows, first: int, workers: int) -> DataLoader:
         rows, batch_size=None, generator=torch.Generator(), sampler=range(first, len(rows)), num_workers=workers, persistent_workers=False,
         prefetch_factor=2 if workers else None, multiprocessing_context="spawn" if workers else None,
     )  # fmt: skip
+
+
+def joined(parts: Sequence[EditRows]) -> EditRows:
+    """Several batches of one size as one."""
+    if len(parts) == 1:
+        return parts[0]
+    tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(EditRows) if f.name != "instructions"}
+    return EditRows(**tensors, instructions=[text for part in parts for text in part.instructions])
 
 
 def conversation_ids(vlm: RegionAwareVLM, turns: list[tuple[tuple[str, str], ...]], limit: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,6 +20,8 @@ TRAINED = {
     "vlm": ("lora", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention"),
     "joint": ("lora", "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention", "unet"),
 }
+AT_ONCE = 16  # pictures that the frozen parts see together, where a batch is smaller
+NULL = "null_embedding"  # TATI's, which stands for a dropped text
 UNET_LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 TRAINABLE = ("language_model", "region_encoder", "unet_lora", *TRAINED["joint"])
 
@@ -40,13 +43,14 @@ class PaperConfig:
     out: str = _says(".cache/runs/paper", "folder of states, logs, sheets and the trained bundle")
 
     sources: str = _says("", "YAML list of datasets, see docs/datasets.md (stages vlm and joint)")
-    streamed: bool = _says(False, "read the sources from front to back, also from https:// and hf://; without buckets and workers")
+    streamed: bool = _says(False, "read the sources from front to back, also from https:// and hf://; without buckets")
     validation_sources: str = _says("", "the same for the sheets and the validation loss; empty: drawn from `sources`")
     captions: str = _says("", "text file with a caption per line (stage text)")
     text_encoder: str = _says("", "folder with a CLIP text model and its tokenizer (stage text)")
     size: int = _says(256, "pixels: a picture has about size x size of them")
     buckets: bool = _says(True, "batches of one shape each, between 1:2 and 2:1; otherwise all are cut square")
     flip: float = _says(0.5, "share of pictures that are mirrored, where the source allows it and the instruction names no side")
+    detector: str = _says("", "detector that finds the regions, as FireEdit Detector Loader takes it; empty: the bundle's own")
     max_regions: int = _says(100, "regions per picture at most")
     conversation_rows: int = _says(0, "rows of conversations beside each batch, where the sources have any")
     conversation_tokens: int = _says(256, "longer conversations are cut")
@@ -67,6 +71,13 @@ class PaperConfig:
     frozen_dtype: Literal["float32", "bfloat16", "float16"] = _says("bfloat16", "of weights that are not trained")
     checkpointing: bool = _says(False, "keep no activations of the language model and the UNet; a third slower, far less memory")
     parallel: Literal["ddp", "fsdp"] = _says("ddp", "several processes: a copy each, or weights and optimizer split over them")
+
+    regions: bool = _says(True, "region tokens in the language model's sequence (eq. 2, 3); false: text and picture alone")
+    tati: bool = _says(True, "time-aware target injection (eq. 5); false: the UNet reads e itself")
+    hvca: bool = _says(True, "visual tokens and the UNet's attention to them (eq. 6, 7); false: neither")
+    shared_output: bool = _says(False, "that attention takes W_q and W_o of the UNet's own, as in eq. 7; false: it has its own (ours)")
+    meant_region: bool = _says(True, "the Q-Former also reads the region that is meant (ours, not the paper's)")
+    mark: bool = _says(True, "the UNet's cells are told whether they lie in the grounding mask (ours, not the paper's)")
 
     train_parts: list[str] = field(default_factory=list, metadata={"help": f"instead of the stage's own: {', '.join(TRAINABLE)}"})
     lora_rank: int = _says(8, "of the language model's adapters")
@@ -91,6 +102,10 @@ class PaperConfig:
     validation_steps: int = _says(20, "sampling steps of the sheet")
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{one.name} must be a number, got {value}")
         for name in ("size", "steps", "batch", "accumulate", "max_regions", "log_steps", "keep_states"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -98,12 +113,18 @@ class PaperConfig:
             raise ValueError(f"dropout is a share for each of three cases, 0 to 1/3, got {self.dropout}")
         if not self.fresh_lr > 0:
             raise ValueError(f"fresh_lr is a factor above 0, got {self.fresh_lr}")
+        for name, needs in (("meant_region", "regions"), ("mark", "hvca"), ("shared_output", "hvca")):
+            if getattr(self, name) and not getattr(self, needs) and not (name == "meant_region" and self.stage == "text"):
+                raise ValueError(f"{name} is made of what {needs}: false leaves out; set {name}: false too")
         unknown = sorted(set(self.train_parts) - set(TRAINABLE))
         if unknown:
             raise ValueError(f"cannot train {', '.join(unknown)}; train_parts may name {', '.join(TRAINABLE)}")
         for pair in (("lora", "language_model"), ("unet_lora", "unet")):
             if set(pair) <= set(self.trained):
                 raise ValueError(f"train either {pair[0]} or {pair[1]}, not both")
+        idle = sorted(set(self.train_parts) & self.left_out)
+        if idle:
+            raise ValueError(f"train_parts names {', '.join(idle)}, which the settings leave out, so that nothing would teach it")
         if self.stage == "text" and not (self.captions and self.text_encoder):
             raise ValueError("the stage text needs captions (a text file) and text_encoder (a CLIP text model)")
         if self.stage == "text" and set(self.trained) - set(TRAINED["text"]) - {"lora"}:
@@ -112,8 +133,8 @@ class PaperConfig:
             raise ValueError(f"the stage {self.stage} needs sources, a list of datasets; `python -m fireedit_core.data write` makes one")
         if self.precision == "no" and self.frozen_dtype != "float32":
             raise ValueError("precision no mixes no types: frozen_dtype float32")
-        if self.streamed and (self.buckets or self.workers):
-            raise ValueError("streamed sources know no shapes in advance and are read in the training process: buckets false, workers 0")
+        if self.streamed and self.buckets:
+            raise ValueError("streamed sources know no shapes in advance: buckets false")
         if self.streamed and self.validation and not self.validation_sources:
             raise ValueError("streamed sources cannot be entered anywhere: give validation_sources, or validation 0")
         if self.parallel == "fsdp" and self.precision == "fp16":
@@ -122,7 +143,34 @@ class PaperConfig:
     @property
     def trained(self) -> tuple[str, ...]:
         """Names of what is trained."""
-        return tuple(self.train_parts) or TRAINED[self.stage]
+        return tuple(name for name in self.train_parts or TRAINED[self.stage] if name not in self.left_out)
+
+    @property
+    def passes_at_once(self) -> int:
+        """Passes whose pictures the frozen parts see together."""
+        return min(self.accumulate, max(1, AT_ONCE // self.batch))
+
+    @property
+    def grounds(self) -> bool:
+        """Whether the grounding head takes part: it is taught, or its answer is used."""
+        return bool(self.grounding_weight) or self.meant_region or self.mark
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Parts that no pass goes through, so that no loss reaches them."""
+        used = {
+            "region_encoder": self.regions, "tati": self.tati, "hvca": self.hvca, "visual_attention": self.hvca, "grounding": self.grounds,
+        }  # fmt: skip
+        return frozenset(name for name, is_used in used.items() if not is_used)
+
+    def stays(self, part: str, weight: str) -> bool:
+        """Whether a weight of a part that is trained stays as it is, because nothing reads it or it is to be kept."""
+        if part == "tati" and weight == NULL:
+            return not self.learn_null
+        layer = weight.split(".")[-2:-1]
+        return part == "visual_attention" and (
+            (layer == ["to_mark"] and not self.mark) or (layer in (["to_q"], ["to_out"]) and self.shared_output)
+        )
 
 
 def load_config(arguments: Sequence[str]) -> tuple[PaperConfig, argparse.Namespace]:

@@ -32,6 +32,7 @@ REACHED = 0.35  # of the peak; diffusion training in half precision reaches 30 t
 GIB = 1 << 30
 # name: (GiB of memory, dense bf16 tensor peak in TFLOP/s), from the makers' data sheets
 GPUS = {
+    "RTX 3060": (12, 25), "RTX 4070": (12, 58),
     "RTX 3090": (24, 71), "RTX 4090": (24, 165), "L40S": (48, 362), "A100 40GB": (40, 312), "A100 80GB": (80, 312),
     "H100 SXM": (80, 989), "H200": (141, 989),
 }  # fmt: skip
@@ -42,11 +43,13 @@ class Cost:
     """Of one pass over one process's batch.
 
     Attributes:
-        flops: of the forward and the backward pass. kept: bytes that wait for the backward pass.
+        flops: of the forward and the backward pass. kept: bytes that wait for the backward pass. features: bytes of what the frozen parts
+            make of the pictures of the passes that are made ready together.
     """
 
     flops: float = 0.0
     kept: float = 0.0
+    features: float = 0.0
 
 
 def estimate(config: PaperConfig) -> str:
@@ -68,14 +71,15 @@ def estimate(config: PaperConfig) -> str:
     split = held(weights, config)
     lines += ["| memory of a process | GiB |", "| --- | --- |"]
     lines += [f"| {name} | {value / GIB:.2f} |" for name, value in split.items()]
-    lines += [f"| activations of a pass | {cost.kept / GIB:.2f} |"]
-    whole = sum(split.values()) + cost.kept
+    lines += [f"| activations of a pass | {cost.kept / GIB:.2f} |", f"| features of the pictures | {cost.features / GIB:.2f} |"]
+    waiting = cost.kept + cost.features
+    whole = sum(split.values()) + waiting
     lines += [f"| together | {whole / GIB:.2f} |", ""]
 
     eight = whole
     if config.parallel == "fsdp":
         alone, gathered = unsplit(parts, weights, config)
-        eight = (sum(split.values()) - alone) / 8 + alone + gathered + cost.kept
+        eight = (sum(split.values()) - alone) / 8 + alone + gathered + waiting
         lines += [
             f"Split over eight, each process has an eighth of it but for the frozen towers ({alone / GIB:.2f} GiB), and gathers at most "
             f"{gathered / GIB:.2f} GiB of it at a time.", "",
@@ -150,9 +154,8 @@ def _of_bundle(folder: Path) -> dict[str, nn.Module]:
 def _weights(parts: dict[str, nn.Module], config: PaperConfig) -> dict[str, tuple[int, int]]:
     """Name -> (parameters, trained ones), adapters as a line of their own."""
     count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
-    found = {name: (count(part), count(part) if name in config.trained else 0) for name, part in parts.items()}
-    if found["tati"][1] and not config.learn_null:
-        found["tati"] = found["tati"][0], found["tati"][1] - parts["tati"].null_embedding.numel()
+    learns = lambda name, part: sum(p.numel() for key, p in part.named_parameters() if not config.stays(name, key))  # noqa: E731
+    found = {name: (count(part), learns(name, part) if name in config.trained else 0) for name, part in parts.items()}
     for name, of, rank, targets in (
         ("lora", "language_model", config.lora_rank, config.lora_targets),
         ("unet_lora", "unet", config.unet_lora_rank, UNET_LORA_LAYERS),
@@ -204,10 +207,16 @@ def _pass(parts: dict[str, nn.Module], config: PaperConfig) -> Cost:
         dino_states = run("dinov2", lambda: _states(meta["dinov2"], square(dino.image_size)), False)
         clip_states = run("clip_vision", lambda: _states(meta["clip_vision"], square(clip.image_size)), False)
         features = VisionFeatures(tuple(x[:rows, 1:] for x in dino_states), tuple(x[:rows, 1:] for x in clip_states), (side, side))
+        tower = lambda states, levels: sum(states[0][0, 1:].numel() for _ in levels)  # noqa: E731
+        read = meta["hvca"].config
+        last = range(dino.num_hidden_layers + 1 - len(meta["region_encoder"].config.level_scales), dino.num_hidden_layers + 1)
+        numbers = tower(dino_states, {*read.dino_levels, *last}) + tower(clip_states, set(read.clip_levels))
+        cost.features = 4.0 * numbers * (rows + talk) * config.passes_at_once  # they are kept in float32
         latents = run("vae", lambda: _encoded(meta["vae"], zeros(2 * rows, 3, config.size, config.size)), False)[:rows]
-        regions, image_tokens = config.max_regions, side * side // 4
-        learns = "region_encoder" in config.trained
-        run("region_encoder", lambda: _regions(meta["region_encoder"], features, rows, regions), learns)
+        regions, image_tokens = config.max_regions * config.regions, side * side // 4
+        if config.regions:
+            learns = "region_encoder" in config.trained
+            run("region_encoder", lambda: _regions(meta["region_encoder"], features, rows, regions), learns)
         run("adapter", lambda: meta["adapter"](features.dino[-1], (side, side)), "adapter" in config.trained)
         tokens += image_tokens + regions
     language = meta["language_model"]
@@ -225,15 +234,20 @@ def _pass(parts: dict[str, nn.Module], config: PaperConfig) -> Cost:
     if config.stage != "text" and config.conversation_rows:
         length = config.conversation_tokens + image_tokens + regions
         run("language_model", lambda: language(inputs_embeds=zeros(talk, length, width).requires_grad_(), **sees(talk, length)))
-    embedding = run("qformer", lambda: meta["qformer"](zeros(rows, meta["img_tokens"].config.num_tokens + 1, width)))
+    states = zeros(rows, meta["img_tokens"].config.num_tokens + config.meant_region, width)
+    embedding = run("qformer", lambda: meta["qformer"](states))
     if config.stage != "text":
         times = torch.zeros(rows, device="meta", dtype=torch.long)
-        context = run("tati", lambda: meta["tati"](embedding.detach(), times))
-        visual = run("hvca", lambda: meta["visual_attention"].project(meta["hvca"](embedding.detach(), features)))
+        context, beside = embedding.detach(), None
+        if config.tati:
+            context = run("tati", lambda: meta["tati"](embedding.detach(), times))
+        if config.hvca:
+            visual = run("hvca", lambda: meta["visual_attention"].project(meta["hvca"](embedding.detach(), features)))
+            beside = {"visual": visual, "where": zeros(rows, 1, *latents.shape[-2:]) if config.mark else None}
+        meta["visual_attention"].shared = config.shared_output
         attach_visual_attention(meta["unet"], meta["visual_attention"])
         noisy = torch.cat([latents, latents], dim=1)
-        where = zeros(rows, 1, *latents.shape[-2:])
-        call = lambda: meta["unet"](noisy, times, context, cross_attention_kwargs={"visual": visual, "where": where}).sample  # noqa: E731
+        call = lambda: meta["unet"](noisy, times, context, cross_attention_kwargs=beside).sample  # noqa: E731
         run("unet", call)
     return cost
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,46 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...diffusion.latents import latent_mode, latent_scale, latent_spread
 from ...diffusion.pipeline import posterior
-from ...regions.detector import detect_each
+from ...regions.deformable_detr import DeformableDetrRegionDetector
+from ...regions.detector import Detector
 from ...regions.record import Regions
 from ...vlm import VisionFeatures, encode_vision
+from ...vlm.vision import encode_clip, encode_dino
 from ..edit_cache import fingerprint, sparse_levels
 
-KEPT = 2  # version of what a kept file holds
+KEPT = 3  # version of what a kept file holds
 POSTERIOR = 0x5EED  # what the seed of a row is changed by for its draw from the posterior
 FROZEN = ("vae", "detector", "dinov2", "clip_vision")
+DETECTION = (0.15, 0.6)  # score and overlap, as in Groma
+
+
+def shares_tower(detector: nn.Module, dinov2: nn.Module) -> bool:
+    """Whether a detector stands on that very DINOv2, so that one pass of a picture serves both; see `share_tower`."""
+    return isinstance(detector, DeformableDetrRegionDetector) and detector.vis_encoder is dinov2
+
+
+def share_tower(components: dict[str, Any]) -> bool:
+    """Let the DINOv2 of the bundle be that of its detector, if they are the same: Groma's is the public one, which nobody has trained.
+
+    They are taken to be the same where they read pictures of one size and have equal weights in the type in which the bundle's runs. The
+    detector's stays, as its coordinates need more digits than half precision has.
+    """
+    detector, dinov2 = components["detector"], components["dinov2"]
+    if not isinstance(detector, DeformableDetrRegionDetector) or detector.config.image_size != dinov2.config.image_size:
+        return False
+    own = detector.vis_encoder.state_dict()
+    state = dinov2.state_dict()
+    # the type and place of the weights may differ, nothing else
+    if own.keys() != state.keys() or detector.vis_encoder.config.num_attention_heads != dinov2.config.num_attention_heads:
+        return False
+    if not all(own[k].shape == x.shape and torch.equal(own[k].to(x), x) for k, x in state.items()):
+        return False
+    components["dinov2"] = detector.vis_encoder
+    return True
 
 
 @dataclass
@@ -49,11 +77,15 @@ class FrozenParts:
         components: of a bundle, on the device and in the type in which they shall run.
         max_regions: per picture. cache: folder that keeps the results under a hash of picture and weights, or None. Mirrored or differently
             cut pictures are other pictures, so a cache pays only where `flip` is 0 or the disk is large.
+        detector: finds the regions in place of the bundle's own, by its own threshold.
     """
 
-    def __init__(self, components: dict[str, Any], max_regions: int, cache: Path | str | None = None):
+    def __init__(
+        self, components: dict[str, Any], max_regions: int, cache: Path | str | None = None, detector: Detector | None = None
+    ):
         self.parts = {name: components[name] for name in FROZEN}
         self.max_regions = max_regions
+        self.detector = self.parts["detector"] if detector is None else detector
         hvca, encoder = components["hvca"].config, components["region_encoder"].config
         depth = self.parts["dinov2"].config.num_hidden_layers
         # hidden states 0..depth: what HVCA reads, and the last ones that region encoder and adapter read
@@ -61,7 +93,7 @@ class FrozenParts:
         self.clip_levels = sorted(set(hvca.clip_levels))
         self.cache = None
         if cache:
-            self.cache = Path(cache) / f"{fingerprint(self.parts, FROZEN)}-{max_regions}-{KEPT}"
+            self.cache = Path(cache) / f"{fingerprint(self.parts | self._seen_by(detector), FROZEN)}-{max_regions}-{KEPT}"
             self.cache.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -71,7 +103,13 @@ class FrozenParts:
 
     def features(self, pictures: Tensor) -> PictureFeatures:
         """Features of pictures (B, 3, H, W) uint8."""
-        rows = self._kept(pictures, "source", self._compute)
+        return self.features_of([pictures])[0]
+
+    def features_of(self, batches: Sequence[Tensor]) -> list[PictureFeatures]:
+        """Features of several batches (B, 3, H, W) uint8, pictures of one size together."""
+        return [self._features(rows) for rows in self._together(batches, "source", self._compute)]
+
+    def _features(self, rows: list[dict[str, Tensor]]) -> PictureFeatures:
         dino = {i: self._stack(rows, f"dino_{i}") for i in self.dino_levels}
         clip = {i: self._stack(rows, f"clip_{i}") for i in self.clip_levels}
         grid = tuple(rows[0]["grid"].tolist())
@@ -87,7 +125,13 @@ class FrozenParts:
         Args:
             seeds: (B,) int64: each is drawn from its posterior by its seed. None, and an autoencoder without a posterior: the mode.
         """
-        rows = self._kept(pictures, "target", self._encode)
+        return self.latents_of([pictures], [seeds])[0]
+
+    def latents_of(self, batches: Sequence[Tensor], seeds: Sequence[Tensor | None]) -> list[Tensor]:
+        """`latents` of several batches, pictures of one size together."""
+        return [self._drawn(rows, own) for rows, own in zip(self._together(batches, "target", self._encode), seeds, strict=True)]
+
+    def _drawn(self, rows: list[dict[str, Tensor]], seeds: Tensor | None) -> Tensor:
         mode = self._stack(rows, "latents")
         if seeds is None or any("spread" not in row for row in rows):
             return mode
@@ -95,6 +139,15 @@ class FrozenParts:
         numbers = [torch.Generator().manual_seed((seed ^ POSTERIOR) % 2**63) for seed in seeds.tolist()]
         noise = [torch.randn(mode.shape[1:], generator=number) for number in numbers]
         return mode + self._stack(rows, "spread") * torch.stack(noise).to(mode)
+
+    @staticmethod
+    def _seen_by(detector: Detector | None) -> dict[str, nn.Module]:
+        if detector is None:
+            return {}
+        own = detector if isinstance(detector, nn.Module) else getattr(detector, "model", None)
+        if not isinstance(own, nn.Module):
+            raise ValueError(f"feature_cache: the weights of a {type(detector).__name__} are not to be seen; leave feature_cache empty")
+        return {"detector": own}
 
     # --- one picture each --------------------------------------------------------------------------------------------
 
@@ -109,15 +162,37 @@ class FrozenParts:
     @torch.no_grad()
     def _compute(self, pictures: Tensor) -> list[dict[str, Tensor]]:
         images = pictures.to(self.device).float() / 255
+        dinov2, clip_vision = self.parts["dinov2"], self.parts["clip_vision"]
         with torch.autocast(images.device.type, enabled=False):
-            found = detect_each(self.parts["detector"], images, 0.15, 0.6, self.max_regions)
-        features = encode_vision(self.parts["dinov2"], self.parts["clip_vision"], images)
+            if shares_tower(self.detector, dinov2):
+                dino, grid = encode_dino(dinov2, images)
+                found = self.detector.detect_in(dino, tuple(images.shape[-2:]), *DETECTION, self.max_regions)
+            else:
+                score, overlap = DETECTION
+                own = self.detector is not self.parts["detector"]
+                found = self.detector.detect(images, self.detector.own_threshold if own else score, overlap, self.max_regions)
+        if shares_tower(self.detector, dinov2):
+            features = VisionFeatures(dino, encode_clip(clip_vision, images), grid)
+        else:
+            features = encode_vision(dinov2, clip_vision, images)
         rows = self._encode(pictures)
         for i, (row, regions) in enumerate(zip(rows, found, strict=True)):
             row["boxes"] = (regions if len(regions) else Regions.whole_image(regions.image_size)).normalised()
             row["grid"] = torch.tensor(features.dino_grid)
             row |= {f"dino_{k}": features.dino[k][i] for k in self.dino_levels}
             row |= {f"clip_{k}": features.clip[k][i] for k in self.clip_levels}
+        return rows
+
+    def _together(
+        self, batches: Sequence[Tensor], kind: str, compute: Callable[[Tensor], list[dict[str, Tensor]]]
+    ) -> list[list[dict[str, Tensor]]]:
+        """What `_kept` gives, batch by batch."""
+        rows: list[list[dict[str, Tensor]]] = [[] for _ in batches]
+        for shape in dict.fromkeys(batch.shape[1:] for batch in batches):
+            alike = [i for i, batch in enumerate(batches) if batch.shape[1:] == shape]
+            made = iter(self._kept(torch.cat([batches[i] for i in alike]), kind, compute))
+            for i in alike:
+                rows[i] = [next(made) for _ in range(len(batches[i]))]
         return rows
 
     def _kept(self, pictures: Tensor, kind: str, compute: Callable[[Tensor], list[dict[str, Tensor]]]) -> list[dict[str, Tensor]]:

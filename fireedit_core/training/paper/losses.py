@@ -70,6 +70,8 @@ def meant_regions(boxes: Tensor, region_mask: Tensor, mask: Tensor, has_mask: Te
         if mask[row].float().mean() >= WHOLE:
             found[row] = boxes.shape[1]
             continue
+        if not boxes.shape[1]:  # of a model without region tokens
+            continue
         rows, columns = mask[row].any(1).nonzero()[:, 0], mask[row].any(0).nonzero()[:, 0]
         box = torch.stack([columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height])
         overlap = box_iou(box_convert(boxes[row].float(), "cxcywh", "xyxy"), box[None].to(boxes))[:, 0]

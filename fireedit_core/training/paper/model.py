@@ -81,36 +81,42 @@ class EditModel(nn.Module):
     def forward(self, edit: EditInputs, talk: TalkInputs | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch and its parts."""
         config, parts = self.config, self.parts
-        tokens, image_tokens = self._see(edit.features)
-        states = self.vlm(edit.ids, edit.text_mask, image_tokens, tokens, edit.features.region_mask)
-        grid = tuple(side // 2 for side in edit.features.vision.dino_grid)
-        boxes, region_mask = edit.features.boxes, edit.features.region_mask
-        grounding = parts["grounding"](states.img, states.regions, region_mask, boxes, states.image, grid)
-        embedding = parts["qformer"](grounding.with_meant_region(states.img, tokens))
+        tokens, region_mask, image_tokens = self._see(edit.features)
+        states = self.vlm(edit.ids, edit.text_mask, image_tokens, tokens, region_mask)
+        loss, metrics, read, where = 0.0, {}, states.img, None
+        if config.grounds:
+            grid = tuple(side // 2 for side in edit.features.vision.dino_grid)
+            boxes = edit.features.boxes[:, : tokens.shape[1]]
+            grounding = parts["grounding"](states.img, states.regions, region_mask, boxes, states.image, grid)
+            meant = meant_regions(boxes, region_mask, edit.mask, edit.has_mask, edit.unchanged)
+            ground, metrics = grounding_loss(grounding, meant, edit.mask, edit.has_mask)
+            metrics["grounding"], loss = ground, config.grounding_weight * ground
+            if config.meant_region:
+                read = grounding.with_meant_region(states.img, tokens)
+            if config.mark:
+                where = mask_on_latents(grounding.mask(edit.mask.shape[-2:]))
+        embedding = parts["qformer"](read)
 
         language = self.vlm.language_loss(states)
-        meant = meant_regions(boxes, region_mask, edit.mask, edit.has_mask, edit.unchanged)
-        ground, metrics = grounding_loss(grounding, meant, edit.mask, edit.has_mask)
-        where = mask_on_latents(grounding.mask(edit.mask.shape[-2:]))
         diffusion, power = self._diffusion(edit, embedding, where)
-        metrics |= {"language": language, "grounding": ground, "diffusion": diffusion, **power}
+        metrics |= {"language": language, "diffusion": diffusion, **power}
         if talk is not None:
-            tokens, image_tokens = self._see(talk.features)
-            answers = self.vlm.conversation_loss(
-                talk.ids, talk.text_mask, talk.labels, image_tokens, tokens, talk.features.region_mask
-            )
+            tokens, region_mask, image_tokens = self._see(talk.features)
+            answers = self.vlm.conversation_loss(talk.ids, talk.text_mask, talk.labels, image_tokens, tokens, region_mask)
             metrics["conversation"] = answers
             language = language + answers
-        loss = config.language_weight * language + config.diffusion_weight * diffusion + config.grounding_weight * ground
+        loss = config.language_weight * language + config.diffusion_weight * diffusion + loss
         return loss, {k: v.detach() for k, v in metrics.items()}
 
-    def _see(self, features: PictureFeatures) -> tuple[Tensor, Tensor]:
-        """Region tokens (B, n, D) and image tokens (B, m, D)."""
-        vision = features.vision
-        tokens = self.parts["region_encoder"](vision.dino, vision.dino_grid, features.boxes, features.region_mask)
-        return tokens, self.parts["adapter"](vision.dino[-1], vision.dino_grid)
+    def _see(self, features: PictureFeatures) -> tuple[Tensor, Tensor, Tensor]:
+        """Region tokens (B, n, D) and which of them are there (B, n), without region tokens n = 0; image tokens (B, m, D)."""
+        vision, mask = features.vision, features.region_mask
+        image_tokens = self.parts["adapter"](vision.dino[-1], vision.dino_grid)
+        if not self.config.regions:
+            return image_tokens.new_zeros(len(mask), 0, image_tokens.shape[-1]), mask[:, :0], image_tokens
+        return self.parts["region_encoder"](vision.dino, vision.dino_grid, features.boxes, mask), mask, image_tokens
 
-    def _diffusion(self, edit: EditInputs, embedding: Tensor, where: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _diffusion(self, edit: EditInputs, embedding: Tensor, where: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """L_diff, and the share of power between the rows of what TATI and HVCA give (`power_between_rows`)."""
         parts, clean = self.parts, edit.target
         noise, times, text_dropped, picture_dropped = (
@@ -119,16 +125,19 @@ class EditModel(nn.Module):
         rows = lambda keep: keep.view(-1, 1, 1)  # noqa: E731
         null = parts["tati"].null_embedding.to(embedding).expand_as(embedding)
         # all rows through TATI and HVCA, those that are dropped too: every process must use every weight in every pass
-        injected = parts["tati"](embedding, times).to(embedding)
+        given, beside, injected = {}, None, embedding
+        if self.config.tati:
+            injected = parts["tati"](embedding, times).to(embedding)
+            given["tati"] = given_by_tati(parts["tati"], embedding, injected)
         context = torch.where(rows(text_dropped), null, injected)
-        reads = torch.where(rows(text_dropped), null, embedding)
-        visual = parts["hvca"](reads, edit.features.vision)
-        added = given_by_tati(parts["tati"], embedding, injected)
-        power = {f"power {name}": clean.new_tensor(power_between_rows(x)) for name, x in (("tati", added), ("hvca", visual))}
-        visual = parts["visual_attention"].project(torch.where(rows(picture_dropped), torch.zeros_like(visual), visual))
-        keep_text, keep_picture = (~text_dropped).view(-1, 1, 1, 1), (~picture_dropped).view(-1, 1, 1, 1)
-        source = edit.features.latents * (self.source_factor * keep_picture)
-        return self.denoising_loss(clean, source, noise, times, context, {"visual": visual, "where": where * keep_text}), power
+        if self.config.hvca:
+            given["hvca"] = visual = parts["hvca"](torch.where(rows(text_dropped), null, embedding), edit.features.vision)
+            visual = torch.where(rows(picture_dropped), torch.zeros_like(visual), visual)
+            where = None if where is None else where * (~text_dropped).view(-1, 1, 1, 1)
+            beside = {"visual": parts["visual_attention"].project(visual), "where": where}
+        power = {f"power {name}": clean.new_tensor(power_between_rows(x)) for name, x in given.items()}
+        source = edit.features.latents * (self.source_factor * (~picture_dropped).view(-1, 1, 1, 1))
+        return self.denoising_loss(clean, source, noise, times, context, beside), power
 
     def denoising_loss(
         self, clean: Tensor, source: Tensor, noise: Tensor, times: Tensor, context: Tensor, beside: dict[str, Any] | None
@@ -163,7 +172,8 @@ class TextModel(nn.Module):
         width = self.parts["img_tokens"].config.hidden_size
         none = wanted.new_zeros(len(ids), 0, width)
         states = self.vlm(ids, text_mask, none, none, text_mask.new_zeros(len(ids), 0))
-        nobody = states.img.new_zeros(len(ids), 1, width)  # the row of the meant region, which nothing points at here
+        # the row of the meant region, which nothing points at here
+        nobody = states.img.new_zeros(len(ids), int(self.config.meant_region), width)
         embedding = self.parts["qformer"](torch.cat([states.img, nobody], dim=1))
         language = self.vlm.language_loss(states)
         distance = F.mse_loss(embedding.float(), wanted.float())

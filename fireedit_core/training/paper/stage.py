@@ -29,15 +29,19 @@ class PaperStage(TrainingStage):
     the optimizer, each process its part: a language model of 7B parameters stays where it came from.
 
     Args:
-        position: where the data is, if that is more than the number of the batch; has state_dict and load_state_dict, of plain values.
+        position: where the data is, if that is more than the number of the batch; has state_dict, of plain values, and load_state_dict,
+            of those of all processes.
+        prepare: called with the number of a batch before its pass, to make ready what the pass reads.
         split: FSDP: `split_over` has split the model, and gradients, optimizer and averages are split with it. Otherwise each process has a
             copy (DDP).
     """
 
     all_show = True
 
-    def __init__(self, *args: Any, split: bool = False, position: Any = None, **kwargs: Any):
-        self.split, self.position = split, position
+    def __init__(
+        self, *args: Any, split: bool = False, position: Any = None, prepare: Callable[[int], None] | None = None, **kwargs: Any
+    ):
+        self.split, self.position, self.prepare = split, position, prepare
         super().__init__(*args, **kwargs)
 
     def _prepare(self, model: nn.Module) -> None:
@@ -48,6 +52,10 @@ class PaperStage(TrainingStage):
             self.trainable = [p for p in self.model.parameters() if p.requires_grad]
             self.optimizer = self.accelerator.prepare(make_optimizer(self.trainable, self.config, self._scale_of(self.model)))
         self.names = [name for name, p in self.raw.named_parameters() if p.requires_grad]
+
+    def _before(self, number: int) -> None:
+        if self.prepare is not None:
+            self.prepare(number)
 
     def _gradients_meet(self, now: bool) -> AbstractContextManager:
         if not self.split:
@@ -111,7 +119,8 @@ class PaperStage(TrainingStage):
         if self.ema is not None:
             self.ema.optimization_step = state["averaged"]
         if self.position is not None:
-            self.position.load_state_dict(json.loads(self._own(folder).read_text()))
+            # of all processes: those that go on may be more or fewer
+            self.position.load_state_dict([json.loads(file.read_text()) for file in sorted(folder.glob("position-*.json"))])
 
     def _own(self, folder: Path) -> Path:
         """What this process alone saves."""

@@ -7,8 +7,8 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,20 @@ from torch import Tensor, nn
 
 from ...checkpoints.bundle import bundle_options, read_index
 from ...data.formats.registry import load_sources
-from ...data.mixture import Mixture, permuted
-from ...data.streaming import StreamMixture, load_streams
+from ...data.mixture import Mixture, marks, permuted
+from ...data.streaming import Lanes, load_streams
 from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
+from ...regions.loading import load_detector
 from ..loop import StageConfig, finite_mean
 from .assemble import export, trainable_components, trained_options
-from .batches import EditRows, Rows, StreamedRows, TalkRows, conversation_ids, edit_rows, fitted, loader, mixtures_of
+from .batches import EditRows, Rows, TalkRows, conversation_ids, edit_rows, fitted, loader, mixtures_of
 from .config import PaperConfig
 from .features import FROZEN, FrozenParts
 from .model import EditInputs, EditModel, TalkInputs, TextModel
 from .sheet import sheet
 from .stage import PaperStage, in_turn, processes_of, split_over
+from .streamed import StreamedRows
 
 logger = logging.getLogger("fireedit")
 
@@ -101,9 +103,8 @@ def _parts(config: PaperConfig, state: PartialState) -> tuple[dict[str, Any], Ed
 
 def _edit_stage(config: PaperConfig, components: dict[str, Any], model: EditModel, state: PartialState) -> PaperStage:
     if config.streamed:
-        # all sources of a kind are drawn alike, as the number of rows of a stream is not known
-        mix = partial(StreamMixture, seed=config.seed, rank=state.process_index, world=state.num_processes)
-        edits, talk = mixtures_of(load_streams(config.sources, config.seed), mix)
+        # all sources of a kind are drawn alike unless they name shares, as the number of rows of a stream is not known
+        edits, talk = mixtures_of(load_streams(config.sources, config.seed), partial(Lanes, seed=config.seed))
     else:
         # kept beside the runs of one folder: they often share their data
         tables = Path(config.out).parent / "sizes" if config.buckets else None
@@ -114,21 +115,35 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], model: EditMode
         raise ValueError(f"conversation_rows is {config.conversation_rows}, but {config.sources} has no dataset of conversations")
     for name in FROZEN:
         components[name].to(state.device)
-    frozen = FrozenParts(components, config.max_regions, config.feature_cache or None)
+    frozen = FrozenParts(components, config.max_regions, config.feature_cache or None, _own_detector(config, state.device))
     levels = 2 ** (len(components["unet"].config.block_out_channels) - 1)
     if config.streamed:
-        feed = StreamedRows(edits, talk, config)
+        feed = StreamedRows(edits, talk, config, state.process_index, state.num_processes)
     else:
         rows = Rows(edits, talk, config, state.process_index, state.num_processes, multiple=8 * levels)
         feed = _Feed(lambda first: iter(loader(rows, first, config.workers)))
 
+    ready = Ready(feed, frozen, model, state.device)
+
     def loss_fn(number: int, device: torch.device) -> tuple[Tensor, dict]:
-        edit, conversation = feed[number]
-        return stage.model(edit_inputs(edit, frozen, model, device), _talk_inputs(conversation, frozen, model, config, device))
+        return stage.model(*ready[number])
 
     validation = _Validation(config, components, frozen, model)
-    stage = _stage(config, state, model, loss_fn, validation, feed if config.streamed else None)
+    stage = _stage(config, state, model, loss_fn, validation, ready if config.streamed else None, ready.prepare)
     return stage
+
+
+def _own_detector(config: PaperConfig, device: torch.device) -> Any:
+    """The detector that the configuration names, or None for the bundle's own, which must have been trained."""
+    if not config.detector:
+        if "detector" in bundle_options(read_index(config.bundle))["untrained"]:
+            raise ValueError(
+                f"the detector of {config.bundle} is untrained, and its regions would mean nothing: give --detector, for instance "
+                "models/photo-detector"
+            )
+        return None
+    detector = load_detector(config.detector)
+    return detector.to(device) if isinstance(detector, nn.Module) else detector
 
 
 def _text_stage(config: PaperConfig, components: dict[str, Any], model: TextModel, state: PartialState) -> PaperStage:
@@ -162,11 +177,11 @@ def _text_stage(config: PaperConfig, components: dict[str, Any], model: TextMode
 
 def _stage(
     config: PaperConfig, state: PartialState, model: nn.Module, loss_fn: Callable[[int, torch.device], tuple[Tensor, dict]],
-    validation: _Validation | None = None, position: StreamedRows | None = None,
+    validation: _Validation | None = None, position: Ready | None = None, prepare: Callable[[int], None] | None = None,
 ) -> PaperStage:  # fmt: skip
     return PaperStage(
         config.stage, config.out, model, stage_config(config), loss_fn, lambda stage: _show(stage, config, validation),
-        mixed_precision=config.precision, trackers=config.trackers, position=position,
+        mixed_precision=config.precision, trackers=config.trackers, position=position, prepare=prepare,
         split=_is_split(config, state),
         scales={f"parts.{part}.": config.fresh_lr for part in FRESH},
     )  # fmt: skip
@@ -185,23 +200,66 @@ class _Feed:
         return next(self.batches)
 
 
+def inputs_of(
+    batches: Sequence[tuple[EditRows, TalkRows | None]], frozen: FrozenParts, model: EditModel, device: torch.device
+) -> list[tuple[EditInputs, TalkInputs | None]]:
+    """What the model reads of batches: features of all their pictures, made together, and tokens of the texts, on `device`."""
+    drawn = model.config.target_latents == "sample"
+    targets = frozen.latents_of([edit.target for edit, _ in batches], [edit.seeds if drawn else None for edit, _ in batches])
+    seen = iter(frozen.features_of([x for edit, talk in batches for x in (edit.source, *((talk.pictures,) if talk else ()))]))
+    found = []
+    for (edit, talk), target in zip(batches, targets, strict=True):
+        ids, text_mask = model.vlm.encode_text(edit.instructions, device)
+        inputs = EditInputs(
+            next(seen), target, ids, text_mask, edit.mask.to(device), edit.has_mask.to(device), edit.unchanged.to(device), edit.seeds
+        )
+        said = None
+        if talk is not None:
+            said = TalkInputs(
+                next(seen), *(x.to(device) for x in conversation_ids(model.vlm, talk.turns, model.config.conversation_tokens))
+            )
+        found.append((inputs, said))
+    return found
+
+
 def edit_inputs(rows: EditRows, frozen: FrozenParts, model: EditModel, device: torch.device) -> EditInputs:
-    """What the model reads of a batch: features of the pictures and tokens of the instructions, on `device`."""
-    ids, text_mask = model.vlm.encode_text(rows.instructions, device)
-    drawn = rows.seeds if model.config.target_latents == "sample" else None
-    return EditInputs(
-        frozen.features(rows.source), frozen.latents(rows.target, drawn), ids, text_mask, rows.mask.to(device), rows.has_mask.to(device),
-        rows.unchanged.to(device), rows.seeds,
-    )  # fmt: skip
+    """`inputs_of` one batch without conversations."""
+    return inputs_of([(rows, None)], frozen, model, device)[0][0]
 
 
-def _talk_inputs(
-    rows: TalkRows | None, frozen: FrozenParts, model: EditModel, config: PaperConfig, device: torch.device
-) -> TalkInputs | None:
-    if rows is None:
-        return None
-    ids, mask, labels = (x.to(device) for x in conversation_ids(model.vlm, rows.turns, config.conversation_tokens))
-    return TalkInputs(frozen.features(rows.pictures), ids, mask, labels)
+class Ready:
+    """Batches as the model reads them. The frozen parts see the pictures of several passes of an update at once, before the first of them.
+
+    Args:
+        feed: batches by number; what it says of its position is passed on.
+    """
+
+    def __init__(self, feed: Any, frozen: FrozenParts, model: EditModel, device: torch.device):
+        self.feed, self.frozen, self.model, self.device = feed, frozen, model, device
+        self._made: dict[int, tuple[EditInputs, TalkInputs | None]] = {}
+
+    def prepare(self, number: int) -> None:
+        """Have batch `number` ready, and with it those after it in the same update, as `passes_at_once` says."""
+        if number in self._made:
+            return
+        config = self.model.config
+        numbers = range(number, number + min(config.passes_at_once, config.accumulate - number % config.accumulate))
+        made = inputs_of([self.feed[n] for n in numbers], self.frozen, self.model, self.device)
+        self._made = dict(zip(numbers, made, strict=True))
+
+    def __getitem__(self, number: int) -> tuple[EditInputs, TalkInputs | None]:
+        """Once per number: a batch is let go when it is taken."""
+        self.prepare(number)
+        return self._made.pop(number)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The feed's; asked for between two updates, when nothing that was read ahead waits here."""
+        return self.feed.state_dict()
+
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """The feed's."""
+        self._made.clear()
+        self.feed.load_state_dict(states)
 
 
 class _Validation:
@@ -215,7 +273,16 @@ class _Validation:
             edits, _ = mixtures_of(sources, partial(Mixture, seed=VALIDATION_SEED))
             if edits is None:
                 raise ValueError(f"{config.validation_sources} has no dataset of edits")
-            self.samples = [fitted(edits[i], (config.size, config.size)) for i in range(config.validation)]
+            shown = [source for source in sources if source.kind != "conversation"]
+            if config.validation_sources and sum(len(source.reader) for source in shown) <= config.validation:
+                drawn = []  # all of them, in their order
+                for source in shown:
+                    for sample in source.reader:
+                        sample.meta |= marks(source)
+                        drawn.append(sample)
+            else:
+                drawn = [edits[i] for i in range(config.validation)]
+            self.samples = [fitted(sample, (config.size, config.size)) for sample in drawn]
 
     def loss(self, device: torch.device) -> dict[str, float]:
         """Means over the rows. Every process runs them all: of a model that is split, none can do so alone."""
@@ -230,6 +297,8 @@ class _Validation:
         """The edits of the rows as a PIL picture; needs a model that is not split."""
         pipe = FireEditPipeline(**self.components, **trained_options(self.config))
         pipe.set_progress_bar_config(disable=True)
+        if self.config.detector:
+            pipe.editor.use_detector(self.frozen.detector)
         edits, masks = [], []
         for number, sample in enumerate(self.samples):
             generator = torch.Generator().manual_seed(number)
@@ -272,11 +341,15 @@ FREE = {
 def _check_same_run(config: PaperConfig, out: Path, state: PartialState) -> None:
     """Refuse to go on from a state that was made with other numbers: it would be neither run."""
     record = out / config.stage / "config.json"
-    now = {k: v for k, v in asdict(config).items() if k not in FREE} | {"processes x batch": state.num_processes * config.batch}
-    now.pop("batch")
+    now = {k: v for k, v in asdict(config).items() if k not in FREE}
+    for rows in ("batch", "conversation_rows"):  # so many of all processes together: these may become more or fewer
+        now[f"processes x {rows}"] = state.num_processes * now.pop(rows)
     if (out / config.stage / "state").exists() and record.is_file():
         before = json.loads(record.read_text())
-        changed = sorted(k for k in now if json.loads(json.dumps(now[k])) != before.get(k))
+        # a run from before a setting was there had what is its default now
+        plain = {f.name: f.default for f in fields(PaperConfig)}
+        plain["processes x conversation_rows"] = before.get("conversation_rows", 0) * state.num_processes
+        changed = sorted(k for k in now if json.loads(json.dumps(now[k])) != before.get(k, plain.get(k)))
         if changed:
             raise ValueError(
                 f"{out} holds a run with another {', '.join(changed)}; give another --out, or the same numbers to go on "

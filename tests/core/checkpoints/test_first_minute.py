@@ -148,6 +148,8 @@ def test_what_is_lacking_is_named(ip2p, tmp_path):
     index = read_index(ip2p[1] / "bundle")
     with pytest.raises(BundleError, match="known are detector, grounding"):
         bundle_options(index | {"untrained": ["unet"]})
+    with pytest.raises(BundleError, match="trained without .* known are regions, meant_region, grounding"):
+        bundle_options(index | {"without": ["hvca"]})
     with pytest.raises(BundleError, match="lacks text_encoder and text_tokenizer"):
         bundle_options({k: v for k, v in index.items() if k not in EXTRAS})
 

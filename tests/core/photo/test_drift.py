@@ -85,3 +85,29 @@ def test_a_place_counts_only_where_all_of_it_lies_outside():
 def test_sizes_must_fit():
     with pytest.raises(ValueError, match="one size"):
         colour_drift(scene(), scene(), np.ones((3, 3), bool))
+
+
+def uneven(photo):
+    """Light that falls off across, and in a wave."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] / max(SIZE)
+    return (1 + 0.12 * (x - 0.5) + 0.08 * np.sin(5 * y))[..., None].astype(np.float32) * photo
+
+
+def test_light_that_drifts_from_place_to_place_is_taken_back():
+    """Outside and under the edit, where only the surroundings tell of it; hues stay."""
+    photo = 0.2 + 0.5 * scene(3)
+    true, outside = edit(photo)
+    came = uneven(true)
+    found = colour_drift(came, photo, outside)
+    made = found.undo(came)
+    for where in (outside, ~outside):
+        assert np.abs(made - true)[where].mean() < 0.35 * np.abs(came - true)[where].mean()
+    assert "from place to place" in found.words
+    assert found.first is not None and np.abs(np.concatenate([found.first.ravel(), [1.0]]) - 1).max() < 0.25
+
+
+def test_even_light_is_left_to_the_colours():
+    photo = 0.15 + 0.7 * scene()
+    true, outside = edit(photo)
+    found = colour_drift(drifted(true), photo, outside)
+    assert not found.off and found.first is None and "light" not in found.words

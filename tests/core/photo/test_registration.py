@@ -87,6 +87,34 @@ def test_colours_sharpness_and_grain_do_not_matter():
     assert not found.refused and error(found, true) < 0.25
 
 
+def soft(picture: np.ndarray) -> np.ndarray:
+    """As a model gives it back that softens and adds grain."""
+    return (cv2.GaussianBlur(picture, (0, 0), 1.2) + 0.024 * np.random.default_rng(1).standard_normal(picture.shape)).astype(np.float32)
+
+
+def test_a_backdrop_without_focus_counts_too():
+    """Structure in one corner alone, and far away from it no more than soft shapes, which only the coarse sizes show."""
+    photo, size = scene(4, (480, 640)), (480, 640)
+    blurred = cv2.GaussianBlur(photo, (0, 0), 14) * 1.6 - 0.3
+    y, x = np.mgrid[: size[0], : size[1]]
+    near = cv2.GaussianBlur(((x < 170) & (y < 150)).astype(np.float32), (0, 0), 8)[..., None]
+    photo = (near * photo + (1 - near) * blurred).clip(0, 1).astype(np.float32)
+    edited, true = moved(photo, 1.012, (4.3, -3.1))
+    found = align(soft(edited), photo)
+    assert not found.refused and found.grid is None and error(found, true) < 0.1  # without the last search 0.26
+
+
+def test_it_says_how_much_the_photo_shows():
+    """Grain over much structure and over little: the second one's motion is less sure, and the words say so."""
+    full = scene(5)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    faint = 0.5 + (full - 0.5) * (0.05 + 0.95 * ((x > 130) & (x < 190) & (y > 90) & (y < 150)))[..., None]
+    sure, unsure = (align(soft(moved(one.astype(np.float32), 1.01, (2.0, 3.0))[0]), one.astype(np.float32)) for one in (full, faint))
+    assert not sure.refused and not unsure.refused
+    assert 0 < sure.uncertainty < 0.25 < unsure.uncertainty < 10
+    assert "too little" in unsure.words and "too little" not in sure.words
+
+
 def test_a_mild_bend_is_followed_and_a_straight_motion_is_not_bent():
     photo = scene(2, (480, 640))
     edited, true = moved(photo, 1.01, (3.0, 2.0), bend=2.5)

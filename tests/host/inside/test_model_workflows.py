@@ -20,7 +20,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from tests.host.inside.pack import nodes  # first: it makes the pack importable
-from tests.host.inside.small_edit_models import flux2, kontext, pix2pix, qwen_image
+from tests.host.inside.small_edit_models import EditModel, flux2, kontext, pix2pix, qwen_image
+from tests.host.inside.small_parts import CellVAE, Encoder
 from tests.host.small import REPO, load_workflow, node_of
 
 import comfy.samplers  # isort: skip
@@ -32,47 +33,6 @@ FLOWS = {
 }  # fmt: skip
 MEGAPIXELS = 0.06
 _LOADS_CLIP, _LOADS_VAE = ("CLIPLoader", "DualCLIPLoader"), ("VAELoader",)
-
-
-class Encoder:
-    """A CLIP: what it was told, and conditioning of the model's width."""
-
-    def __init__(self, cond: list):
-        self.cond, self.told = cond, []
-
-    def tokenize(self, text, images=(), **_):
-        self.told.append((text, [tuple(one.shape) for one in images]))
-        return text
-
-    def encode_from_tokens_scheduled(self, tokens):
-        kept = {k: v for k, v in self.cond[0][1].items() if k in ("pooled_output", "attention_mask")}
-        shift = float(sum(map(ord, tokens)) % 97) / 97
-        return [[self.cond[0][0] + shift, kept]]
-
-
-class CellVAE:
-    """Means over cells as latents, one more axis for models of films; the detail of what was encoded comes back at decoding."""
-
-    def __init__(self, channels: int, cell: int, film: bool):
-        self.channels, self.cell, self.film, self.detail, self.encoded = channels, cell, film, {}, []
-
-    def spacial_compression_encode(self):
-        return self.cell
-
-    def encode(self, pixels):
-        self.encoded.append(tuple(pixels.shape))
-        rgb = pixels[..., :3].movedim(-1, 1)
-        means = F.avg_pool2d(rgb, self.cell)
-        self.detail[tuple(means.shape[-2:])] = rgb - self._up(means)
-        latent = 2 * means.repeat(1, -(-self.channels // 3), 1, 1)[:, : self.channels] - 1
-        return latent[:, :, None] if self.film else latent
-
-    def decode(self, latent):
-        means = ((latent[:, :3, 0] if latent.ndim == 5 else latent[:, :3]) + 1) / 2
-        return (self._up(means) + self.detail[tuple(means.shape[-2:])]).clamp(0, 1).movedim(1, -1)
-
-    def _up(self, means):
-        return means.repeat_interleave(self.cell, -2).repeat_interleave(self.cell, -1)
 
 
 EXTRA = (
@@ -131,23 +91,34 @@ def executed(graph: dict, classes: dict, given: dict) -> dict:
     return made
 
 
-@pytest.mark.parametrize("name", FLOWS)
-def test_it_edits_the_region_of_a_photograph_and_nothing_else(name, classes):
+def run(name: str, classes: dict, photos: torch.Tensor, told: str = "") -> tuple[dict, dict, Encoder, CellVAE, EditModel]:
+    """The workflow on photos (B, H, W, 3), small: graph, outputs, and what stood in for text encoder, VAE and model."""
     build, loads_model, channels, cell = FLOWS[name]
     edit = build()
     graph = load_workflow(name, FireEditPhotoCrop={"megapixels": MEGAPIXELS}, KSampler={"steps": 3}, BasicScheduler={"steps": 3})
     graph.pop(node_of(graph, "SaveImage"))
-    file = REPO / "web" / "examples" / graph[node_of(graph, "LoadImage")]["inputs"]["image"]
-    photo = torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float()[None] / 255
+    if told:
+        graph[node_of(graph, "PrimitiveStringMultiline")]["inputs"]["value"] = told
     encoder, vae = Encoder(edit.positive), CellVAE(channels, cell, edit.source.ndim == 5)
-    given = {node_of(graph, "LoadImage"): (photo, torch.zeros(1, 64, 64))}
+    given = {node_of(graph, "LoadImage"): (photos, torch.zeros(1, 64, 64))}
     for key, node in graph.items():
         if node["class_type"] == loads_model:
             given[key] = (edit.model, encoder, vae)
         elif node["class_type"] in (*_LOADS_CLIP, *_LOADS_VAE):
             given[key] = (vae if node["class_type"] in _LOADS_VAE else encoder,)
-    made = executed(graph, classes, given)
+    return graph, executed(graph, classes, given), encoder, vae, edit
 
+
+def photo_of(name: str) -> torch.Tensor:
+    graph = load_workflow(name)
+    file = REPO / "web" / "examples" / graph[node_of(graph, "LoadImage")]["inputs"]["image"]
+    return torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float()[None] / 255
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_it_edits_the_region_of_a_photograph_and_nothing_else(name, classes):
+    photo, cell = photo_of(name), FLOWS[name][3]
+    graph, made, encoder, vae, _ = run(name, classes, photo)
     crop, marked, _, (frame,) = made[node_of(graph, "FireEditPhotoCrop")]
     image, weight, report = made[node_of(graph, "FireEditPhotoFinish")]
     height, width = frame.grid
@@ -166,6 +137,25 @@ def test_it_edits_the_region_of_a_photograph_and_nothing_else(name, classes):
     inside = weight[0] == 1
     assert 0.1 < float(inside.float().mean()) < float((weight[0] > 0).float().mean()) < 0.7
     assert float((image - photo)[0][inside].abs().mean()) > 0.05, report
+
+
+@pytest.mark.parametrize("name", [name for name in FLOWS if name != "fireedit_photo_qwen"])  # its text encoder reads one picture
+def test_two_photographs_at_once_each_with_its_own_mask(name, classes):
+    """Right for each of them: never the one's edit in the other."""
+    photo, cell = photo_of("fireedit_photo_kontext"), FLOWS[name][3]
+    photos = torch.cat([photo, photo.flip(2).pow(0.8)])
+    graph, made, _, vae, _ = run(name, classes, photos, "turn the person into a statue")
+    crop, marked, _, frames = made[node_of(graph, "FireEditPhotoCrop")]
+    image, weight, report = made[node_of(graph, "FireEditPhotoFinish")]
+    (sampled,) = (made[k][0]["samples"] for k, n in graph.items() if n["class_type"] in ("KSampler", "SamplerCustomAdvanced"))
+    source = vae.encode(crop)
+    assert len(frames) == len(image) == len(sampled) == 2 and not torch.equal(marked[0], marked[1])
+    for i in range(2):
+        free = F.max_pool2d(marked[i][None, None], cell)[0, 0] > 0
+        assert float((sampled[i] - source[i])[..., ~free].abs().max()) == 0 < float((sampled[i] - source[i])[..., free].abs().mean())
+        assert torch.equal(image[i][weight[i] == 0], photos[i][weight[i] == 0]) and 0.1 < float((weight[i] == 1).float().mean()) < 0.7
+        assert float((image[i] - photos[i])[weight[i] == 1].abs().mean()) > 0.05, report
+    assert "picture 2: " in report
 
 
 def settings(graph: dict, kind: str) -> dict:

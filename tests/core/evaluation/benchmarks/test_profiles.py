@@ -19,6 +19,7 @@ FROZEN = {
     "pie_bench": (2, "8d5ca0b6f871"),
     "pie_bench_antialias": (1, "0a84e6797417"),
     "refedit_bench": (1, "9223d03f77fb"),
+    "reasonedit_bench": (1, "2573f3708b28"),
 }
 
 

@@ -30,7 +30,7 @@ def test_the_command_line_replaces_what_the_file_says(tmp_path):
         ("sources: a\ntrain_parts: [unet, unet_lora]", [], "not both"),
         ("sources: a\nprecision: 'no'", [], "frozen_dtype float32"),
         ("sources: a\nstreamed: true", [], "buckets false"),
-        ("sources: a\nstreamed: true\nbuckets: false", [], "give validation_sources"),
+        ("sources: a\nstreamed: true\nbuckets: false\nworkers: 2", [], "give validation_sources"),
         ("sources: a\ndropout: 0.5", [], "0 to 1/3"),
     ],
 )  # fmt: skip

@@ -143,8 +143,8 @@ def test_kept_features_change_nothing_and_are_used(config, tmp_path, monkeypatch
     def never(*_):
         raise AssertionError("the features are there")
 
-    monkeypatch.setattr(features, "encode_vision", never)
-    monkeypatch.setattr(features, "detect_each", never)
+    for name in ("_compute", "_encode"):
+        monkeypatch.setattr(features.FrozenParts, name, never)
     train(config(out=str(tmp_path / "c"), flip=0.0, feature_cache=str(kept)))
     assert curve(tmp_path / "b") == pytest.approx(curve(tmp_path / "c"), rel=1e-2)
 
