@@ -12,10 +12,10 @@ from host_setup.host_lookup import REPO, find_python, require_host
 
 INSIDE, DEVICES = "tests/host/inside", "tests/host/devices"
 # Of the tests in inside/, those that run on the simulated device too: all would take a quarter of an hour there (CONTRIBUTING.md has the
-# command, and all of them hold). What takes seconds: the photo nodes, rows, masks and regions, the VAE, the guider, patches, sampling.
+# command, and all of them hold). What takes seconds: the photo nodes, rows, masks and regions, the VAE, the guider and the UNet.
 ON_THE_DEVICE = (
     "conditioning", "guider", "rows", "regions", "region_masks", "quick_edit", "ground", "vae", "schema", "unet", "compare", "folders",
-    "photo_crop", "photo_finish", "patching", "sampling",
+    "photo_crop", "photo_finish",
 )  # fmt: skip
 RUNS = {
     "inside": (INSIDE, [INSIDE]),

@@ -256,3 +256,15 @@ def test_half_precision(monkeypatch, conds, loaded):
     assert all(c[0][0].dtype == torch.float32 for c in made.args[:3]) and made.args[4].dtype == torch.float32
     got = run(patching.apply(model, handle, 1, 1, 0, 1), made)
     assert got.dtype == torch.float32 and (got - wanted).abs().mean() < 0.1 * wanted.std()
+
+
+def test_places_in_a_unet_whose_levels_differ():
+    """Levels of 1, 2 and 3 blocks. In: 0 the convolution, 1, 2 the downsampler, 3 4, 5, 6 7 8. Out, one more each: 0-3, 4-6, 7 8."""
+    wanted = {
+        "down_blocks.0.attentions.0": ("input", 1), "down_blocks.1.attentions.1": ("input", 4), "down_blocks.2.attentions.0": ("input", 6),
+        "mid_block.attentions.0": ("middle", 0), "up_blocks.0.attentions.3": ("output", 3), "up_blocks.1.attentions.0": ("output", 4),
+        "up_blocks.1.attentions.2": ("output", 6), "up_blocks.2.attentions.1": ("output", 8),
+    }  # fmt: skip
+    names = [f"{name}.transformer_blocks.0.attn2" for name in wanted]
+    found = patching.host_places(names, [1, 2, 3])
+    assert found == {(*place, 0): index for index, place in enumerate(wanted.values())}
