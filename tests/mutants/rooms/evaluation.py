@@ -24,7 +24,7 @@ MUTANTS = [
         ("return cosine(c.clip(metric.weights, c.edit) - c.clip(metric.weights, c.case.source), said)",
          "return cosine(c.clip(metric.weights, c.edit) - c.clip(metric.weights, c.case.reference), said)", "wrong picture"),
         ("return -10 * math.log10(error)", "return -20 * math.log10(error)", "constant"),
-        ("outside = ~self._mask()\n", "outside = self._mask()\n", "mask"),
+        ("outside = ~mask if", "outside = mask if", "mask"),
         ("key = (name, id(image))", "key = (name, 0)", "stale key"),
         ("data_range=1.0", "data_range=255.0", "constant"),
     ),
