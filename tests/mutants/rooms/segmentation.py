@@ -22,7 +22,7 @@ MUTANTS = [
         ("_SAME = 0.7", "_SAME = 0.2", "constant"),
         ("_NESTED = 0.6", "_NESTED = 0.1", "constant"),
         ("x2, y2 = x2 + wide * (x2 >= size[1] - 1), y2 + tall * (y2 >= size[0] - 1)", "pass", "frame"),
-        ("np.minimum(pixels[far][window], 1 - pixels[near][window]", "np.minimum(pixels[far][window], pixels[near][window]", "sign"),
+        ('                    continue\n                np.minimum(pixels[far][window], 1 - pixels[near][window]', '                    continue\n                np.minimum(pixels[far][window], pixels[near][window]', "sign"),
         ("torch.minimum(masks[i][window], 1 - masks[j][window])", "masks[i][window]", "dropped part"),
     ),
     *of(
