@@ -55,7 +55,7 @@ def test_all_rows_from_a_converted_bundle_to_a_table(tmp_path, monkeypatch):
     lacks = [bundle_options(read_index(tmp_path / "runs" / room / "bundle")) for room in ("base", "region-tokens", "tati", "hvca")]
     # no stage of text was run, and no detector is trained
     off = [{"tati", "hvca"}, {"tati", "hvca"}, {"hvca"}, set()]
-    assert [set(o["untrained"]) for o in lacks] == [{"detector", *names} for names in off]
+    assert [set(o["untrained"]) for o in lacks] == [{"detector", "grounding", *names} for names in off]
     assert [set(o["without"]) for o in lacks] == [{"regions", "meant_region", "grounding"}] + [{"meant_region", "grounding"}] * 3
     # again: nothing is trained or edited anew
     monkeypatch.setattr(sys, "executable", "false")
