@@ -2,7 +2,7 @@
 """``python -m benchmarks.looks``: what a look of fireedit-tiny's trainer costs, part by part, against what this machine can give.
 
 A look is one noisy latent that the UNet learns from. Its least possible time is its number of operations over the speed of a large
-bfloat16 matrix product; everything above is what is lost. Stop the background trainer first (`make trainer-stop`).
+matrix product; everything above is what is lost. Stop the background trainer first (`make trainer-stop`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks.edit import machine_line
 from fireedit_core.checkpoints.bundle import load_components
 from fireedit_core.data import RICH_WORLD, SceneGenerator
 from fireedit_core.evaluation.summary import markdown_table
+from fireedit_core.precision import autocast, quick_in_bfloat16
 from fireedit_core.training.batches import collate
 from fireedit_core.training.build import plain_attention
 from fireedit_core.training.diffusion import DiffusionModel, attach_for_training
@@ -48,8 +49,9 @@ def median_seconds(run: Callable[[], object], times: int) -> float:
 
 
 def peak(times: int, size: int = 2048) -> float:
-    """Operations per second of a large bfloat16 matrix product on all threads."""
-    a, b = torch.randn(size, size, dtype=torch.bfloat16), torch.randn(size, size, dtype=torch.bfloat16)
+    """Operations per second of a large matrix product on all threads, in the format that the machine is quick in."""
+    dtype = torch.bfloat16 if quick_in_bfloat16() else torch.float32
+    a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
     return 2 * size**3 / median_seconds(lambda: a @ b, times)
 
 
@@ -66,19 +68,19 @@ def measure(bundle: Path, batch: int, times: int, compiled: bool) -> tuple[list[
         model = DiffusionModel(components, world=world, compiled=compiled).requires_grad_(True).train()
         optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], StageConfig(0))
         looks = batch * LOOKS_PER_PAIR
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), autocast("cpu"):
             e, where, _ = model.read(rows)
             given = model.conditions(rows, e, where)
         times_of = torch.full((batch,), 700)
 
         def unet() -> None:
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast("cpu"):
                 out, _, _ = model.denoise(given, rows.target, torch.randn_like(rows.target), times_of, e)
             out.square().mean().backward()
             optimizer.zero_grad(set_to_none=True)
 
         def step() -> None:
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast("cpu"):
                 loss, _ = model(rows)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -32,6 +32,7 @@ from benchmarks.edit import machine_line
 from fireedit_core.checkpoints.bundle import load_components
 from fireedit_core.data import SceneGenerator
 from fireedit_core.evaluation.summary import markdown_table
+from fireedit_core.precision import autocast, quick_precision
 from fireedit_core.training.loop import StageConfig
 from fireedit_core.training.paper.assemble import trainable_components
 from fireedit_core.training.paper.batches import EditRows, edit_rows, fitted
@@ -90,7 +91,7 @@ def compare(bundle: str, batch: int, steps: int) -> tuple[list[float], list[floa
     theirs, ours = [], []
     clock = {"from": 0.0, "other": 0.0}
 
-    accelerator = Accelerator(mixed_precision="bf16")
+    accelerator = Accelerator(mixed_precision=quick_precision("cpu"))
     unet = other["unet"].train().requires_grad_(True)
     unet.set_attn_processor(AttnProcessor2_0())
     weights = list(unet.parameters())
@@ -143,7 +144,7 @@ def modules(bundle: str, batch: int, steps: int) -> dict[str, float]:
         for name, call in calls.items():
             set_seed(number)
             begin = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast("cpu"):
                 loss = call()
             if name not in ("features", "latents"):  # those are frozen
                 loss.backward()
@@ -187,7 +188,8 @@ def main() -> int:
     text = "\n\n".join([
         "# What a training step costs",
         f"Written by `{shlex.join(['python', '-m', 'benchmarks.training', *sys.argv[1:]])}` on {datetime.date.today()}; "
-        f"{machine_line()}. UNet of {options.bundle}, batch {options.batch}, 128 px, bfloat16; medians of {len(ours)} steps each.",
+        f"{machine_line()}. UNet of {options.bundle}, batch {options.batch}, 128 px, mixed precision: {quick_precision('cpu')}; "
+        f"medians of {len(ours)} steps each.",
         markdown_table(["step", "median s", "least", "most"], [
             [name, f"{statistics.median(v):.3f}", f"{min(v):.3f}", f"{max(v):.3f}"]
             for name, v in (("diffusers' InstructPix2Pix example, restated", theirs), ("ours, FireEdit's modules frozen out", ours))

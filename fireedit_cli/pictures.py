@@ -25,7 +25,7 @@ def read_picture(path: Path, alpha: bool = False) -> np.ndarray:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
             if picture.mode.startswith("I"):  # 16 bit; convert("RGB") would clip instead of scaling
-                picture = Image.fromarray((np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8))
+                picture = Image.fromarray((np.asarray(picture, np.float32) / 257).round().clip(0, 255).astype(np.uint8))
             return np.asarray(picture.convert("RGBA" if alpha and _has_alpha(picture) else "RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise PictureError(f"{path} is no picture that can be read ({error}); give a PNG or JPEG") from error

@@ -20,7 +20,7 @@ from .diffusion.hvca import HVCA
 from .diffusion.tati import TATI
 from .grounding.answer import regions_meant
 from .instructions import has_words, read
-from .regions.detector import detect_each
+from .regions.detector import Detector, detect_each
 from .regions.dialects import to_mask
 from .regions.record import Regions
 from .thumbnail import thumbnail
@@ -146,12 +146,18 @@ class FireEditor(nn.Module):
 
     # --- the steps ---------------------------------------------------------------------------------------------------
 
+    def use_detector(self, detector: Detector) -> None:
+        """Find regions by another detector than the bundle's own, which may be untrained."""
+        self.detector, self.untrained = detector, self.untrained - {"detector"}
+
     @torch.no_grad()
     def detect(
-        self, images: Tensor, score_threshold: float = 0.15, iou_threshold: float = 0.6, max_regions: int = 100,
+        self, images: Tensor, score_threshold: float | None = None, iou_threshold: float = 0.6, max_regions: int = 100,
         progress: Callable[[int], None] | None = None,
     ) -> list[Regions]:  # fmt: skip
-        """Class-agnostic regions of pictures (B, 3, H, W) in 0..1, best first; picture by picture, `progress(done)`."""
+        """Class-agnostic regions of pictures (B, 3, H, W) in 0..1, best first; picture by picture, `progress(done)`. Without a threshold
+        by the detector's own."""
+        score_threshold = self.detector.own_threshold if score_threshold is None else score_threshold
         return detect_each(self.detector, images, score_threshold, iou_threshold, max_regions, progress=progress)
 
     def tokenize(self, images: Tensor, regions: list[Regions]) -> RegionTokens:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from .convert import DTYPES, Sources, config_for_editing, convert
+from .convert import DTYPES, Sources, config_as_given, config_for_editing, convert
 from .sd15 import SD15
 from .sources.fit import SourceError
 
@@ -39,7 +39,13 @@ def parser() -> argparse.ArgumentParser:
     for source in fields(Sources):
         command.add_argument("--" + source.name.replace("_", "-"), type=Path, metavar="PATH", help=HELP[source.name])
     command.add_argument("--roi-mode", choices=("groma_compat", "exact"), help="default: groma_compat with Groma's region encoder")
-    command.add_argument(
+    size = command.add_mutually_exclusive_group()
+    size.add_argument(
+        "--any-size", action="store_true",
+        help="take language model (Llama, Qwen2, Qwen3), DINOv2 and CLIP of any size and make the bundle's own parts to match "
+        "(docs/make-your-own.md)",
+    )  # fmt: skip
+    size.add_argument(
         "--for-editing", action="store_true",
         help="a bundle of 2 GB that edits as its InstructPix2Pix does, and is no start for training: what that leaves out is tiny",
     )  # fmt: skip
@@ -55,7 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     sources = Sources(**{source.name: getattr(options, source.name) for source in fields(Sources)})
     try:
-        config = config_for_editing(sources) if options.for_editing else SD15
+        config = SD15
+        if options.for_editing:
+            config = config_for_editing(sources)
+        elif options.any_size:
+            config = config_as_given(sources, SD15)
         report = convert(
             options.out, sources, config=config, roi_mode=options.roi_mode, dtype=DTYPES[options.dtype], dry_run=options.dry_run
         )

@@ -49,6 +49,7 @@ DIFFUSERS_CLASSES = (
 )  # fmt: skip
 TRANSFORMERS_CLASSES = (
     "CLIPTextModel", "CLIPVisionModel", "Dinov2Model", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
     "PreTrainedTokenizerFast", "LlamaTokenizerFast", "LlamaTokenizer",
 )  # fmt: skip
 

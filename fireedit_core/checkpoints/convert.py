@@ -14,7 +14,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import EulerAncestralDiscreteScheduler
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from . import fresh
 from .bundle import COMPONENTS, INDEX, LORA, OPTIONS
@@ -66,7 +66,7 @@ class Plan:
     roi_mode: RoiMode
     parts: dict[str, Part]
     states: dict[str, fresh.FreshState]
-    llama: LlamaConfig
+    llama: PretrainedConfig
     tokenizer: PreTrainedTokenizerFast
     lora: tuple[Part, Any] | None
     text: tuple[Part, PreTrainedTokenizerFast] | None
@@ -158,7 +158,7 @@ def _text(
 
 def _language(
     sources: Sources, config: Sd15Config, found: dict[str, Found], parts: dict[str, Part], notes: dict[str, list[str]], warnings: list[str]
-) -> tuple[LlamaConfig, PreTrainedTokenizerFast]:  # fmt: skip
+) -> tuple[PretrainedConfig, PreTrainedTokenizerFast]:  # fmt: skip
     """Put the language model into `parts`: the user's, else Groma's own, else a fresh one."""
     own = groma.own_llama(Path(sources.groma)) if sources.groma is not None else {}
     if sources.language_model is not None:
@@ -227,6 +227,49 @@ def config_for_editing(sources: Sources) -> Sd15Config:
     return replace(FOR_EDITING, **whole)
 
 
+def config_as_given(sources: Sources, base: Sd15Config = SD15) -> Sd15Config:
+    """Sizes of a bundle that takes language model, DINOv2 and CLIP as they come, and all of its own parts to match.
+
+    Raises:
+        SourceError: where one of the three is missing or does not say its sizes, or for a source whose weights fit `base` alone.
+    """
+    fixed = [f"--{name.replace('_', '-')}" for name in ("groma", "smartedit_qformer") if getattr(sources, name) is not None]
+    if fixed:
+        raise SourceError(f"{', '.join(fixed)} has weights for Vicuna-7B and DINOv2-L alone; leave it out, or leave out --any-size.")
+    told = {}
+    for name in ("language_model", "dinov2", "clip"):
+        path = getattr(sources, name)
+        if path is None or not (Path(path) / "config.json").is_file():
+            raise SourceError(f"--any-size needs --{name.replace('_', '-')} with a folder that has config.json, to take its sizes.")
+        told[name] = language_model.read_json(Path(path) / "config.json")
+    told["clip"] = told["clip"].get("vision_config") or told["clip"]
+    try:
+        made = replace(
+            base,
+            **{mine: told["language_model"][theirs] for mine, theirs in (
+                ("hidden_size", "hidden_size"), ("language_layers", "num_hidden_layers"), ("language_heads", "num_attention_heads"),
+                ("language_ffn", "intermediate_size"), ("vocabulary", "vocab_size"),
+            )},
+            **{f"{own}_{mine}": told[name].get(theirs, default) for own, name in (("dino", "dinov2"), ("clip", "clip"))
+               for mine, theirs, default in (
+                   # what a published config leaves out is what its class has
+                   ("size", "hidden_size", 768), ("layers", "num_hidden_layers", 12), ("heads", "num_attention_heads", 12),
+                   ("patch", "patch_size", {"dino": 14, "clip": 32}[own]),
+               )},
+            clip_image_size=told["clip"].get("image_size", 224),
+        )  # fmt: skip
+    except KeyError as error:
+        raise SourceError(f"{sources.language_model}/config.json does not say {error}; is it a language model?") from error
+    return replace(
+        made, dino_levels=_quarters(made.dino_layers, made.dino_layers), clip_levels=_quarters(made.clip_layers, made.clip_layers - 1)
+    )
+
+
+def _quarters(layers: int, last: int) -> tuple[int, ...]:
+    """Hidden states at a quarter, a half, three quarters and the end, as `fireedit-sd15` has them."""
+    return tuple(sorted({*(max(1, layers * k // 4) for k in (1, 2, 3)), last}))
+
+
 def convert(
     out: Path | str, sources: Sources, *, config: Sd15Config = SD15, roi_mode: RoiMode | None = None,
     dtype: torch.dtype = torch.float16, dry_run: bool = False, shard: int = SHARD_BYTES,
@@ -267,7 +310,7 @@ def _write(folder: Path, made: Plan, report: Report, dtype: torch.dtype, shard: 
         blank = config.blank(name, made.roi_mode if name == "region_encoder" else "exact")
         if name == "language_model":
             with torch.device("meta"):
-                blank = LlamaForCausalLM(made.llama)
+                language = blank = language_model.model_of(made.llama)
         write_component(folder / name, blank, made.parts[name], dtype, shard if name == "language_model" else None)
         if name in made.states and name != "unet":  # the visual attention copies from it
             made.states[name].clear()
@@ -285,7 +328,7 @@ def _write(folder: Path, made: Plan, report: Report, dtype: torch.dtype, shard: 
     made.tokenizer.save_pretrained(str(folder / "tokenizer"))
     make_portable(folder / "tokenizer")
     (folder / REPORT).write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    classes = CLASSES | {"scheduler": type(scheduler), "tokenizer": PreTrainedTokenizerFast} | extras
+    classes = CLASSES | {"language_model": type(language), "scheduler": type(scheduler), "tokenizer": PreTrainedTokenizerFast} | extras
     index: dict[str, Any] = {"_class_name": "FireEditPipeline", "_diffusers_version": diffusers.__version__}
     for name in (*COMPONENTS, *extras):
         index[name] = [classes[name].__module__.split(".")[0], portable_name(classes[name].__name__)]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from ..vlm import ImgTokens
 from .public_names import published
 from .sources.fit import Part
-from .sources.language_model import EMBEDDING
+from .sources.language_model import EMBEDDING, model_of
 from .sources.lazy_tensor import LazyTensor, derived
 
 if TYPE_CHECKING:
@@ -117,13 +117,13 @@ def state_of(name: str, config: Sd15Config, roi_mode: RoiMode) -> FreshState:
     return FreshState(name, lambda: config.build(name, roi_mode), published)
 
 
-def lora(made: LlamaConfig, settings: LoraConfig) -> PeftModel:
+def lora(made: PretrainedConfig, settings: LoraConfig) -> PeftModel:
     """Fresh LoRA around a language model that is itself on the meta device, initialised by PEFT (A random, B zero)."""
     from peft import get_peft_model
     from peft.tuners.lora import LoraLayer
 
     with torch.device("meta"):
-        model = get_peft_model(LlamaForCausalLM(made), settings)
+        model = get_peft_model(model_of(made), settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(zlib.crc32(b"lora"))
         for layer in model.modules():

@@ -32,6 +32,7 @@ from . import (
     masks,
     motions,
     oracle,
+    own_card,
     pictures,
     registration,
     tati,
@@ -130,7 +131,10 @@ def parser() -> argparse.ArgumentParser:
 
     cards = commands.add_parser("card", help="write the bundle's README.md from results")
     cards.add_argument("--bundle", default=BUNDLE)
-    cards.add_argument("--result", type=Path, nargs="+", required=True, help="result.json files of `scenes`")
+    what = cards.add_mutually_exclusive_group(required=True)
+    what.add_argument("--result", type=Path, nargs="+", help="result.json files of `scenes`, for a bundle of the synthetic world")
+    what.add_argument("--score", type=Path, nargs="+", help="result.json files of `score`, for a bundle that you trained on datasets")
+    cards.add_argument("--licence", default="", help="with --score: under which you share it; docs/make-your-own.md says what binds you")
     cards.add_argument("--training", type=Path, help="training record; default: training.json in the bundle")
 
     cards.add_argument("--ablation", type=Path, help="ablation.json of `ablation`, for the table of modules")
@@ -223,6 +227,9 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     if o.command == "finish":
         text = finishing.run(o.photos, o.each, o.megapixels, o.out, log.info)
         _show(f"# Photo Finish, measured\n\n{card.command_line(arguments)}\n\n{text}", o.out)
+        return 0
+    if o.command == "card" and o.score:
+        log.info("wrote %s", own_card.write_own_card(o.bundle, o.score, o.licence))
         return 0
     if o.command == "card":
         log.info("wrote %s", card.write_card(o.bundle, o.result, o.training, o.ablation))

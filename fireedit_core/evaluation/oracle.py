@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..checkpoints.bundle import load_components
 from ..data import WORLD, World
+from ..precision import autocast
 from ..training.diffusion import DiffusionModel, attach_for_training, errors
 from ..training.edit_cache import CachedBatch, EditCache
 from ..training.validation import PLAIN, TIMESTEPS, base_of, module_table
@@ -62,7 +63,7 @@ def optimised(
         if place == "condition":
             context = context + offset
         noise = torch.randn(batch.target.shape, generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             return model.denoise(told, batch.target, noise, times, context)[1]
 
     for step in range(steps):

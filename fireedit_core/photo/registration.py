@@ -263,7 +263,7 @@ def _bent(levels: list[_Level], matrix: np.ndarray, check: Callable[[], None]) -
     level = few[-1]
     unseen = replace(level, free=level.free * (1 - boards[-1]))
     straight, bent = (1 - _correlation(unseen, _rescaled(matrix, 1.0, level.step), grid) for grid in (None, half * level.step))
-    return None if bent > _GAIN * straight else _fitted(levels, matrix, check)
+    return None if bent >= _GAIN * straight else _fitted(levels, matrix, check)
 
 
 def _fitted(levels: list[_Level], matrix: np.ndarray, check: Callable[[], None]) -> np.ndarray:

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from ..precision import autocast
 from ..regions.detector import letterbox, letterbox_boxes
 from ..regions.record import Regions
 from ..regions.suppression import box_iou
@@ -163,7 +164,7 @@ def train_detector(
         pictures, boxes = read_batch(scenes, range(first, first + settings.batch_size), model.config.input_size)
         pictures, boxes = augment(pictures, boxes, generator, rescale=done < 1 - settings.calm_fraction)
         pictures = pictures.to(settings.device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(torch.device(settings.device).type, torch.bfloat16):
+        with autocast(settings.device):
             predictions = model(pictures)
         losses, _ = model.network.loss(loss_batch(pictures, boxes), _as_float(predictions))
         loss = losses.sum() / len(boxes)

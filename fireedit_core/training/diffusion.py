@@ -19,6 +19,7 @@ from ..data import World
 from ..diffusion.compositing import mask_on_latents
 from ..diffusion.rows import given_by_tati, power_between_pictures, power_between_rows
 from ..diffusion.visual_attention import Projected, attach_visual_attention
+from ..precision import autocast
 from ..vlm import Grounding, RegionAwareVLM
 from .alignment import AuxiliaryHeads, grounding_loss
 from .edit_cache import CachedBatch, EditCache
@@ -123,7 +124,7 @@ class DiffusionModel(nn.Module):
         loss = torch.zeros(())
         for number in range(steps):
             batch = rows(number)
-            with torch.no_grad(), torch.autocast(batch.source.device.type, torch.bfloat16):
+            with torch.no_grad(), autocast(batch.source.device):
                 said = self.read(batch)[0]
             loss = self.heads.embedding_loss(said.float(), batch.labels, batch.look)
             loss.backward()

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ..data import SceneGenerator, World
 from ..diffusion.latents import latent_scale
 from ..diffusion.pipeline import encode_latents
+from ..precision import autocast
 from ..vlm import RegionAwareVLM, VisionFeatures, encode_vision
 from .alignment import look_of
 from .batches import SceneBatch, SceneLabels, collate, without_regions
@@ -149,7 +150,7 @@ class PairEncoder:
         batch = batch if self.regions else without_regions(batch)
         source, target = batch.source.to(device), batch.target.to(device)
         boxes, region_mask = batch.boxes.to(device), batch.region_mask.to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             latents = encode_latents(c["vae"], torch.cat([source, target])) * latent_scale(c["vae"])
             features = encode_vision(c["dinov2"], c["clip_vision"], source)
             tokens = c["region_encoder"](features.dino, features.dino_grid, boxes, region_mask)

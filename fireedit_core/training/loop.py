@@ -21,11 +21,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from ..precision import quick_precision
 
 try:
     import resource
@@ -101,6 +103,7 @@ class TrainingStage:
         loss_fn: computes the loss of one batch (of which a step has `accumulate`); must draw its data from the number and
             torch's default generator only.
         on_save: called with the stage after each save, with EMA weights in place, to draw samples or export.
+        mixed_precision: as accelerate names it; None is what the device is quick in (`precision.py`).
         trackers: names of accelerate's trackers.
         scales: prefix of a parameter's name -> its learning rate over that of the rest.
     """
@@ -115,7 +118,7 @@ class TrainingStage:
         config: StageConfig,
         loss_fn: Callable[[int, torch.device], tuple[Tensor, dict]],
         on_save: Callable[[TrainingStage], None] | None = None,
-        mixed_precision: str = "bf16",
+        mixed_precision: str | None = None,
         trackers: Sequence[str] = ("tensorboard",),
         scales: Mapping[str, float] | None = None,
     ):
@@ -123,7 +126,8 @@ class TrainingStage:
         self.stopping = False
         self.folder = Path(folder) / name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.accelerator = Accelerator(mixed_precision=mixed_precision, log_with=list(trackers), project_dir=self.folder)
+        precision = mixed_precision or quick_precision(PartialState().device)
+        self.accelerator = Accelerator(mixed_precision=precision, log_with=list(trackers), project_dir=self.folder)
         self.accelerator.init_trackers("logs")
         self.raw = model
         self.loss_fn = loss_fn

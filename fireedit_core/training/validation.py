@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data import EDIT_TYPES
+from ..precision import autocast
 from .diffusion import Conditions, DiffusionModel, errors, low_passed
 from .edit_cache import CachedBatch, EditCache
 
@@ -76,7 +77,7 @@ def one_step_errors(
     noises = {t: torch.Generator().manual_seed(seed * 1_000_003 + t) for t in timesteps}
     for first in range(0, cache.count, batch):
         rows = cache.get(torch.arange(first, min(first + batch, cache.count)), device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             e, where, _ = model.read(rows)
             given = model.conditions(rows, e, where)
             if swap is not None:

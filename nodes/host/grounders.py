@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from comfy.model_patcher import ModelPatcher
 
 from fireedit_core.checkpoints.weights import stored_dtype
 from fireedit_core.grounding.loading import sees_and_speaks
+from fireedit_core.precision import quick_in_bfloat16
 
 from . import model_folders
 from .models import make_patcher, module_dtype, use
@@ -24,6 +26,8 @@ from .streaming_patcher import StreamingPatcher, stream_linear_layers
 if TYPE_CHECKING:
     from fireedit_core.grounding.chat import ChatModel
     from fireedit_core.grounding.florence import FlorenceModel
+
+logger = logging.getLogger("fireedit")
 
 ENCODER = "encoder of clip"  # the choice that takes what is connected to clip
 
@@ -35,6 +39,7 @@ FOLDERS = {
     "VLM": ("VLM", "VLM"),
 }
 _WORK = 1_500_000_000  # bytes, a guess: two megapixels in a vision tower, and what some 3,000 tokens leave in a language model's memory
+ROOM = 0.8  # of the free memory that a model may take whole
 _DEPTH = 2  # folders below a root that are searched: LLM/Qwen-VL/Qwen2.5-VL-3B-Instruct
 
 
@@ -102,12 +107,26 @@ def load(name: str, clip: Any = None) -> LoadedGrounder:
 
     dtype, stored = module_dtype(), stored_dtype(found)
     if stored == torch.bfloat16 and dtype == torch.float32 and management.cpu_mode():
-        dtype = torch.bfloat16  # a CPU computes in it too, and billions of parameters in float32 do not fit
+        dtype = _dtype_on_cpu(found)
     elif stored == torch.bfloat16 and dtype == torch.float16:
         dtype = torch.float32  # what was trained in bfloat16 may leave the range of float16, and then speaks in "!!!!"
     model = load_grounder(found, dtype)
     stream_linear_layers(model.network)
     return LoadedGrounder(name, model, (make_patcher("FireEditGrounder", model, kind=StreamingPatcher),))
+
+
+def _dtype_on_cpu(folder: Path) -> torch.dtype:
+    """Where the CPU is quick in bfloat16, the type that the folder has; elsewhere float32, as far as twice the memory is there."""
+    if quick_in_bfloat16("cpu"):
+        return torch.bfloat16
+    needed = 2 * sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if needed < ROOM * management.get_free_memory(torch.device("cpu")):
+        return torch.float32
+    logger.warning(
+        "%s stays in bfloat16, which this CPU only emulates, some forty times slower: in float32 it needs %.1f GB of free memory.",
+        folder.name, needed / ROOM / 1e9,
+    )  # fmt: skip
+    return torch.bfloat16
 
 
 def _found() -> Iterator[model_folders.Found]:

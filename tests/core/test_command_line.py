@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 from pathlib import Path
@@ -14,8 +15,8 @@ from PIL import Image
 
 from fireedit_cli import __main__ as command
 from fireedit_cli.batch import JOURNAL, Fleet, Journal, Places, jobs_of
-from fireedit_cli.comfy_client import ComfyClient, PromptRejected, RunResult
-from fireedit_cli.pictures import PictureError, check_picture
+from fireedit_cli.comfy_client import ComfyClient, PromptRejected, RunResult, encode_png
+from fireedit_cli.pictures import PictureError, check_picture, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import SHIPPED, Workflow, WorkflowError, use_detector
 
@@ -348,3 +349,17 @@ def test_a_changed_model_file_is_another_edit(tmp_path: Path, monkeypatch):
     before = command.weights_stamp(options, flow)
     file.write_bytes(b"another")
     assert [one[0] for one in before] == ["ae.safetensors"] and command.weights_stamp(options, flow) != before
+
+
+def test_grey_of_16_bits_is_rounded_to_8(tmp_path):
+    """257 steps of 16 bits are one of 8: half of that and more is the next."""
+    values = np.array([[0, 128, 129, 99 * 257 + 128, 99 * 257 + 129, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    found = read_picture(tmp_path / "deep.png")
+    assert found.shape == (1, 6, 3) and (found == found[..., :1]).all() and found[0, :, 0].tolist() == [0, 0, 1, 99, 100, 255]
+
+
+def test_floats_become_the_nearest_bytes():
+    values = np.array([[-0.1, 0.0, 99.4 / 255], [99.6 / 255, 254.6 / 255, 1.2]], np.float32)
+    made = Image.open(io.BytesIO(encode_png(values)))
+    assert np.asarray(made).tolist() == [[0, 0, 99], [100, 255, 255]]

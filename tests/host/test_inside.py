@@ -12,8 +12,11 @@ from host_setup.host_lookup import REPO, find_python, require_host
 
 INSIDE, DEVICES = "tests/host/inside", "tests/host/devices"
 # Of the tests in inside/, those that run on the simulated device too: all would take a quarter of an hour there (CONTRIBUTING.md has the
-# command). The photo nodes, rows, masks and regions, the VAE and the guider; the sampling itself is in devices/test_graph.py.
-ON_THE_DEVICE = ("conditioning", "guider", "rows", "regions", "region_masks", "quick_edit", "ground", "vae")
+# command, and all of them hold). What takes seconds: the photo nodes, rows, masks and regions, the VAE, the guider, patches, sampling.
+ON_THE_DEVICE = (
+    "conditioning", "guider", "rows", "regions", "region_masks", "quick_edit", "ground", "vae", "schema", "unet", "compare", "folders",
+    "photo_crop", "photo_finish", "patching", "sampling",
+)  # fmt: skip
 RUNS = {
     "inside": (INSIDE, [INSIDE]),
     "devices": (DEVICES, [DEVICES]),

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The language model: a vicuna folder, or a LLaVA folder in any of its layouts, with tokenizer, and LoRA in PEFT's format."""
+"""The language model: a vicuna folder, or a LLaVA folder in any of its layouts, with tokenizer, and LoRA in PEFT's format.
+
+A bundle of other sizes than `fireedit-sd15` may have a Qwen2, Qwen2.5 or Qwen3 instead of a Llama (`FAMILIES`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizerFast, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaTokenizerFast,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from .fit import Found, Part, SourceError, fit
 from .lazy_tensor import LazyTensor
@@ -21,6 +35,10 @@ if TYPE_CHECKING:
 
 GET = "Get lmsys/vicuna-7b-v1.5 (with Groma's pretrained pieces), liuhaotian/llava-v1.5-7b or llava-hf/llava-1.5-7b-hf."
 MODEL_TYPES = ("llama", "llava", "llava_llama", "groma")
+# model_type -> classes; the tensors of all of them have the names of Llama's
+FAMILIES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] = {
+    "llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+}  # fmt: skip
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 # vicuna: model.layers; LLaVA on disk: language_model.model.layers; LLaVA in the memory of transformers 4.52 and later:
@@ -40,22 +58,29 @@ def llama_tensors(tensors: Mapping[str, LazyTensor]) -> Part:
     return part
 
 
-def llama_config(described: Mapping[str, Any], part: Part) -> LlamaConfig:
-    """The config of a Llama as its folder's config.json describes it, with as many words as its embedding has rows."""
+def model_of(made: PretrainedConfig) -> PreTrainedModel:
+    """The causal language model of a config, on the current default device."""
+    return FAMILIES[made.model_type][1](made)
+
+
+def llama_config(described: Mapping[str, Any], part: Part) -> PretrainedConfig:
+    """The config of a Llama or of another of `FAMILIES` as its folder's config.json describes it, with as many words as its embedding has
+    rows."""
+    config_class, model_class = FAMILIES.get(described.get("model_type"), FAMILIES["llama"])
     fields = dict(described.get("text_config") or described.get("llm_cfg") or described)
     rope = fields.get("rope_parameters")
     if isinstance(rope, Mapping) and "rope_theta" in rope:  # written by transformers 5; 4.57 looks for it beside
         fields.setdefault("rope_theta", rope["rope_theta"])
-    known = set(LlamaConfig().to_dict()) | {"rope_theta", "rope_scaling"}
+    known = set(config_class().to_dict()) | {"rope_theta", "rope_scaling"}
     foreign = {"architectures", "auto_map", "model_type", "torch_dtype", "dtype", "transformers_version", "_name_or_path"}
     fields = {k: v for k, v in fields.items() if k in known - foreign}
     if EMBEDDING in part:
         fields["vocab_size"] = part[EMBEDDING].shape[0]
-    return LlamaConfig(**fields | {"tie_word_embeddings": False}, architectures=["LlamaForCausalLM"])
+    return config_class(**fields | {"tie_word_embeddings": False}, architectures=[model_class.__name__])
 
 
-def read(path: Path, config: Sd15Config) -> tuple[Found, LlamaConfig]:
-    """A vicuna or LLaVA folder -> `language_model`, and its config.
+def read(path: Path, config: Sd15Config) -> tuple[Found, PretrainedConfig]:
+    """A vicuna, LLaVA or Qwen folder -> `language_model`, and its config.
 
     Raises:
         SourceError: for another family or size.
@@ -64,28 +89,32 @@ def read(path: Path, config: Sd15Config) -> tuple[Found, LlamaConfig]:
         raise SourceError(f"{path} has no config.json; expected the folder of a Llama model with its tokenizer. {GET}")
     described = read_json(path / "config.json")
     kind = described.get("model_type")
-    if kind not in MODEL_TYPES:
+    if kind not in {*MODEL_TYPES, *FAMILIES}:
         raise SourceError(f"{path} is a {kind!r} model; expected one of the Llama family. {GET}")
     tensors = open_weights(path)
     part = llama_tensors(tensors)
+    if HEAD not in part and EMBEDDING in part and described.get("tie_word_embeddings", kind != "llama"):
+        part[HEAD] = part[EMBEDDING]  # small models say with the words that they read; in a bundle the two are two
     made = llama_config(described, part)
     found = Found(path, tuple(tensors), {"language_model": fit_llama(part, made, path, config)})
-    if kind != "llama":
+    if kind not in FAMILIES:
         found.notes["language_model"] = [f"the language model inside a {kind}; its projector reads CLIP patches and is not used"]
     return found, made
 
 
-def fit_llama(part: Part, made: LlamaConfig, path: Path, config: Sd15Config) -> Part:
+def fit_llama(part: Part, made: PretrainedConfig, path: Path, config: Sd15Config) -> Part:
     """Check a Llama against the sizes of the bundle and against its own config."""
     came = (made.hidden_size, made.num_hidden_layers, made.num_attention_heads, made.intermediate_size)
     wanted = (config.hidden_size, config.language_layers, config.language_heads, config.language_ffn)
     advice = (
-        "Came: a Llama of width {}, {} layers, {} heads, feed-forward {}; expected: {}, {}, {}, {}. ".format(*came, *wanted) + GET
+        "Came: a {} of width {}, {} layers, {} heads, feed-forward {}; expected: {}, {}, {}, {}. ".format(
+            made.model_type.capitalize(), *came, *wanted
+        ) + GET
     )
     if came != wanted:
         raise SourceError(f"{path} does not fit as language_model. {advice}")
     with torch.device("meta"):
-        expected = {k: tuple(x.shape) for k, x in LlamaForCausalLM(made).state_dict().items()}
+        expected = {k: tuple(x.shape) for k, x in model_of(made).state_dict().items()}
     return fit(part, expected, path, "language_model", advice)
 
 
@@ -120,7 +149,7 @@ def read_tokenizer(path: Path, rows: int) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def read_lora(path: Path, made: LlamaConfig) -> tuple[Found, Any]:
+def read_lora(path: Path, made: PretrainedConfig) -> tuple[Found, Any]:
     """A PEFT folder -> its weights as the part `language_model_lora`, and its LoraConfig.
 
     Raises:
@@ -135,7 +164,7 @@ def read_lora(path: Path, made: LlamaConfig) -> tuple[Found, Any]:
     settings = LoraConfig.from_pretrained(str(path))
     tensors = open_weights(path)
     with torch.device("meta"):
-        blank = get_peft_model(LlamaForCausalLM(made), settings)
+        blank = get_peft_model(model_of(made), settings)
     expected = {k: tuple(x.shape) for k, x in get_peft_model_state_dict(blank, save_embedding_layers=False).items()}
     part = {k: x for k, x in tensors.items() if ".lora_" in k}
     advice = f"Expected: a LoRA of a Llama with width {made.hidden_size} and {made.num_hidden_layers} layers."

@@ -3,7 +3,7 @@
 
 With a list, `pairs.jsonl` or `pairs.csv`, whose rows have `source`, `target` and `instruction` and, if wanted, `mask`, `edit_type`,
 `source_caption` and `target_caption`; paths are below the folder. In a csv the columns are parted by commas, and text with a comma in it
-stands in double quotes. Without a list, by the names of the files, all of them in the folder itself:
+stands in double quotes. Without a list, by the names of the files, those of one pair in one folder, this one or any below it:
 
     kitchen_before.png  kitchen_after.png  kitchen.txt (the instruction)  kitchen_mask.png (if wanted)
 
@@ -18,6 +18,7 @@ import json
 import logging
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,16 @@ ROLES = {"before": "source", "after": "target", "mask": "mask"}
 class PairsFolder(Reader):
     """See the module.
 
+    Args:
+        rows: only these, by their number in the list, or in the sorted names; None: all.
+
     Raises:
-        DatasetError: if the folder holds neither layout or two lists, or the list cannot be read or has not the columns.
+        DatasetError: if the folder holds neither layout or two lists, the list cannot be read or has not the columns, or has no such rows.
     """
 
     name = "pairs"
 
-    def __init__(self, root: Path | str, name: str = "pairs"):
+    def __init__(self, root: Path | str, name: str = "pairs", rows: Sequence[int] | None = None):
         super().__init__()
         self.root, self.name = Path(root), name
         lists = [file for file in (self.root / "pairs.jsonl", self.root / "pairs.csv") if file.is_file()]
@@ -54,6 +58,11 @@ class PairsFolder(Reader):
         ignored = sorted({key for row in self.rows for key in row} - {*KNOWN, SURPLUS}) if lists else []
         if ignored:
             logger.info("%s: columns that are not read: %s", name, ", ".join(ignored))
+        if rows is not None:
+            wrong = [i for i in rows if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < len(self.rows)]
+            if wrong or not rows:
+                raise DatasetError(f"{name}: rows are numbers from 0 to {len(self.rows) - 1} of {self.root}, got {wrong or 'none'}")
+            self.rows = [self.rows[i] for i in rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,7 +92,7 @@ class PairsFolder(Reader):
         text = row.get("instruction")
         if not isinstance(text, Path):
             return text
-        file = inside(self.root, text.name)
+        file = inside(self.root, text.as_posix())
         try:
             return file.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
@@ -126,15 +135,15 @@ def _listed(file: Path) -> list[dict[str, Any]]:
 
 def _by_name(root: Path) -> list[dict[str, Any]]:
     """An incomplete pair is a row too, so that it is counted as broken and not lost in silence."""
-    found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-    for file in sorted(path.name for path in root.iterdir()) if root.is_dir() else ():
-        match = PICTURE.fullmatch(file)
-        if match:
-            row, key = found[match["name"]], ROLES[match["role"].lower()]
-            row[key] = (*row[key], file) if key in row else (file,)
+    found: defaultdict[Path, dict[str, Any]] = defaultdict(dict)
+    for file in sorted(path.relative_to(root) for path in root.rglob("*")) if root.is_dir() else ():
+        match = PICTURE.fullmatch(file.name)
+        if match and not any(part.startswith(".") for part in file.parts):
+            row, key = found[file.parent / match["name"]], ROLES[match["role"].lower()]
+            row[key] = (*row[key], file.as_posix()) if key in row else (file.as_posix(),)
     if not any({"source", "target"} & set(row) for row in found.values()):
         return []
     return [
-        {key: files[0] if len(files) == 1 else files for key, files in row.items()} | {"instruction": Path(f"{name}.txt")}
+        {key: files[0] if len(files) == 1 else files for key, files in row.items()} | {"instruction": name.with_name(f"{name.name}.txt")}
         for name, row in sorted(found.items())
     ]

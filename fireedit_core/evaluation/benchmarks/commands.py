@@ -31,6 +31,7 @@ def add_commands(commands: argparse._SubParsersAction, bundle: str) -> None:
     make = commands.add_parser("generate", help="make the edits of a public benchmark; run again to go on (docs/benchmarks.md)")
     _data_options(make)
     make.add_argument("--bundle", default=bundle)
+    make.add_argument("--detector", type=Path, help="folder of a detector that finds the regions; default: the bundle's own")
     make.add_argument("--out", type=Path, required=True, help="folder for pictures/ and generation.json")
     make.add_argument("--seed", type=int, default=0, help="the noise of an edit depends on it and the edit's name alone")
     make.add_argument("--sampling", choices=tuple(SAMPLINGS), default=OWN, help="of the bundle, or of a benchmark's authors (docs)")
@@ -70,7 +71,7 @@ def run(o: argparse.Namespace) -> int:
     if o.command == "generate":
         settings = generation.Settings(o.seed, o.steps, o.text_guidance, o.image_guidance, o.working_size, o.keep_outside, o.sampling)
         facts = {"split": o.split} if o.benchmark == EmuEditTest.name else {}
-        made = generation.generate(open_benchmark(o), o.bundle, o.out, settings, views, o.limit, o.batch, o.device, facts)
+        made = generation.generate(open_benchmark(o), o.bundle, o.out, settings, views, o.limit, o.batch, o.device, facts, o.detector)
         log.info("%s: %s", o.out / generation.PICTURES, made)
         for key, why in made.failed.items():
             log.info("  %s: %s", key, why)

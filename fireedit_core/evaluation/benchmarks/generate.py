@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
 from ...bulk import BulkReport, EditOptions, EditRow, edit_rows
@@ -25,6 +26,7 @@ from ...bulk.results import result_path
 from ...checkpoints.index import bundle_options, read_index
 from ...data.formats import BrokenRow
 from ...data.formats.reader import sentence
+from ...regions.loading import load_detector
 from ..scenes import bundle_fingerprint, default_device, load_pipeline, machine
 from .benchmark import Benchmark, Edit, opened
 from .sampling import OWN, SAMPLINGS
@@ -62,12 +64,14 @@ class Settings:
 def generate(
     benchmark: Benchmark, bundle: Path | str, out: Path | str, settings: Settings | None = None, views: Sequence[str] = (),
     limit: int = 0, batch: int = 1, device: str | None = None, facts: dict[str, Any] | None = None,
+    detector: Path | str | None = None,
 ) -> BulkReport:  # fmt: skip
     """Make all edits of the views (none: of all views).
 
     Args:
         limit: only the first pictures of the data (sessions, where there are some); 0 is all. A later run may go further.
-        batch: pictures of one size edited together. facts: more that must be the same in every run into `out`, such as the split.
+        detector: finds the regions in place of the bundle's own. batch: pictures of one size edited together.
+        facts: more that must be the same in every run into `out`, such as the split.
 
     Returns:
         What came of each edit, by the benchmark's own keys.
@@ -79,7 +83,8 @@ def generate(
     out, settings = Path(out), (settings or Settings()).resolved(bundle)
     options = EditOptions(settings.steps, settings.text_guidance, settings.image_guidance, settings.working_size, settings.keep_outside)
     views = tuple(views) or benchmark.views
-    _write_manifest(benchmark, bundle, out, settings, views, facts or {}, device)
+    facts = (facts or {}) | ({"detector": Path(detector).resolve().name} if detector else {})
+    _write_manifest(benchmark, bundle, out, settings, views, facts, device)
     rows, way = benchmark.groups(limit), SAMPLINGS[settings.sampling]
     result, pipe = BulkReport(), None
     for round_ in _rounds([edit for edit in benchmark.edits(views) if edit.row in rows]):
@@ -95,6 +100,9 @@ def generate(
                 logger.warning("%s, %s is left out: %s", benchmark.name, edit.key, error)
         if pipe is None and any(not result_path(out, job.key).is_file() for job in jobs):
             pipe = load_pipeline(bundle, device)
+            if detector:
+                found = load_detector(detector)
+                pipe.editor.use_detector(found.to(pipe.device) if isinstance(found, nn.Module) else found)
             if way is not None:
                 way.schedule(pipe)
         report = edit_rows(jobs, out, bundle, options, batch, device, pipe=pipe)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`python -m fireedit_core.training.paper CONFIG.yaml [--name value ...] [--dry-run]`; run again to go on.
 
+A folder of your own pairs in place of the configuration is trained on by LoRA (own_pairs.py, docs/own-pairs.md).
+
 On several GPUs or machines: `accelerate launch [its options] -m fireedit_core.training.paper CONFIG.yaml`.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 from ...checkpoints.index import BundleError
 from ...data.formats import DatasetError
@@ -23,8 +26,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Train, or say what it would take; returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
-    config, options = load_config(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        if arguments and Path(arguments[0]).is_dir():
+            from .own_pairs import own_config
+
+            config, options = own_config(Path(arguments[0]), arguments[1:])
+        else:
+            config, options = load_config(arguments)
         if options.dry_run:
             from .estimate import estimate
 

@@ -23,6 +23,7 @@ from .features import share_tower
 logger = logging.getLogger("fireedit")
 
 ADAPTED = {"language_model": "lora", "unet": "unet_lora"}  # component -> what its adapters are called in `PaperConfig.trained`
+CONVERTED = "convert.json"  # the report of `fireedit convert`
 
 
 def trainable_components(config: PaperConfig) -> dict[str, Any]:
@@ -96,6 +97,8 @@ def export(weights: dict[str, Tensor], config: PaperConfig, folder: Path) -> Non
             for file in sorted(f for f in (start / name).rglob("*") if f.is_file()):
                 place = file.relative_to(start)
                 keep_file(file, temporary / place, folder / place)
+    if (start / CONVERTED).is_file():  # where its parts came from stays true
+        shutil.copy2(start / CONVERTED, temporary / CONVERTED)
     index = {key: value for key, value in index.items() if key not in dropped} | options
     (temporary / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     if config.stage != "text" and config.hvca and (config.shared_output or not config.mark):

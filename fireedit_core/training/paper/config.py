@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -49,6 +50,7 @@ class PaperConfig:
     size: int = _says(256, "pixels: a picture has about size x size of them")
     buckets: bool = _says(True, "batches of one shape each, between 1:2 and 2:1; otherwise all are cut square")
     flip: float = _says(0.5, "share of pictures that are mirrored, where the source allows it and the instruction names no side")
+    detector: str = _says("", "detector that finds the regions, as FireEdit Detector Loader takes it; empty: the bundle's own")
     max_regions: int = _says(100, "regions per picture at most")
     conversation_rows: int = _says(0, "rows of conversations beside each batch, where the sources have any")
     conversation_tokens: int = _says(256, "longer conversations are cut")
@@ -100,6 +102,10 @@ class PaperConfig:
     validation_steps: int = _says(20, "sampling steps of the sheet")
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{one.name} must be a number, got {value}")
         for name in ("size", "steps", "batch", "accumulate", "max_regions", "log_steps", "keep_states"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")

@@ -32,6 +32,7 @@ REACHED = 0.35  # of the peak; diffusion training in half precision reaches 30 t
 GIB = 1 << 30
 # name: (GiB of memory, dense bf16 tensor peak in TFLOP/s), from the makers' data sheets
 GPUS = {
+    "RTX 3060": (12, 25), "RTX 4070": (12, 58),
     "RTX 3090": (24, 71), "RTX 4090": (24, 165), "L40S": (48, 362), "A100 40GB": (40, 312), "A100 80GB": (80, 312),
     "H100 SXM": (80, 989), "H200": (141, 989),
 }  # fmt: skip

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ...diffusion.latents import latent_mode, latent_scale, latent_spread
 from ...diffusion.pipeline import posterior
 from ...regions.deformable_detr import DeformableDetrRegionDetector
+from ...regions.detector import Detector
 from ...regions.record import Regions
 from ...vlm import VisionFeatures, encode_vision
 from ...vlm.vision import encode_clip, encode_dino
@@ -76,11 +77,15 @@ class FrozenParts:
         components: of a bundle, on the device and in the type in which they shall run.
         max_regions: per picture. cache: folder that keeps the results under a hash of picture and weights, or None. Mirrored or differently
             cut pictures are other pictures, so a cache pays only where `flip` is 0 or the disk is large.
+        detector: finds the regions in place of the bundle's own, by its own threshold.
     """
 
-    def __init__(self, components: dict[str, Any], max_regions: int, cache: Path | str | None = None):
+    def __init__(
+        self, components: dict[str, Any], max_regions: int, cache: Path | str | None = None, detector: Detector | None = None
+    ):
         self.parts = {name: components[name] for name in FROZEN}
         self.max_regions = max_regions
+        self.detector = self.parts["detector"] if detector is None else detector
         hvca, encoder = components["hvca"].config, components["region_encoder"].config
         depth = self.parts["dinov2"].config.num_hidden_layers
         # hidden states 0..depth: what HVCA reads, and the last ones that region encoder and adapter read
@@ -88,7 +93,7 @@ class FrozenParts:
         self.clip_levels = sorted(set(hvca.clip_levels))
         self.cache = None
         if cache:
-            self.cache = Path(cache) / f"{fingerprint(self.parts, FROZEN)}-{max_regions}-{KEPT}"
+            self.cache = Path(cache) / f"{fingerprint(self.parts | self._seen_by(detector), FROZEN)}-{max_regions}-{KEPT}"
             self.cache.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -135,6 +140,15 @@ class FrozenParts:
         noise = [torch.randn(mode.shape[1:], generator=number) for number in numbers]
         return mode + self._stack(rows, "spread") * torch.stack(noise).to(mode)
 
+    @staticmethod
+    def _seen_by(detector: Detector | None) -> dict[str, nn.Module]:
+        if detector is None:
+            return {}
+        own = detector if isinstance(detector, nn.Module) else getattr(detector, "model", None)
+        if not isinstance(own, nn.Module):
+            raise ValueError(f"feature_cache: the weights of a {type(detector).__name__} are not to be seen; leave feature_cache empty")
+        return {"detector": own}
+
     # --- one picture each --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -148,14 +162,16 @@ class FrozenParts:
     @torch.no_grad()
     def _compute(self, pictures: Tensor) -> list[dict[str, Tensor]]:
         images = pictures.to(self.device).float() / 255
-        detector, dinov2, clip_vision = (self.parts[name] for name in ("detector", "dinov2", "clip_vision"))
+        dinov2, clip_vision = self.parts["dinov2"], self.parts["clip_vision"]
         with torch.autocast(images.device.type, enabled=False):
-            if shares_tower(detector, dinov2):
+            if shares_tower(self.detector, dinov2):
                 dino, grid = encode_dino(dinov2, images)
-                found = detector.detect_in(dino, tuple(images.shape[-2:]), *DETECTION, self.max_regions)
+                found = self.detector.detect_in(dino, tuple(images.shape[-2:]), *DETECTION, self.max_regions)
             else:
-                found = detector.detect(images, *DETECTION, self.max_regions)
-        if shares_tower(detector, dinov2):
+                score, overlap = DETECTION
+                own = self.detector is not self.parts["detector"]
+                found = self.detector.detect(images, self.detector.own_threshold if own else score, overlap, self.max_regions)
+        if shares_tower(self.detector, dinov2):
             features = VisionFeatures(dino, encode_clip(clip_vision, images), grid)
         else:
             features = encode_vision(dinov2, clip_vision, images)

@@ -15,7 +15,7 @@ GAP, LINE, FONT = 4, 14, 11
 
 
 def sheet(samples: Sequence[EditSample], edits: Sequence[np.ndarray], masks: Sequence[np.ndarray], columns: int = 2) -> Image.Image:
-    """Rows of four pictures with the instruction under them.
+    """Rows of four pictures with the dataset and the instruction under them.
 
     Args:
         edits: (H, W, 3) uint8 each, of the samples' size. masks: (H, W) in 0..1 each, where the model meant to edit.
@@ -30,7 +30,8 @@ def sheet(samples: Sequence[EditSample], edits: Sequence[np.ndarray], masks: Seq
         target = sample.target if sample.target is not None else np.full_like(sample.source, 255)
         for k, picture in enumerate((sample.source, edit, target, grey)):
             canvas.paste(Image.fromarray(picture), (x + k * (side + GAP), y))
-        lines = textwrap.wrap(sample.instruction, max(20, 4 * side // 6))[:2]
+        said = ": ".join(filter(None, (sample.meta.get("source", ""), sample.instruction)))
+        lines = textwrap.wrap(said, max(20, 4 * side // 6))[:2]
         for k, line in enumerate(lines):
             pen.text((x, y + side + 1 + k * LINE), line, fill="black", font=font)
     return canvas

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from ...checkpoints.bundle import bundle_options, read_index
 from ...data.formats.registry import load_sources
-from ...data.mixture import Mixture, permuted
+from ...data.mixture import Mixture, marks, permuted
 from ...data.streaming import Lanes, load_streams
 from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
+from ...regions.loading import load_detector
 from ..loop import StageConfig, finite_mean
 from .assemble import export, trainable_components, trained_options
 from .batches import EditRows, Rows, TalkRows, conversation_ids, edit_rows, fitted, loader, mixtures_of
@@ -114,7 +115,7 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], model: EditMode
         raise ValueError(f"conversation_rows is {config.conversation_rows}, but {config.sources} has no dataset of conversations")
     for name in FROZEN:
         components[name].to(state.device)
-    frozen = FrozenParts(components, config.max_regions, config.feature_cache or None)
+    frozen = FrozenParts(components, config.max_regions, config.feature_cache or None, _own_detector(config, state.device))
     levels = 2 ** (len(components["unet"].config.block_out_channels) - 1)
     if config.streamed:
         feed = StreamedRows(edits, talk, config, state.process_index, state.num_processes)
@@ -130,6 +131,19 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], model: EditMode
     validation = _Validation(config, components, frozen, model)
     stage = _stage(config, state, model, loss_fn, validation, ready if config.streamed else None, ready.prepare)
     return stage
+
+
+def _own_detector(config: PaperConfig, device: torch.device) -> Any:
+    """The detector that the configuration names, or None for the bundle's own, which must have been trained."""
+    if not config.detector:
+        if "detector" in bundle_options(read_index(config.bundle))["untrained"]:
+            raise ValueError(
+                f"the detector of {config.bundle} is untrained, and its regions would mean nothing: give --detector, for instance "
+                "models/photo-detector"
+            )
+        return None
+    detector = load_detector(config.detector)
+    return detector.to(device) if isinstance(detector, nn.Module) else detector
 
 
 def _text_stage(config: PaperConfig, components: dict[str, Any], model: TextModel, state: PartialState) -> PaperStage:
@@ -259,7 +273,16 @@ class _Validation:
             edits, _ = mixtures_of(sources, partial(Mixture, seed=VALIDATION_SEED))
             if edits is None:
                 raise ValueError(f"{config.validation_sources} has no dataset of edits")
-            self.samples = [fitted(edits[i], (config.size, config.size)) for i in range(config.validation)]
+            shown = [source for source in sources if source.kind != "conversation"]
+            if config.validation_sources and sum(len(source.reader) for source in shown) <= config.validation:
+                drawn = []  # all of them, in their order
+                for source in shown:
+                    for sample in source.reader:
+                        sample.meta |= marks(source)
+                        drawn.append(sample)
+            else:
+                drawn = [edits[i] for i in range(config.validation)]
+            self.samples = [fitted(sample, (config.size, config.size)) for sample in drawn]
 
     def loss(self, device: torch.device) -> dict[str, float]:
         """Means over the rows. Every process runs them all: of a model that is split, none can do so alone."""
@@ -274,6 +297,8 @@ class _Validation:
         """The edits of the rows as a PIL picture; needs a model that is not split."""
         pipe = FireEditPipeline(**self.components, **trained_options(self.config))
         pipe.set_progress_bar_config(disable=True)
+        if self.config.detector:
+            pipe.editor.use_detector(self.frozen.detector)
         edits, masks = [], []
         for number, sample in enumerate(self.samples):
             generator = torch.Generator().manual_seed(number)

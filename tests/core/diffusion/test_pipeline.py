@@ -132,6 +132,14 @@ def test_keep_outside_is_exact_and_the_edit_is_not_empty(tiny_pipe, picture, mon
     assert np.array_equal(np.asarray(tensor_to_pictures(expected)[0]), after)
 
 
+def test_pictures_are_rounded_to_the_nearest_value():
+    values = torch.tensor([-0.2, 0.0, 99.4 / 255, 99.6 / 255, 254.6 / 255, 1.3])
+    images = torch.stack([values, values.flip(0), torch.full((6,), 0.5)]).reshape(1, 3, 2, 3)
+    found = np.asarray(tensor_to_pictures(images)[0])
+    assert found[..., 0].tolist() == [[0, 0, 99], [100, 255, 255]] and found[..., 1].tolist() == [[255, 255, 100], [99, 0, 0]]
+    assert (found[..., 2] == 128).all()  # 127.5, to the even one
+
+
 def test_no_region_found_is_the_whole_image(tiny_pipe, picture):
     out = tiny_pipe(picture(64, 64), "make it red", regions=[Regions.empty((64, 64))], latents=noise(), output_type="pt")
     whole = edit(tiny_pipe, picture(64, 64), "make it red", regions=[Regions.whole_image((64, 64))], latents=noise())

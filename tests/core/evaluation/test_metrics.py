@@ -11,6 +11,7 @@ from fireedit_core.evaluation.metrics import (
     INTACT_CHANGE,
     SUCCESS_ERROR,
     bystanders,
+    bystanders_intact,
     dilate,
     grounding_hit,
     outside_change,
@@ -87,6 +88,22 @@ def test_what_the_autoencoder_does_is_not_held_against_the_edit(pair):
     assert not score_edit(pair, edit).bystanders_intact
     assert score_edit(pair, edit, unedited=unedited).success
     assert not score_edit(pair, unit(pair.target), unedited=unedited).bystanders_intact
+
+
+def test_a_bystander_is_judged_by_what_the_mask_leaves_of_it(pair):
+    """The edit's mask covers the left half of the other square: what happens there is the edit, and no share of a bystander's mean."""
+    x0, y0, x1, y1 = RIGHT
+    half = (x0 + x1) // 2
+    pair.mask[y0:y1, x0:half] = True
+    change = np.zeros(pair.mask.shape)
+    change[y0:y1, x0:half] = 1
+    assert bystanders_intact(pair, change)
+    change[y0:y1, half:x1] = 0.049
+    assert bystanders_intact(pair, change)
+    change[y0:y1, x0:half], change[y0:y1, half:x1] = 0, 0.051  # 0.0255 over the whole square
+    assert not bystanders_intact(pair, change)
+    pair.mask[y0:y1, x0:x1] = True
+    assert bystanders_intact(pair, np.ones(pair.mask.shape))  # nothing of it is left to judge
 
 
 def test_every_object_is_a_bystander_of_background_and_add():

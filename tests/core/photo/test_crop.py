@@ -24,9 +24,16 @@ def test_a_thing_with_its_surroundings_fills_the_grid():
     assert frame.grid == (512, 512) and frame.box == (800, 600, 1600, 1400)
 
 
+def test_the_surroundings_go_by_the_mean_side():
+    """400 x 200 px with half of 300 px on every side are 700 x 500; a grid of that shape and 1024 x 1024 px is 1216 x 864."""
+    (frame,) = _frames((2000, 3000), (1000, 800, 1400, 1000))
+    assert frame.grid == (864, 1216) and frame.scale == pytest.approx(864 / 500)
+    assert frame.box == (849, 650, 1552, 1150)  # three columns more, to fill the grid
+
+
 def test_the_whole_photo_above_a_share_of_it():
     size, box = (1000, 1000), (300, 300, 600, 600)  # 600 px with its context: 36 %
-    assert not _frames(size, box)[0].whole
+    assert not _frames(size, box)[0].whole and _frames(size, (325, 325, 675, 675))[0].whole  # 49 %, above the 40 of the default
     assert _frames(size, box, whole_above=0.35)[0].whole and _frames(size, box, whole_above=0)[0].whole
     assert not _frames(size, (100, 100, 900, 900), whole_above=1.0, context=0)[0].whole
     assert _frames(size, (0, 0, 1000, 1000))[0].whole

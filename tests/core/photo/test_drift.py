@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fireedit_core.photo.drift import colour_drift
+from fireedit_core.photo.drift import Drift, colour_drift
 from tests.core.photo.test_registration import SIZE, scene
 
 X = np.linspace(-1, 1, SIZE[1], dtype=np.float32)[None, :, None]
@@ -63,6 +63,23 @@ def test_left_alone(case, words):
         came = 1 - photo
     found = colour_drift(came, photo, outside)
     assert found.off and words in found.words and found.undo(came) is came
+
+
+def test_what_takes_a_drift_back_by_hand():
+    """A matrix, an offset, and planes along x and y from -1 at the first pixel to 1 at the last; cut to 0..1."""
+    picture = np.zeros((3, 5, 3), np.float32) + np.float32([0.5, 0.2, 0.9])
+    matrix = np.array([[1.0, 0.5, 0, 0.05, 0.1, 0.02], [0, 2.0, 0, -0.1, 0, 0], [0, 0, 1.0, 0.3, 0, 0]])
+    made = Drift(matrix, 0.1, 0.0).undo(picture)
+    red = 0.5 + 0.5 * 0.2 + 0.05 + np.add.outer([-0.02, 0, 0.02], [-0.1, -0.05, 0, 0.05, 0.1])
+    assert np.allclose(made[..., 0], red) and np.allclose(made[..., 1], 0.3) and (made[..., 2] == 1).all()
+
+
+def test_a_place_counts_only_where_all_of_it_lies_outside():
+    """Every second column was to change: on the small picture that is looked at, no pixel is free of it."""
+    photo = 0.15 + 0.7 * scene(2)
+    outside = np.ones(SIZE, bool)
+    outside[:, ::2] = False
+    assert "too little" in colour_drift(drifted(photo), photo, outside).off
 
 
 def test_sizes_must_fit():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from fireedit_core.photo.finish import finish
+from fireedit_core.photo import finish as finishing
+from fireedit_core.photo.finish import _changed, finish, seam_step
 from fireedit_core.photo.frame import PhotoFrame
 from tests.core.photo.test_registration import moved, scene
 
@@ -67,9 +68,11 @@ def test_exactly_where_it_was_when_nothing_has_moved():
     assert torch.equal(same.image, whole) and same.inside == 0
 
 
-def test_a_part_of_a_large_photo_is_undone_as_the_whole_would_be():
+@pytest.mark.parametrize("grow, feather", [(6, 16), (0, 0)])
+def test_a_part_of_a_large_photo_is_undone_as_the_whole_would_be(grow, feather):
+    """To its very rim, where the part must bring enough of its surroundings along: without a feather the weight is 1 there."""
     whole, frame, came, _ = job((192, 256), (0, 0, 420, 300), 1.0, (0, 0), 1.0)
-    made = finish(whole, frame, came, mask_of_photo(), aligned=False, toned=False)
+    made = finish(whole, frame, came, mask_of_photo(), aligned=False, toned=False, grow=grow, feather=feather)
     sure = made.mask == 1
     # the very same weights; only what overshoots is cut at the part's own lightest and darkest value
     apart = (made.image[sure] - frame.undo(came)[sure]).abs()
@@ -94,6 +97,14 @@ def test_grow_and_feather_are_pixels_of_the_crop():
     assert across[170] == 1 and 0 < across[165] < 1 and across[149] == 0
     twice = finish(*job((480, 640), BOX)[:3], mask_of_photo(), False, False, grow=10, feather=20).mask[160]
     assert twice[175] == 1 and 0 < twice[172] < 1 and twice[164] == 0
+
+
+def test_the_weight_along_a_row_by_hand():
+    """The mask begins at column 180: 1 as far as 6 px before it, then x²(3 - 2x) over 16 px, x = 1 - (away - 6) / 16."""
+    whole, frame, came, _ = job()
+    across = finish(whole, frame, came, mask_of_photo(), False, False).mask[160]
+    wanted = {180: 1, 174: 1, 170: 0.84375, 166: 0.5, 162: 0.15625, 158: 0, 150: 0}
+    assert {column: float(across[column]) for column in wanted} == pytest.approx(wanted, abs=1e-5)
 
 
 def test_the_crop_has_no_hard_edge_in_the_photo():
@@ -149,3 +160,64 @@ def test_refused():
             finish(whole, frame, broken, mask)
     with pytest.raises(ValueError, match="nothing to paste"):
         finish(whole, frame, frame.crop(whole))
+
+
+def test_what_the_mask_marks_has_no_say_in_motion_and_colours():
+    """Two thirds of the crop were changed on purpose: moved by 6 px and made darker. The rest says that nothing has happened to it."""
+    whole = photo()
+    frame = PhotoFrame.fit(whole, BOX, GRID)
+    mask = torch.zeros(SIZE)
+    mask[40:280, 140:380] = 1
+    changed = torch.roll(whole, 6, 1) * 0.8
+    came = frame.crop(torch.where(mask[..., None] > 0, changed, whole))
+    made = finish(whole, frame, came, mask)
+    assert made.alignment.still and "nothing has drifted" in made.drift.off
+    assert torch.equal(made.image[60:260, 180:340], changed[60:260, 180:340])
+
+
+def test_the_reports_numbers_by_hand(monkeypatch):
+    whole, frame, came, _ = job()
+    made = finish(whole, frame, came, mask_of_photo(), False, False)
+    change = (made.image - whole).abs()
+    assert made.inside == pytest.approx(float(change.mean(-1)[made.mask > 0].mean()), rel=1e-4) and made.inside > 0.02 and made.outside == 0
+    true = finishing.paste
+    monkeypatch.setattr(finishing, "paste", lambda *given: true(*given) + 0.01)  # a fault that the report must tell of
+    assert finish(whole, frame, came, mask_of_photo(), False, False).outside == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_step_is_the_slope_per_pixel():
+    """Red rises by 0.01 a pixel across, green by 0.02 down, blue is calm: along the seam the steepest counts."""
+    x, y = np.meshgrid(np.arange(80, dtype=np.float32), np.arange(60, dtype=np.float32))
+    seam = np.zeros((60, 80), bool)
+    seam[20:40, 20:60] = True
+    assert seam_step(np.stack([0.01 * x, 0.0 * x, 0.0 * x]), seam) == pytest.approx((0.01, 0.01), rel=1e-3)
+    assert seam_step(np.stack([0.01 * x, 0.02 * y, 0.0 * x]), seam) == pytest.approx((0.02, 0.02), rel=1e-3)
+    assert seam_step(np.stack([0.03 * x, 0.04 * x + 0.03 * y, 0.0 * x]), seam) == pytest.approx((0.05, 0.05), rel=1e-3)
+    seam[:], seam[0, :15] = False, True
+    assert seam_step(np.zeros((3, 60, 80), np.float32), seam) is None
+
+
+@pytest.mark.parametrize("difference, found", [(10 / 255, False), (18 / 255, True)])
+def test_what_counts_as_changed_where_no_mask_came(difference, found):
+    """From 14 of 255, in parts of at least 4 in 10,000 of the crop: 31 pixels here."""
+    before = np.full((*GRID, 3), 0.5, np.float32)
+    new = before.copy()
+    new[100:120, 50:70, 1] += difference
+    if not found:
+        with pytest.raises(ValueError, match="nothing to paste"):
+            _changed(new, before)
+        return
+    mask, words = _changed(new, before)
+    assert mask[102:118, 52:68].min() == 1 and mask[:90].max() == mask[130:].max() == 0 and "in 1 part(s)" in words
+    new = before.copy()
+    new[100:102, 50:52] += 0.3  # four pixels: a speck
+    with pytest.raises(ValueError, match="nothing to paste"):
+        _changed(new, before)
+
+
+def test_at_the_photos_own_edge_nothing_fades():
+    whole, frame, came, _ = job((192, 256), (0, 0, 420, 300), 1.0, (0, 0), 1.0)
+    mask = torch.zeros(SIZE)
+    mask[:60, :80] = mask[250:, 350:] = 1
+    made = finish(whole, frame, came, mask, False, False)
+    assert (made.mask[mask > 0] == 1).all() and float(made.mask[0, 0]) == float(made.mask[-1, -1]) == 1

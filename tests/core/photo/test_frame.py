@@ -122,6 +122,12 @@ def test_json_round_trip_and_what_it_refuses():
     for words, change in bad.items():
         with pytest.raises(ValueError, match=words):
             PhotoFrame.from_dict(good | change)
+    # 49 x 32 px on 64 x 48: 64 / 49 fills the width and leaves the height 6.2 px; either axis alone must be seen to miss
+    left, top, right, bottom = frame.padding
+    wide, tall = [left + 1, top, right, bottom], [left, top, right, bottom + 1]
+    for padding, words in ((wide, r"\+0.000 and \+1.000"), (tall, r"\+1.000 and \+0.000")):
+        with pytest.raises(ValueError, match=f"misses by {words} px"):
+            PhotoFrame.from_dict(good | {"padding": padding})
     for text in ("", "[", "[1]", "null", json.dumps({"box": [0, 0, 1, 1]})):
         with pytest.raises(ValueError, match="frame"):
             PhotoFrame.from_json(text)
@@ -147,5 +153,7 @@ def test_an_enlarged_edit_goes_back_through_its_own_grid():
     assert double.scale == 2 * frame.scale
     back = double.undo(double.crop(ramp))
     assert (back - ramp[10:90, 10:110])[8:-8, 8:-8].abs().max() < 0.02
+    padded = PhotoFrame.fit(_ramp(200, 300)[..., :1] / 1000, (40, 20, 240, 140), (64, 96))  # 120 px at 0.48 leave 6.4 px of 64
+    assert padded.padding == pytest.approx((0, 3, 0, 3.4)) and padded.on_grid((128, 192)).padding == pytest.approx((0, 6, 0, 6.8))
     with pytest.raises(ValueError, match="another shape"):
         frame.on_grid((128, 128))

@@ -7,7 +7,20 @@ import cv2
 import numpy as np
 import pytest
 
-from fireedit_core.photo.registration import Alignment, align, apply, unmoved
+from fireedit_core.photo import registration
+from fireedit_core.photo.registration import (
+    _GREY,
+    Alignment,
+    _bent,
+    _doubt,
+    _halves,
+    _level,
+    _rescaled,
+    _stiffness,
+    align,
+    apply,
+    unmoved,
+)
 
 SIZE = (240, 320)
 
@@ -131,3 +144,65 @@ def test_stops_when_asked():
 
 def test_words_of_what_was_not_looked_at():
     assert unmoved((10, 10), "switched off").words == "not aligned: switched off"
+
+
+def test_a_motion_on_a_smaller_picture_is_the_same_motion():
+    """A pixel's centre (x + 0.5) of the large picture is (x + 0.5) * step of the small one; every place moves as it did."""
+    matrix = np.array([[1.03, 0.02, 5.0], [-0.01, 0.96, -3.0]])
+    small = _rescaled(matrix, 1.0, 0.25)
+    on_small = lambda place: (np.asarray(place) + 0.5) * 0.25 - 0.5  # noqa: E731
+    for place in ([0, 0], [100, 40], [319, 239]):
+        went = matrix[:, :2] @ place + matrix[:, 2]
+        assert np.allclose(small[:, :2] @ on_small(place) + small[:, 2], on_small(went))
+    assert np.allclose(_rescaled(small, 0.25, 1.0), matrix)
+
+
+@pytest.mark.parametrize(
+    "correlation, shift, words", [(0.14, 0.0, "at least 0.15 is needed"), (0.16, 0.0, ""), (0.9, 59.0, ""), (0.9, 61.0, "moved by 61 px")]
+)
+def test_what_is_not_believed(correlation, shift, words):
+    """Less than 0.15 of correlation, or more than 0.15 of the diagonal: 60 px of 240 x 320."""
+    found = _doubt(Alignment(np.array([[1.0, 0, shift], [0, 1, 0]]), SIZE, correlation))
+    assert words in found and bool(words) == bool(found)
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.6, 3.0])
+def test_two_halves_that_move_apart_are_no_motion(apart):
+    """The fields of a chessboard, 20 along the longer side, of which every other one has moved."""
+    photo = scene(8, (480, 640))
+    went = moved(photo, 1.0, (apart, 0.0))[0]
+    rows, columns = (np.arange(side) * 20 // 640 for side in (480, 640))
+    edited = np.where((np.add.outer(rows, columns) % 2 == 1)[..., None], went, photo)
+    level = _level(edited @ _GREY, photo @ _GREY, np.ones((480, 640), np.float32), 1.0)
+    found = _halves(level, np.eye(2, 3))
+    if apart > 1:
+        assert "differ by" in found and float(found.split()[-2]) == pytest.approx(apart, abs=0.3)
+    else:
+        assert not found
+
+
+def test_beyond_the_edge_the_edge_is_repeated():
+    """Moved by 10 px, the last ten columns and rows have no pixels of their own."""
+    ramp = np.linspace(0.2, 0.8, 320, dtype=np.float32)[None, :, None] * np.ones((240, 1, 3), np.float32)
+    made = apply(ramp, Alignment(np.array([[1.0, 0, 10], [0, 1, 10]]), SIZE, 1.0))
+    assert np.abs(made[:, -10:] - 0.8).max() < 0.003 and np.abs(made[:, :300] - ramp[:, 10:310]).max() < 0.003
+
+
+def test_a_bend_is_held_by_its_second_differences():
+    """The thin plate's energy of control points z: the sums of z_yy², z_xx² and 2 z_xy²."""
+    z = np.random.default_rng(0).standard_normal((5, 7))
+    across, down = np.diff(z, 2, axis=1), np.diff(z, 2, axis=0)
+    both = np.diff(np.diff(z, axis=0), axis=1)
+    assert z.ravel() @ _stiffness(5, 7) @ z.ravel() == pytest.approx((across**2).sum() + (down**2).sum() + 2 * (both**2).sum())
+
+
+def test_a_bend_is_judged_where_the_search_did_not_look(monkeypatch):
+    """Each half of the chessboard has its part, and no pixel both: else what was fitted to noise would be praised for it."""
+    photo, noise = scene(3), scene(11)
+    levels = [_level((0.8 * photo + 0.2 * noise) @ _GREY, photo @ _GREY, np.ones(SIZE, np.float32), 1.0)]
+    fitted, correlation, searched, judged = registration._fitted, registration._correlation, [], []
+    monkeypatch.setattr(registration, "_fitted", lambda some, *more: searched.append(some[0].free) or fitted(some, *more))
+    monkeypatch.setattr(registration, "_correlation", lambda level, *more: judged.append(level.free) or correlation(level, *more))
+    assert _bent(levels, np.eye(2, 3), lambda: None) is None
+    (searched,) = searched
+    assert len(judged) == 2 and all(np.array_equal(one, 1 - searched) for one in judged) and 0.4 < searched.mean() < 0.6

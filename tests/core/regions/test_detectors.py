@@ -70,6 +70,30 @@ def test_letterbox_is_undone(size):
     assert torch.allclose(base.undo_letterbox(inside, size, 128), boxes, atol=1e-4)
 
 
+def test_a_letterbox_has_the_nearest_whole_size():
+    """100 x 197 px on 128: 64.97 rows, so 65, with 31 of the 63 others above."""
+    square = base.letterbox(torch.ones(1, 3, 100, 197), 128)
+    filled = (square[0, 0, :, 64] > 0.9).nonzero().flatten()
+    assert filled.tolist() == list(range(31, 31 + 65)) and (square[0, :, 0] == 0.5).all()
+
+
+def test_each_picture_is_detected_in():
+    """Of a batch, one by one: each gets the boxes of its own bright place."""
+
+    class Bright:
+        def detect(self, image, score_threshold, iou_threshold, max_regions, prompt):
+            assert len(image) == 1 and (score_threshold, iou_threshold, max_regions, prompt) == (0.2, 0.5, 7, "cat")
+            rows, columns = (image[0, 0] > 0).nonzero(as_tuple=True)
+            box = torch.tensor([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]).float()
+            return [Regions(box, torch.ones(1), ("bright",), (20, 30))]
+
+    pictures, done = torch.zeros(3, 3, 20, 30), []
+    for i in range(3):
+        pictures[i, :, 2 * i : 2 * i + 3, 5 * i : 5 * i + 4] = 1
+    found = base.detect_each(Bright(), pictures, 0.2, 0.5, 7, "cat", done.append)
+    assert [one.boxes[0].tolist() for one in found] == [[0, 0, 4, 3], [5, 2, 9, 5], [10, 4, 14, 7]] and done == [1, 2, 3]
+
+
 def test_pickles_and_unknown_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="config.json is missing"):
         load_region_detector(tmp_path)

@@ -9,14 +9,15 @@ import logging
 import pytest
 import torch
 
+from fireedit_core.opencv import bytes_of
 from fireedit_core.regions.record import Regions
 from fireedit_core.segmentation import matting
 from fireedit_core.segmentation import region_masks as rule
-from fireedit_core.segmentation.grabcut import GrabCut
+from fireedit_core.segmentation.grabcut import GrabCut, _inside_and_radius, without_specks
 from fireedit_core.segmentation.overlaps import take_off
-from fireedit_core.segmentation.quality import quality_of
+from fireedit_core.segmentation.quality import edge_share, quality_of
 from fireedit_core.segmentation.region_masks import BOX, GIVEN, most_masks, region_masks, what_is_wrong
-from fireedit_core.segmentation.segmenter import crop_around
+from fireedit_core.segmentation.segmenter import bounds, check_boxes, crop_around
 
 pytest.importorskip("cv2", reason="needs OpenCV")
 SIZE = (120, 160)
@@ -248,3 +249,135 @@ def test_closed_form_gives_back_the_alpha_of_a_mixture():
     mask = (alpha > 0.5).float()
     matting.refine(alpha * fore + (1 - alpha) * back, mask)
     assert (mask - alpha).abs().max() < 0.05
+
+
+def test_half_of_the_boxes_in_common_are_two_things():
+    """Boxes of 80 px that share 40: intersection over union a third. Each keeps its side; from 0.7 on they would be one thing."""
+    masks = torch.zeros(2, *SIZE)
+    masks[0, 20:100, 20:100], masks[1, 20:100, 60:140] = 1, 1
+    assert take_off(regions_of((20, 20, 100, 100), (60, 20, 140, 100)), masks) == [{1}, {0}] and masks.sum(0).max() == 1
+
+
+def test_a_thing_that_the_frame_cuts_has_its_middle_nearer_to_the_frame():
+    """60..120 has its middle at 90, 30 from its sides; 100..160 goes on beyond the frame: 145, 45 from its sides. They meet at 112."""
+    masks = torch.zeros(2, *SIZE)
+    masks[0, 40:80, 60:120], masks[1, 40:80, 100:160] = 1, 1
+    take_off(regions_of((60, 40, 120, 80), (100, 40, 160, 80)), masks)
+    assert masks[0, 60, 60:112].min() == 1 and masks[0, 60, 112:].max() == 0
+    assert masks[1, 60, 112:].min() == 1 and masks[1, 60, :112].max() == 0
+
+
+def test_only_three_pixels_on_each_side_of_the_edge_are_soft():
+    """A ramp of 24 px gets an edge: what lies further off is all or nothing."""
+    columns = torch.arange(80) + 0.5
+    alpha = ((40 - columns) / 24 + 0.5).clamp(0, 1).expand(60, 80)
+    mask = alpha.clone()
+    matting.refine(alpha.expand(3, 60, 80), mask)
+    assert (mask[:, :37] == 1).all() and (mask[:, 43:] == 0).all() and ((mask[:, 37:43] > 0) & (mask[:, 37:43] < 1)).any()
+
+
+def test_a_mask_of_large_pixels_is_sharpened_from_coarse_to_fine():
+    """Made of pixels of 9: its edge lies 6 px off, twice as far as the finest round reaches."""
+    truth, size = disc((150, 150), 90, (300, 300)), (300, 300)
+    mask = disc((150, 150), 84, size).float()
+    matting.refine(scene((truth, (0.8, 0.2, 0.2)), size=size), mask, 9.0)
+    assert iou(mask, truth) > 0.97 > 0.9 > (84 / 90) ** 2
+
+
+def test_bytes_and_floats_of_one_picture_give_one_alpha(monkeypatch):
+    """The small rounds see bytes of 0..255, the last one floats of 0..1; solvers weigh contrast against a constant."""
+    seen = []
+    monkeypatch.setattr(matting, "_closed_form", lambda colours, bits, unknown: seen.append(colours) or bits.astype("float32"))
+    monkeypatch.setattr(matting, "_guided", matting._closed_form)
+    picture = (scene((disc(), (0.6, 0.4, 0.2))) * 255).round() / 255
+    small = (picture * 255).round().byte().permute(1, 2, 0).numpy()
+    matting._alpha(small, disc().numpy())
+    matting._alpha(None, disc().numpy(), picture, (0, 0, SIZE[1], SIZE[0]))
+    bytes_, floats = seen
+    assert abs(bytes_ - floats).max() < 1e-6 and 0.5 < floats.max() <= 1
+
+
+def test_the_filter_on_a_plain_picture_by_hand():
+    """Without colours to go by it is two means over 7 px: the first pixel inside sees 28 of 49, and 1.5 times as steep that is 0.607."""
+    bits = torch.zeros(40, 40, dtype=torch.uint8)
+    bits[:, 20:] = 1
+    made = matting._guided(torch.full((40, 40, 3), 0.5).double().numpy(), bits.numpy(), bits.numpy() > 2)
+    assert made[20, 20] == pytest.approx(0.5 + 1.5 * (28 / 49 - 0.5), abs=1e-4) and made[20, 19] == pytest.approx(1 - made[20, 20])
+    assert made[20, 26] == 1 and made[20, 13] == 0
+
+
+@pytest.mark.parametrize(("rows", "words"), [(24, "found only 40% of the box"), (32, "")])
+def test_a_mask_spans_half_of_either_side(rows, words):
+    mask = torch.zeros(SIZE)
+    mask[40 : 40 + rows, 50:110] = 1
+    assert what_is_wrong(mask, torch.tensor([50.0, 30, 110, 90])) == words
+
+
+@pytest.mark.parametrize(("quality", "doubtful"), [(0.34, True), (0.36, False)])
+def test_doubt_begins_below_035(quality, doubtful):
+    report = rule.MaskReport("ball", "grabcut", quality, 0.1)
+    assert report.doubtful == doubtful == ("look at it" in str(report))
+
+
+def test_specks_and_holes_by_their_share():
+    """Parts from a tenth of the largest stay, holes below a fiftieth of the mask are filled."""
+    mask = torch.zeros(100, 100, dtype=torch.bool)
+    mask[10:50, 10:50] = True  # 1600
+    mask[70:80, 70:87] = True  # 170
+    mask[70:80, 10:24] = True  # 140, less than a tenth of the 1475 that the holes leave
+    mask[20:25, 20:25] = False  # 25 of 1475 + 170: a share of 0.015
+    mask[30:40, 30:40] = False  # 100: 0.06
+    made = torch.from_numpy(without_specks(mask.numpy()))
+    assert made[70:80, 70:87].all() and not made[70:80, 10:24].any()
+    assert made[20:25, 20:25].all() and not made[30:40, 30:40].any()
+
+
+def test_a_thing_that_is_no_ellipse():
+    """A diamond fills half of its box: only half of the ellipse's radius is taken for sure."""
+    rows, columns = torch.meshgrid(torch.arange(SIZE[0]) + 0.5, torch.arange(SIZE[1]) + 0.5, indexing="ij")
+    truth = (columns - 80).abs() + (rows - 60).abs() < 40
+    out, (report,) = region_masks(scene((truth, (0.8, 0.2, 0.2))), regions_of((40, 20, 120, 100)), GrabCut())
+    assert report.family == "grabcut" and iou(out.masks[0], truth) > 0.95
+
+
+def test_bounds_end_behind_the_last_pixel():
+    mask = torch.zeros(SIZE)
+    mask[2:5, 3:9] = 0.6
+    mask[0, 0] = 0.4  # no more than a half
+    assert bounds(mask) == bounds(mask, (1, 1, 30, 30)) == (3, 2, 9, 5) and bounds(mask, (10, 0, 30, 30)) is None
+
+
+def test_boxes_are_cut_to_the_picture():
+    """At the right and at the bottom by its own width and height."""
+    made = check_boxes(torch.zeros(3, 120, 160), torch.tensor([[-5.0, -6, 300, 400], [10, 20, 150, 110]]), "x")
+    assert made.tolist() == [[0, 0, 160, 120], [10, 20, 150, 110]]
+
+
+def test_the_edge_counts_where_its_two_sides_differ():
+    """A square on plain ground: all of its edge. Where the ground is of its colour on the right: three of four sides."""
+    picture, mask = torch.full((3, *SIZE), 0.2), torch.zeros(SIZE)
+    mask[30:90, 50:110] = 1
+    picture[:, 30:90, 50:110] = 0.8
+    assert edge_share(picture, mask, torch.tensor([50.0, 30, 110, 90])) == 1
+    picture[:, :, 110:] = 0.8  # beyond its right side nothing changes
+    assert edge_share(picture, mask, torch.tensor([50.0, 30, 110, 90])) == pytest.approx(0.75, abs=0.05)
+
+
+def test_behind_the_frame_the_thing_goes_on():
+    """A box of 40 x 80 at the left edge of the photo goes on for 20: its middle is at (10, 60), 30 and 40 from its sides."""
+    inside, radius = _inside_and_radius(SIZE, [0, 20, 40, 100], [True, False, False, False])
+    assert inside.sum() == 40 * 80 and inside[20:100, :40].all()
+    for row, column in ((60, 10), (60, 39), (99, 10), (30, 0)):
+        wanted = (((column + 0.5 - 10) / 30) ** 2 + ((row + 0.5 - 60) / 40) ** 2) ** 0.5
+        assert radius[row, column] == pytest.approx(wanted)
+    radius = _inside_and_radius(SIZE, [120, 80, 160, 120], [False, False, True, True])[1]
+    assert radius[109, 149] == pytest.approx((2 * (0.5 / 30) ** 2) ** 0.5)  # the middle of 120..180 and 80..140
+
+
+def test_what_a_segmenter_is_given_are_the_nearest_bytes_of_the_crop():
+    picture = torch.zeros(3, 6, 8)
+    picture[0, 2, 3], picture[1, 2, 3], picture[2, 2, 3] = 99.4 / 255, 99.6 / 255, 1.2
+    made = bytes_of(picture, (3, 2, 6, 4), (2, 3))
+    assert made.shape == (2, 3, 3) and made[0, 0].tolist() == [99, 100, 255] and made.sum() == 99 + 100 + 255
+    half = bytes_of(torch.full((3, 6, 8), 0.1), (0, 0, 8, 6), (3, 4))  # 25.5: to the even one
+    assert half.shape == (3, 4, 3) and (half == 26).all()

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -112,10 +114,54 @@ def test_regions_are_checked(editor):
 
 
 @torch.no_grad()
+def test_a_detector_is_asked_with_the_documented_thresholds(editor, monkeypatch):
+    """Scores from 0.15, overlaps up to 0.6, a hundred regions: what the node's inputs say too."""
+    asked = []
+
+    def detect(images, *numbers, **named):
+        asked.append((numbers, named))
+        return [Regions.empty(SIZE)] * len(images)
+
+    monkeypatch.setattr(editor.detector, "detect", detect)
+    editor.detect(pictures(1))
+    assert [list(numbers) + list(named.values()) for numbers, named in asked] == [[0.15, 0.6, 100, ""]]
+
+
+@torch.no_grad()
 def test_detect_reports_each_picture(editor):
     done = []
     found = editor.detect(pictures(), max_regions=2, progress=done.append)
     assert done == [1, 2] and len(found) == 2 and all(r.image_size == SIZE and len(r) <= 2 for r in found)
+
+
+@torch.no_grad()
+def test_what_is_untrained_is_left_out(editor, monkeypatch):
+    """Without grounding the edit lands in the given regions of a score of at least a half, and everywhere where there is none."""
+    monkeypatch.setattr(editor, "untrained", frozenset({"grounding", "hvca"}))
+    read = []
+    hook = editor.language["qformer"].register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    scored = TWO[0].with_scores(torch.tensor([0.9, 0.3, 0.5]))
+    out = editor.condition(editor.tokenize(pictures(), [scored, Regions.empty(SIZE)]), ["make it red"])
+    hook.remove()
+    assert out.visual.shape == (2, 16, 32) and not out.visual.any() and not out.visual_image_only.any()
+    assert (read[0][:, -1] == 0).all() and read[0][:, :-1].abs().amax(-1).min() > 0  # the meant region's row, and no other
+    wanted = torch.zeros(SIZE)
+    wanted[:20, :20] = wanted[10:40, 10:30] = 1
+    assert torch.equal(out.mask[0], wanted) and (out.mask[1] == 1).all()
+    assert out.regions[0].scores.tolist() == pytest.approx([0.9, 0.5, 0.3])
+
+
+def test_what_is_not_read_of_a_text(editor, monkeypatch):
+    """Six tokens are read, and the prompt's own words are some of them."""
+
+    def told(template):
+        monkeypatch.setattr(editor.vlm.img_tokens, "_internal_dict", SimpleNamespace(max_text_tokens=6, prompt_template=template))
+
+    told("{instruction}")
+    assert editor.text_limit == 6 and editor.unread_text("remove the red apple left right") == ""
+    assert editor.unread_text(" remove the red apple left right make it ") == "make it"
+    told("make it {instruction}")
+    assert editor.unread_text("remove the red apple left right") == "left right"
 
 
 def test_unknown_words_are_named_without_punctuation(editor):

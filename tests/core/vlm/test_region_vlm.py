@@ -136,6 +136,23 @@ def test_language_loss_is_the_mean_over_the_img_tokens():
     assert gradient[-1].abs().max() == 0 and gradient[:-1].abs().amax(1).min() > 0
 
 
+def test_conversation_loss_is_of_each_row_the_mean():
+    """One row learns one token and the other four: both count alike. The state at a token predicts the next one."""
+    vlm = make_vlm()
+    ids, text_mask, image, regions, region_mask = inputs(["remove the red apple on the left", "remove the red apple"], [2, 1], vlm)
+    labels = torch.full_like(ids, -100)
+    labels[0, 2:6], labels[1, 3] = ids[0, 2:6], ids[1, 3]
+    with torch.no_grad():
+        found = vlm.conversation_loss(ids, text_mask, labels, image, regions, region_mask)
+        rows = []
+        for row, learnt in ((0, range(2, 6)), (1, [3])):
+            text = vlm.language_model.get_input_embeddings()(ids[row][text_mask[row]])
+            joined = torch.cat([image[row], regions[row][region_mask[row]], text])
+            said = vlm.language_model(inputs_embeds=joined[None]).logits[0, -len(text) :].log_softmax(-1)
+            rows.append(-sum(float(said[at - 1, ids[row, at]]) for at in learnt) / len(learnt))
+    assert float(found) == pytest.approx(sum(rows) / 2, abs=1e-4) and abs(rows[0] - rows[1]) > 0.1
+
+
 def test_prompt_template_truncation_and_braces():
     vlm = make_vlm(prompt_template="the {instruction} left", max_text_tokens=4)
     ids, mask = vlm.encode_text(["  red "])

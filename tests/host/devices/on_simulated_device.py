@@ -19,7 +19,6 @@ from tests.host.devices.simulated_host import Card, convince, management
 # File, or test of one -> why it says nothing here.
 NOT_HERE = {
     "test_both_hosts.py": "plays the host by hand with tensors of the CPU",
-    "test_timesteps.py": "its samplers draw noise on the card, and torch has no generator for a device in Python",
     "test_vae_is_the_pipelines": "calls the autoencoder by hand with tensors of the CPU",
     "test_pictures_are_right_for_hosts_of_both_conventions": "calls the autoencoder by hand with tensors of the CPU",
     "test_a_host_that_is_short_of_memory_gets_the_same_result": "loads past the host's list; devices/test_short_memory.py goes through it",

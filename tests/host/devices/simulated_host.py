@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from tests.host.devices import simulated_device
 from tests.host.inside.pack import nodes  # noqa: F401  first: it makes the host importable
 
+import comfy.k_diffusion.sampling as samplers  # isort: skip
 import comfy.model_management as management  # isort: skip
 
 MEGABYTE = 1024**2
@@ -65,3 +68,10 @@ def convince(monkeypatch, card: Card, state: str = "NORMAL_VRAM") -> None:
     }
     for name, value in replaced.items():
         monkeypatch.setattr(management, name, value)
+    monkeypatch.setattr(samplers, "default_noise_sampler", noise_of_steps)
+
+
+def noise_of_steps(x: torch.Tensor, seed: int | None = None) -> Callable[..., torch.Tensor]:
+    """The host's noise between steps, which it draws on the card: torch has no generator for a device in Python, so the CPU draws it."""
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return lambda sigma, following: torch.randn(x.size(), dtype=x.dtype, generator=generator).to(x.device)

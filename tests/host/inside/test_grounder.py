@@ -361,3 +361,15 @@ def test_a_folder_that_cannot_be_loaded_names_the_node(folders):
     (folders / "VLM" / "empty" / "config.json").write_text('{"model_type": "llava", "vision_config": {}}')
     with pytest.raises(FireEditNodeError, match="^FireEdit Grounder Loader: 'VLM/empty' cannot be loaded: .*no .*safetensors"):
         FireEditGrounderLoader.execute("VLM/empty")
+
+
+@pytest.mark.parametrize(
+    "quick, free, dtype", [(True, 1 << 40, torch.bfloat16), (False, 2600, torch.float32), (False, 2400, torch.bfloat16)]
+)
+def test_a_folder_in_bfloat16_on_a_cpu(monkeypatch, tmp_path, caplog, quick, free, dtype):
+    """In float32 where the CPU only emulates bfloat16, as far as 80 % of the free memory hold twice the file."""
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    monkeypatch.setattr(grounders, "quick_in_bfloat16", lambda device: quick)
+    monkeypatch.setattr(grounders.management, "get_free_memory", lambda device: free)
+    assert grounders._dtype_on_cpu(tmp_path) == dtype
+    assert ("emulates" in caplog.text) == (not quick and dtype == torch.bfloat16)

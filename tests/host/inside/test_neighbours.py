@@ -158,7 +158,8 @@ def text_adapter(model):
 
     def wrapper(apply_model, arguments):
         c = dict(arguments["c"])
-        c["c_crossattn"] = c["c_crossattn"] * (1 + 0.2 * torch.sin(arguments["timestep"]).view(-1, 1, 1))
+        context = c["c_crossattn"].to(arguments["input"].device)  # the host moves it later
+        c["c_crossattn"] = context * (1 + 0.2 * torch.sin(arguments["timestep"]).view(-1, 1, 1))
         return apply_model(arguments["input"], arguments["timestep"], **c)
 
     model.set_model_unet_function_wrapper(wrapper)

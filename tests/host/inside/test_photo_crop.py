@@ -88,6 +88,10 @@ def test_regions_with_masks_and_without():
     assert float(frame.crop_mask(torch.ones(SIZE)).sum()) >= float(marked.sum()) > 0
     x0, y0, x1, y1 = frame.box
     assert x0 <= 10 and y0 <= 10 and 30 <= x1 < 60 and y1 >= 30
+    both = crop(pictures(), regions=[Regions(boxes, torch.tensor([0.9, 0.5]), ("a", "b"), SIZE)], context=0, whole_above=1)
+    wanted = torch.zeros(SIZE)
+    wanted[10:30, 10:30] = wanted[40:70, 60:90] = 1  # a score of a half counts
+    assert torch.equal(both[1][0], both[3][0].crop_mask(wanted))
     outlines = torch.zeros(2, *SIZE)
     outlines[0, 15:20, 12:28] = outlines[1, 50:55, 70:75] = 1
     outlined = Regions(boxes, torch.tensor([0.3, 0.2]), ("a", "b"), SIZE, outlines)
@@ -106,6 +110,7 @@ def test_regions_with_masks_and_without():
     ("picture of height 72 and width 96, but", lambda: crop(pictures(), regions=[Regions.whole_image((72, 96))])),
     ("2 pictures came, but regions of 1", lambda: crop(pictures(2), regions=[Regions.whole_image(SIZE)])),
     ("0.0005 megapixels leave less", lambda: crop(pictures(), megapixels=0.0005)),
+    ("cells of 8 px, and would cut the crop of 130 x 80 px", lambda: crop(pictures(), vae=_FilmVAE(), multiple=5)),  # one side only
     ("cells of 8 px, and would cut the crop .* Set multiple to 8", lambda: crop(pictures(), masks(), vae=_FilmVAE(), multiple=5)),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(words, act):

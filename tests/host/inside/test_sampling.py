@@ -68,7 +68,7 @@ def test_what_the_first_step_sees(loaded, model, conds, tokens, denoise, monkeyp
     import comfy.sample
 
     seen, predict = [], guider.FireEditDualGuider.predict_noise
-    watch = lambda self, x, sigma, *more, **named: seen.append((x, sigma)) or predict(self, x, sigma, *more, **named)  # noqa: E731
+    watch = lambda self, x, sigma, *more, **named: seen.append((x.cpu(), sigma)) or predict(self, x, sigma, *more, **named)  # noqa: E731
     monkeypatch.setattr(guider.FireEditDualGuider, "predict_noise", watch)
     sample(loaded, model, conds, tokens[0], steps=3, denoise=denoise)
     source = conds.args[0][0][1]["concat_latent_image"]
@@ -117,7 +117,7 @@ def test_every_turn_comes_out_and_nothing_untouched_wears_out(loaded, model, tok
         made = condition(region_tokens, instructions)
         made.mask = torch.zeros_like(made.mask)
         made.mask[:, : SIZE // 4, (SIZE // 2) * len(wanted) : (SIZE // 2) * len(wanted) + SIZE // 4] = 1
-        wanted.append(edit_mask(made.mask))
+        wanted.append(edit_mask(made.mask).cpu())
         return made
 
     monkeypatch.setattr(loaded[0].editor, "condition", pointed)

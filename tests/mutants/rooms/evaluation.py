@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from ..mutant import of
 
-MEASURES = "tests/core/evaluation/benchmarks/test_masked.py tests/core/evaluation/benchmarks/test_similarity.py"
+BENCHMARKS = "tests/core/evaluation/benchmarks"
+MEASURES = f"{BENCHMARKS}/test_measures.py {BENCHMARKS}/test_similarity.py {BENCHMARKS}/test_masked.py"
 
 MUTANTS = [
     *of(

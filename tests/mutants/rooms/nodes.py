@@ -100,4 +100,14 @@ MUTANTS = [
         ("min_score, 1.0, min_area, max_area, parse", "min_score, 1.0, min_area, 1.0, parse", "dropped option"),
         ("[chosen.split(one) for one in regions]", "[chosen.split(regions[0]) for one in regions]", "first row"),
     ),
+    *of(
+        "nodes/photo_crop.py", "tests/host/inside/test_photo_crop.py",
+        ("CropSettings(megapixels, multiple, context, whole_above)", "CropSettings(megapixels, multiple, whole_above, context)", "wrong option"),
+        ("seen.append(frame.crop(photo))", "seen.append(frames[0].crop(photo))", "first row"),
+        ("marked.append(frame.crop_mask(one))", "marked.append(frame.crop_mask(masks[0]))", "first row"),
+        ("samples.append(vae.encode(crop[None]))", "samples.append(vae.encode(crops[:1]))", "first row"),
+        ("(1,) * (samples.ndim - 3)", "(1,) * (4 - 3)", "shape"),
+        ("one.select(regions_meant(one))", "one.top(1)", "wrong rows"),
+        ("any(side % cell for side in frame.grid)", "all(side % cell for side in frame.grid)", "check"),
+    ),
 ]  # fmt: skip

@@ -10,6 +10,9 @@ LOOP = "tests/core/training/test_formulas.py tests/core/training/test_loop.py"
 CACHE = "tests/core/training/test_edit_cache.py"
 PAPER = "tests/core/training/paper/test_losses.py tests/core/training/paper/test_formulas.py"
 BATCHES = "tests/core/training/paper/test_batches.py tests/core/training/paper/test_shapes.py"
+TABLE = "tests/core/training/paper/test_batches.py::test_a_table_of_sizes_lies_on_disk_and_knows_what_it_does_not_know"
+POSTERIOR = "tests/core/training/paper/test_train.py::test_targets_are_drawn_from_the_posterior_by_the_row_s_seed"
+RATES = "tests/core/training/paper/test_train.py::test_what_a_conversion_leaves_untrained_learns_at_a_rate_of_its_own"
 
 MUTANTS = [
     *of(
@@ -92,5 +95,35 @@ MUTANTS = [
         ("source = edit.features.latents * (self.source_factor * keep_picture)", "source = edit.features.latents * self.source_factor", "dropped rows"),
         ("\"where\": where * keep_text}", "\"where\": where}", "dropped rows"),
         ("config.language_weight * language + config.diffusion_weight * diffusion", "config.language_weight * language + diffusion", "dropped option"),
+    ),
+    *of(
+        "fireedit_core/diffusion/latents.py", POSTERIOR,
+        ("return out.latent_dist.std if", "return out.latent_dist.var if", "formula"),
+    ),
+    *of(
+        "fireedit_core/data/size_table.py", f"{TABLE} {BATCHES}",
+        ("[row] = height << SIDE | width", "[row] = width << SIDE | height", "axis"),
+        ('f"{digest}-{rows}.sizes"', 'f"{digest}.sizes"', "stale key"),
+        ("os.truncate(file.fileno(), 4 * self.rows)", "os.truncate(file.fileno(), 0), os.truncate(file.fileno(), 4 * self.rows)", "lost rows"),
+        ("and 0 < width < 1 << SIDE", "", "check"),
+        ("hashlib.blake2b(name.encode(), digest_size=8)", "hashlib.blake2b(b'', digest_size=8)", "stale key"),
+    ),
+    *of(
+        "fireedit_core/training/paper/features.py", f"{POSTERIOR} {BATCHES} tests/core/training/paper/test_formulas.py",
+        ("(seed ^ POSTERIOR) % 2**63", "POSTERIOR", "seeds"),
+        ('return mode + self._stack(rows, "spread") * torch.stack(noise).to(mode)', 'return mode + torch.stack(noise).to(mode)', "dropped part"),
+        ("zip(rows, spread.float() * scale, strict=True)", "zip(rows, spread.float(), strict=True)", "scale"),
+        ("latent_mode(out).float() * scale]", "latent_mode(out).float()]", "scale"),
+        ("(0, 0, 0, width - len(row[\"boxes\"])))", "(0, 0, width - len(row[\"boxes\"]), 0))", "place"),
+    ),
+    *of(
+        "fireedit_core/training/loop.py", f"{RATES} {LOOP}",
+        ("if scales.get(p, 1.0) == scale and (p.ndim > 1) == matrices]", "if scales.get(p, 1.0) >= scale and (p.ndim > 1) == matrices]", "wrong rows"),
+        ("for prefix, s in self.scales.items() if name.startswith(prefix)}", "for prefix, s in self.scales.items()}", "wrong rows"),
+    ),
+    *of(
+        "fireedit_core/training/paper/train.py", RATES,
+        ('FRESH = ("qformer", "tati", "hvca", "visual_attention")', 'FRESH = ("qformer", "tati", "hvca")', "dropped part"),
+        ('f"parts.{part}.": config.fresh_lr for part in FRESH', 'f"parts.{part}.": 1.0 for part in FRESH', "dropped option"),
     ),
 ]  # fmt: skip

@@ -196,6 +196,27 @@ def test_the_embedding_of_no_text_is_trained_only_if_asked_for(config, tmp_path,
     assert not torch.equal(null(bundle), null(train(config(dropout=1 / 3, learn_null=True, out=str(tmp_path / "learnt")))))
 
 
+def test_what_a_conversion_leaves_untrained_learns_at_a_rate_of_its_own(config, monkeypatch):
+    """fresh_lr is for the Q-Former, TATI, HVCA and its attention; the rest keeps the rate of the run."""
+    from fireedit_core.training.paper.train import PaperStage
+
+    class Enough(Exception):
+        pass
+
+    def look(stage):
+        names = {p: name for name, p in stage.model.named_parameters()}
+        for group in stage.optimizer.param_groups:
+            rates.update({names[p].split("parts.")[1].split(".")[0]: group["scale"] for p in group["params"]})
+        raise Enough
+
+    rates = {}
+    monkeypatch.setattr(PaperStage, "run", look)
+    with pytest.raises(Enough):
+        train(config(fresh_lr=3.0))
+    fresh = {"qformer", "tati", "hvca", "visual_attention"}
+    assert fresh < set(rates) and {name: scale for name, scale in rates.items() if scale != 1} == dict.fromkeys(fresh, 3.0)
+
+
 def test_targets_are_drawn_from_the_posterior_by_the_row_s_seed():
     from diffusers import AutoencoderKL
 

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`./fireedit train FOLDER`: a bundle learns from a folder of your own pairs, by LoRA. docs/own-pairs.md shows the folder.
+
+A public dataset of a hundred thousand rows may have broken ones, which are left out and counted. Of twenty pairs each counts, so here all
+are looked at before anything is trained, and every fault is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import PreTrainedTokenizerBase
+
+from ...checkpoints.bundle import bundle_options, load_component, read_index
+from ...checkpoints.index import parts_of
+from ...data.formats.pairs import PICTURE, PairsFolder
+from ...data.formats.reader import BrokenRow, DatasetError, inside, picture
+from .config import PaperConfig, load_config
+
+logger = logging.getLogger("fireedit")
+
+PRESET = "own_pairs"
+LEAST = 4  # pairs, one of them held aside
+ADVISED = 20
+LARGE_RATE = 1e-4  # of LoRA in a UNet of Stable Diffusion's size; the preset's is for the tiny one
+SMALLEST = 64  # pixels of a side
+SHOWN = 4  # pairs of each half of the sheet
+LISTED = 12  # faults that are named before the others are only counted
+RECORD, TRAINED_ON, SHEET = "own_pairs.json", "sources.yaml", "sheet.yaml"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic")
+
+
+@dataclass(frozen=True)
+class OwnPairs:
+    """A folder whose pairs are all right.
+
+    Attributes:
+        trained, held: numbers of the rows of a `PairsFolder`; no picture of a held one is among the trained ones.
+        prints: name of each pair -> hash of its pictures and its text.
+    """
+
+    root: Path
+    trained: tuple[int, ...]
+    held: tuple[int, ...]
+    prints: dict[str, str]
+
+
+def own_config(folder: Path, arguments: Sequence[str]) -> tuple[PaperConfig, Any]:
+    """The configuration of a run over a folder of pairs, and the options that are not part of it; nothing is trained.
+
+    Pairs are checked, and lists of what is trained on and of what the sheets show are written into `out`.
+
+    Args:
+        arguments: of the command line behind the folder: `--held 3`, `--bundle ...`, and every setting of `PaperConfig`.
+
+    Raises:
+        DatasetError: for pairs that are not right. ValueError: for an `out` that holds something else. BundleError: for the bundle.
+        SystemExit: as argparse does.
+    """
+    held, rest = _held(list(arguments))
+    lists = {"--sources", "--validation_sources", "--streamed", "--captions"} & {a.partition("=")[0] for a in rest}
+    if lists:
+        raise ValueError(f"train {folder}: {', '.join(sorted(lists))} goes with a configuration, not with a folder of pairs")
+    out = ["--out", str(Path(".cache/runs") / folder.resolve().name)]
+    precise = [] if torch.cuda.is_available() else ["--precision", "no", "--frozen_dtype", "float32"]
+    # what the user says comes last and counts
+    config, options = load_config([PRESET, *out, *precise, *_sized(rest), *rest])
+    pairs = check_pairs(folder, held, load_component(Path(config.bundle), "tokenizer"), _longest(Path(config.bundle)))
+    _keep_apart(Path(config.out), folder)
+    lists = _write_lists(Path(config.out), pairs, dry=options.dry_run)
+    config.sources, config.validation_sources, config.validation = *map(str, lists), len(_shown(pairs))
+    config.feature_cache = config.feature_cache or str(Path(config.out) / "features")
+    logger.info(
+        "%s: %d pairs to train on, %d held aside; %d steps, about %.0f looks at each pair", folder, len(pairs.trained), len(pairs.held),
+        config.steps, config.steps * config.batch * config.accumulate / len(pairs.trained),
+    )  # fmt: skip
+    if len(pairs.trained) + len(pairs.held) < ADVISED:
+        logger.warning("%s: fewer than %d pairs; see on the sheets whether it learns the edit or the pictures", folder, ADVISED)
+    return config, options
+
+
+def check_pairs(folder: Path, held: int | None = None, tokenizer: PreTrainedTokenizerBase | None = None, longest: int = 0) -> OwnPairs:
+    """Look at every pair, and say which are held aside.
+
+    Args:
+        held: pairs that are not trained on; None: one in ten, at least one.
+        tokenizer: of the bundle, to say which words it does not know. longest: tokens of an instruction that are read; 0: any number.
+
+    Raises:
+        DatasetError: that names all that is wrong, and what mends it.
+    """
+    reader = PairsFolder(folder)
+    faults, prints, groups, seen = _strays(reader), {}, defaultdict(list), {}
+    for number, row in enumerate(reader.rows):
+        name = _name(row, number)
+        try:
+            before, print_ = _checked(reader, number)
+        except BrokenRow as error:
+            faults.append(f"{name}: {error}")
+            continue
+        if print_ in seen:
+            faults.append(f"{name}: the same pictures and words as {seen[print_]}; delete one of them")
+        seen.setdefault(print_, name)
+        prints[name] = print_
+        groups[before].append(number)
+    texts = [] if faults else [reader[i].instruction for i in range(len(reader))]
+    if longest and tokenizer is not None:
+        long = [i for i, text in enumerate(texts) if len(tokenizer(text)["input_ids"]) > longest]
+        faults += [f"{_name(reader.rows[i], i)}: the instruction is longer than the {longest} tokens that are read" for i in long]
+    if faults:
+        more = f"\n  and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+        raise DatasetError(f"train {folder}: nothing was trained, because\n  " + "\n  ".join(faults[:LISTED]) + more)
+    if len(reader) < LEAST:
+        raise DatasetError(f"train {folder}: {len(reader)} pairs are too few; {LEAST} is the least, {ADVISED} a good start")
+    held = max(1, len(reader) // 10) if held is None else held
+    # pairs with the same picture before stay together: else what is held aside has been seen
+    aside = _aside(list(groups.values()), held)
+    trained = tuple(i for i in range(len(reader)) if i not in aside)
+    if held < 0 or len(trained) < LEAST - 1:
+        raise DatasetError(f"train {folder}: --held {held} leaves {len(trained)} of {len(reader)} pairs; hold 0 to {len(reader) - 3}")
+    if tokenizer is not None and tokenizer.unk_token_id is not None:
+        words = sorted({word for text in texts for word in text.lower().split()})
+        new = [w for w in words if tokenizer.unk_token_id in tokenizer(w, add_special_tokens=False)["input_ids"]]
+        if new:
+            logger.warning("%s: words that the bundle does not know and cannot tell from each other: %s", folder, ", ".join(new))
+    return OwnPairs(folder.resolve(), trained, tuple(sorted(aside)), prints)
+
+
+def _aside(groups: list[list[int]], held: int) -> set[int]:
+    """At most `held` rows in whole groups, spread evenly over all; one group in any case."""
+    if held <= 0:
+        return set()
+    small = [group for group in groups if len(group) <= held] or [min(groups, key=len)]
+    step, aside = max(1, len(small) // held), set()
+    for group in small[step - 1 :: step]:
+        if len(aside) + len(group) <= held or not aside:
+            aside |= set(group)
+    return aside
+
+
+def _checked(reader: PairsFolder, number: int) -> tuple[str, str]:
+    """(hash of the picture before, hash of the pair) of a row that is right. Raises BrokenRow with what is wrong and what mends it."""
+    row, pictures = reader.rows[number], {}
+    for key, word in (("source", "before"), ("target", "after")):
+        if row.get(key) is None or isinstance(row[key], str) and not row[key].strip():
+            raise BrokenRow(f"has no picture {word}")
+        if isinstance(row[key], tuple):
+            raise BrokenRow(f"several files for one picture: {', '.join(row[key])}; keep one")
+        file = inside(reader.root, row[key])
+        if not file.is_file():
+            raise BrokenRow(f"there is no {file.name} in {file.parent}")
+        _plain(file)
+        pictures[key] = picture(file, file.name)
+    before, after = pictures["source"], pictures["target"]
+    if before.shape != after.shape:
+        sizes = " and ".join(f"{x.shape[1]} x {x.shape[0]}" for x in (before, after))
+        raise BrokenRow(f"before and after have different sizes, {sizes}; cut or resize one so that they lie on each other")
+    if min(before.shape[:2]) < SMALLEST:
+        raise BrokenRow(f"{before.shape[1]} x {before.shape[0]} is too small; sides are {SMALLEST} pixels at least")
+    if np.array_equal(before, after):
+        raise BrokenRow("before and after are the same picture, which teaches to do nothing")
+    if row.get("mask"):
+        _mask(reader, row["mask"], before)
+    try:
+        text = reader.read(number).instruction
+    except BrokenRow as error:
+        if not str(error).startswith("no instruction"):
+            raise
+        said = f"{row['instruction'].name}" if isinstance(row.get("instruction"), Path) else "its row"
+        raise BrokenRow(f"has no instruction; write what is to be done into {said}") from error
+    digest = lambda *parts: hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()  # noqa: E731
+    shape = str(before.shape).encode()
+    return digest(shape, before.tobytes()), digest(shape, before.tobytes(), after.tobytes(), text.encode())
+
+
+def _plain(file: Path) -> None:
+    """Raises BrokenRow for a picture that would lose something on its way to 8 bits of red, green and blue."""
+    try:
+        with Image.open(file) as opened:
+            if getattr(opened, "n_frames", 1) > 1:
+                raise BrokenRow(f"{file.name} is a film of {opened.n_frames} pictures; give one of them")
+            if opened.mode.startswith(("I", "F")):
+                raise BrokenRow(f"{file.name} has {opened.mode} pixels, which are no 8 bits a channel; save it as a PNG of 8 bits")
+            if opened.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in opened.info:
+                if np.asarray(opened.convert("RGBA"))[..., 3].min() < 255:
+                    raise BrokenRow(f"{file.name} is transparent in places, where nobody knows what it shows; put it on a background")
+    except BrokenRow:
+        raise
+    except Exception as error:  # whatever a decoder raises for a broken file
+        raise BrokenRow(f"{file.name} cannot be read ({error}); save it again") from error
+
+
+def _mask(reader: PairsFolder, name: Any, before: np.ndarray) -> None:
+    from ...data.formats.reader import mask
+
+    if isinstance(name, tuple):
+        raise BrokenRow(f"several files for one mask: {', '.join(name)}; keep one")
+    file = inside(reader.root, name)
+    if not file.is_file():
+        raise BrokenRow(f"there is no {file.name} in {file.parent}")
+    found = mask(file, file.name)
+    if found.shape != before.shape[:2]:
+        sizes = [f"{x.shape[1]} x {x.shape[0]}" for x in (found, before)]
+        raise BrokenRow(f"the mask {file.name} is {sizes[0]}, the pictures are {sizes[1]}")
+    if not found.any():
+        raise BrokenRow(f"the mask {file.name} marks nothing; paint white where the edit is, or delete it")
+
+
+def _strays(reader: PairsFolder) -> list[str]:
+    """Of a folder without a list: pictures and texts that belong to no pair, such as `kitchen_befor.png`."""
+    if any((reader.root / name).is_file() for name in ("pairs.jsonl", "pairs.csv")):
+        return []
+    texts = {row["instruction"] for row in reader.rows}
+    faults = []
+    for file in sorted(reader.root.rglob("*")):
+        place = file.relative_to(reader.root)
+        if not file.is_file() or any(part.startswith(".") for part in place.parts):
+            continue
+        ending = file.suffix.lower()
+        if ending in PICTURES and not PICTURE.fullmatch(file.name):
+            faults.append(f"{place}: is no NAME_before, NAME_after or NAME_mask in png, jpg or webp; name it so, or take it away")
+        if ending == ".txt" and place not in texts:
+            faults.append(f"{place}: there are no pictures {place.stem}_before and {place.stem}_after to it")
+    return faults
+
+
+def _name(row: dict[str, Any], number: int) -> str:
+    text = row.get("instruction")
+    return str(text.with_suffix("")) if isinstance(text, Path) else f"row {number + 1}"
+
+
+# --- the folder of the run -------------------------------------------------------------------------------------------
+
+
+def _keep_apart(out: Path, folder: Path) -> None:
+    if out.resolve() == folder.resolve() or folder.resolve() in out.resolve().parents:
+        raise ValueError(f"train {folder}: --out {out} lies among the pairs; name a folder elsewhere")
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file()):
+        raise ValueError(f"train {folder}: {out} is there already and holds no run over pairs; give another --out")
+
+
+def _write_lists(out: Path, pairs: OwnPairs, dry: bool) -> tuple[Path, Path]:
+    """The lists of what is trained on and what the sheets show. A run that is there must be over the same pairs."""
+    now = {"folder": str(pairs.root), "held": list(pairs.held), "pairs": pairs.prints}
+    record = out / RECORD
+    if record.is_file():
+        before = json.loads(record.read_text(encoding="utf-8"))
+        if before != now:
+            old, new = before.get("pairs", {}), pairs.prints
+            moved = sorted(name for name in {*old, *new} if old.get(name) != new.get(name)) or ["what is held aside"]
+            raise ValueError(
+                f"train {pairs.root}: {out} holds a run over other pairs ({', '.join(moved[:5])} differ); give another --out, or delete it"
+            )
+    row = lambda name, rows: {"name": name, "format": "pairs", "root": str(pairs.root), "rows": list(rows), "flip": False}  # noqa: E731
+    files = out / TRAINED_ON, out / SHEET
+    if not dry:
+        out.mkdir(parents=True, exist_ok=True)
+        files[0].write_text(json.dumps([row("pairs", pairs.trained)], indent=1), encoding="utf-8")  # JSON is YAML
+        halves = ("held aside", pairs.held), ("trained on", pairs.trained)
+        files[1].write_text(json.dumps([row(name, rows[:SHOWN]) for name, rows in halves if rows], indent=1), encoding="utf-8")
+        record.write_text(json.dumps(now, indent=1), encoding="utf-8")
+    return files
+
+
+def _shown(pairs: OwnPairs) -> tuple[int, ...]:
+    return (*pairs.held[:SHOWN], *pairs.trained[:SHOWN])
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def _held(arguments: list[str]) -> tuple[int | None, list[str]]:
+    """(value of --held, the other arguments)."""
+    import argparse
+
+    own = argparse.ArgumentParser(prog="fireedit train FOLDER", add_help=False, allow_abbrev=False)
+    own.add_argument("--held", type=int, default=None)
+    known, rest = own.parse_known_args(arguments)
+    return known.held, rest
+
+
+def _sized(arguments: list[str]) -> list[str]:
+    """What the preset says of `fireedit-tiny` and what another bundle wants otherwise: its own picture size, and smaller steps."""
+    import argparse
+
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--bundle", default=None)
+    bundle = own.parse_known_args(arguments)[0].bundle
+    if bundle is None:
+        return []
+    return ["--size", str(bundle_options(read_index(bundle))["native_size"]), "--lr", str(LARGE_RATE)]
+
+
+def _longest(bundle: Path) -> int:
+    index = read_index(bundle)
+    if "img_tokens" not in parts_of(index):
+        return 0
+    return int(json.loads((bundle / "img_tokens" / "config.json").read_text(encoding="utf-8")).get("max_text_tokens", 0))
