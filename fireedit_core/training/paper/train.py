@@ -136,7 +136,7 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], model: EditMode
 def _own_detector(config: PaperConfig, device: torch.device) -> Any:
     """The detector that the configuration names, or None for the bundle's own, which must have been trained."""
     if not config.detector:
-        if "detector" in bundle_options(read_index(config.bundle))["untrained"]:
+        if config.regions and "detector" in bundle_options(read_index(config.bundle))["untrained"]:
             raise ValueError(
                 f"the detector of {config.bundle} is untrained, and its regions would mean nothing: give --detector, for instance "
                 "models/photo-detector"
