@@ -92,8 +92,8 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/training/paper/model.py", "tests/core/training/paper/test_formulas.py tests/core/training/paper/test_train.py",
-        ("source = edit.features.latents * (self.source_factor * keep_picture)", "source = edit.features.latents * self.source_factor", "dropped rows"),
-        ("\"where\": where * keep_text}", "\"where\": where}", "dropped rows"),
+        ("latents * (self.source_factor * (~picture_dropped).view(-1, 1, 1, 1))", "latents * self.source_factor", "dropped rows"),
+        ("else where * (~text_dropped).view(-1, 1, 1, 1)", "else where", "dropped rows"),
         ("config.language_weight * language + config.diffusion_weight * diffusion", "config.language_weight * language + diffusion", "dropped option"),
     ),
     *of(

@@ -53,7 +53,7 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/editor.py", f"tests/core/vlm/test_editor.py {GOLDEN}",
-        ("score_threshold: float = 0.15, iou", "score_threshold: float = 0.05, iou", "default"),
+        ("self.detector.own_threshold if score_threshold is None", "0.05 if score_threshold is None", "default"),
         ("hvca(null.to(asked).expand_as(asked), memory)", "hvca(asked, memory)",
          "wrong branch"),
         ("found.append(regions.with_scores(row[: len(regions)].detach().float().cpu()).sorted_by_score())",
