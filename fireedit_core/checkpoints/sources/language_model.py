@@ -90,7 +90,7 @@ def read(path: Path, config: Sd15Config) -> tuple[Found, PretrainedConfig]:
     described = read_json(path / "config.json")
     kind = described.get("model_type")
     if kind not in {*MODEL_TYPES, *FAMILIES}:
-        raise SourceError(f"{path} is a {kind!r} model; expected one of the Llama family. {GET}")
+        raise SourceError(f"{path} is a {kind!r} model; expected one of {', '.join(FAMILIES)}. {GET}")
     tensors = open_weights(path)
     part = llama_tensors(tensors)
     if HEAD not in part and EMBEDDING in part and described.get("tie_word_embeddings", kind != "llama"):

@@ -189,7 +189,9 @@ def test_wrong_language_models_are_refused(tmp_path):
     folder = model_folder(tmp_path / "vicuna-13b", layouts.llama(large), {"model_type": "llama"} | fields)
     refused(language_model.read, folder, "width 5120, 40 layers, 40 heads", "4096, 32, 32, 11008", "vicuna-7b-v1.5")
     folder = model_folder(tmp_path / "qwen", layouts.llama(SD15), {"model_type": "qwen2"})
-    refused(language_model.read, folder, "'qwen2' model", "Llama family")
+    refused(language_model.read, folder, "a Qwen2 of width 4096", "feed-forward 22016")
+    folder = model_folder(tmp_path / "gpt", layouts.llama(SD15), {"model_type": "gpt2"})
+    refused(language_model.read, folder, "'gpt2' model", "llama, qwen2")
     refused(language_model.read, sparse_file(tmp_path / "no-config/model.safetensors", layouts.llama(SD15)).parent, "has no config.json")
     cut = {k: s for k, s in layouts.llama(SD15).items() if ".layers.31." not in k}
     folder = model_folder(tmp_path / "cut", cut, {"model_type": "llama", "num_hidden_layers": 32})
