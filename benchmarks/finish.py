@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import resource
 import statistics
 import sys
 import time
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.edit import machine_line
-from benchmarks.photo import PHOTO, picture_of
+from benchmarks.photo import PHOTO, peak_gib, picture_of
 from fireedit_core.opencv import opencv
 from fireedit_core.photo.crop import CropSettings, frames_for
 from fireedit_core.photo.finish import finish
@@ -75,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         if index:
             for name, value in zip(seconds, (cropped, finished, cropped + finished, cpu), strict=True):
                 seconds[name].append(value)
-    gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    gib = peak_gib()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     load = f"; load of the machine {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     log.info("%s%s", machine_line(), load)

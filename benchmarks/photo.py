@@ -56,6 +56,11 @@ def picture_of(path: Path, megapixels: float) -> Tensor:
     return made
 
 
+def peak_gib() -> float:
+    """Largest memory that this process has had, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
 def measure(path: Path, thing: str, megapixels: float, runs: int) -> dict[str, Any]:
     """Seconds of each stage, once per run: {"size", "regions", "wall": {stage: [...]}, "cpu": {stage: [...]}, "gib": peak}."""
     from fireedit_core.grounding import ground
@@ -89,7 +94,7 @@ def measure(path: Path, thing: str, megapixels: float, runs: int) -> dict[str, A
             else:
                 grounded = ground(picture, say, masked)
             timed(name, lambda: quick_edit(picture, grounded.mask, grounded.answer), warm)  # noqa: B023
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    peak = peak_gib()
     return {"size": list(picture.shape[1:]), "regions": count, "wall": wall, "cpu": cpu, "gib": peak}
 
 

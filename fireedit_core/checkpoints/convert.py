@@ -19,7 +19,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from . import fresh
 from .bundle import COMPONENTS, INDEX, LORA, OPTIONS
 from .conversion_report import Report, component_line, source_line
-from .index import UNTRAINED
+from .index import CONVERTED, UNTRAINED
 from .portable import make_portable, portable_name
 from .sd15 import CLASSES, FOR_EDITING, LORA_SETTINGS, SAMPLING, SCHEDULER, SD15, RoiMode, Sd15Config
 from .sources import ella, groma, instructpix2pix, ip_adapter, language_model, smartedit_qformer, text_tokenizer, vision_towers
@@ -29,7 +29,6 @@ from .streaming import SHARD_BYTES, byte_size, write_component, write_weights
 
 logger = logging.getLogger("fireedit")
 
-REPORT = "convert.json"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -327,7 +326,7 @@ def _write(folder: Path, made: Plan, report: Report, dtype: torch.dtype, shard: 
     scheduler.save_pretrained(str(folder / "scheduler"))
     made.tokenizer.save_pretrained(str(folder / "tokenizer"))
     make_portable(folder / "tokenizer")
-    (folder / REPORT).write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CONVERTED).write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     classes = CLASSES | {"language_model": type(language), "scheduler": type(scheduler), "tokenizer": PreTrainedTokenizerFast} | extras
     index: dict[str, Any] = {"_class_name": "FireEditPipeline", "_diffusers_version": diffusers.__version__}
     for name in (*COMPONENTS, *extras):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 INDEX = "model_index.json"
+CONVERTED = "convert.json"  # in a bundle: the report of `fireedit convert`
 COMPONENTS = (
     "vae", "unet", "scheduler", "tokenizer", "language_model", "dinov2", "clip_vision", "detector", "region_encoder",
     "adapter", "img_tokens", "grounding", "qformer", "tati", "hvca", "visual_attention",

@@ -130,7 +130,7 @@ class StreamedReader(IterableDataset):
         return {"shards": f"{len(self.shards.shards)}:{digest}", "seed": self.seed, "buffer": self.buffer, "part": f"{part} of {parts}"}
 
     def _part(self) -> tuple[int, int]:
-        return _part(self.rank, self.world) if self.by_worker else (self.rank, self.world)
+        return _part(self.rank, self.world, self.by_worker)
 
     def _rows(self, part: int, parts: int) -> Iterator[tuple[int, int, int, Any]]:
         """Place of the shard among those of this part, number of the shard, number of the row and its content, from the block on."""
@@ -217,7 +217,7 @@ class StreamMixture(IterableDataset):
         return self.sources[int(np.searchsorted(self._limits, (int(raw) >> 11) * 2.0**-53, side="right"))]
 
     def __iter__(self) -> Iterator[EditSample]:
-        part, parts = _part(self.rank, self.world) if self.by_worker else (self.rank, self.world)
+        part, parts = _part(self.rank, self.world, self.by_worker)
         running = {source.name: _endless(source) for source in self.sources}
         while True:
             source = self.where(self.number * parts + part)
@@ -288,9 +288,9 @@ def load_streams(file: Path | str, seed: int | None = 0, buffer: int = BUFFER) -
     return [open_stream(row, Path(file).parent, seed, buffer) for row in load_rows(file)]
 
 
-def _part(rank: int, world: int) -> tuple[int, int]:
-    """Which of how many readers this is, loader workers counted."""
-    worker = get_worker_info()
+def _part(rank: int, world: int, by_worker: bool) -> tuple[int, int]:
+    """Which of how many readers this is, loader workers counted where each is to be a part of its own."""
+    worker = get_worker_info() if by_worker else None
     return (rank, world) if worker is None else (rank * worker.num_workers + worker.id, world * worker.num_workers)
 
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.bundle import read_index
-from ..training.paper.assemble import CONVERTED
+from ..checkpoints.index import CONVERTED, read_index
 from .benchmarks import report
 from .card import CARD, TRAINING, _parts
 from .scenes import bundle_fingerprint

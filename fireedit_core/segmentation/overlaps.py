@@ -48,14 +48,13 @@ def take_off(regions: Regions, masks: Tensor, rough: Collection[int] = ()) -> li
             shared = np.count_nonzero(both)
             if not shared:
                 continue
-            if (i in rough) != (j in rough):
-                far, near = (i, j) if i in rough else (j, i)
-                np.minimum(pixels[far][window], 1 - pixels[near][window], out=pixels[far][window])
-                taken[far].add(near)
-                continue
-            near, far = (i, j) if (areas[i], -float(regions.scores[i])) <= (areas[j], -float(regions.scores[j])) else (j, i)
-            if shared >= _NESTED * areas[near]:
-                if _is_part(float(regions.scores[near]), pixels[near] > 0.5, areas[near], pixels[far], areas[far]):
+            box_beside_mask = (i in rough) != (j in rough)
+            if box_beside_mask:
+                near, far = (j, i) if i in rough else (i, j)
+            else:
+                near, far = (i, j) if (areas[i], -float(regions.scores[i])) <= (areas[j], -float(regions.scores[j])) else (j, i)
+            if box_beside_mask or shared >= _NESTED * areas[near]:
+                if not box_beside_mask and _is_part(float(regions.scores[near]), pixels[near] > 0.5, areas[near], pixels[far], areas[far]):
                     continue
                 np.minimum(pixels[far][window], 1 - pixels[near][window], out=pixels[far][window])
                 taken[far].add(near)

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ...checkpoints.bundle import LORA, blank_component, load_component, load_components, save_adapters, save_component
-from ...checkpoints.index import EXTRAS, INDEX, UNTRAINED, WITHOUT, bundle_options, parts_of, read_index
+from ...checkpoints.index import CONVERTED, EXTRAS, INDEX, UNTRAINED, WITHOUT, bundle_options, parts_of, read_index
 from ...checkpoints.weights import stored_dtype
 from .config import UNET_LORA_LAYERS, PaperConfig
 from .features import share_tower
@@ -23,7 +23,6 @@ from .features import share_tower
 logger = logging.getLogger("fireedit")
 
 ADAPTED = {"language_model": "lora", "unet": "unet_lora"}  # component -> what its adapters are called in `PaperConfig.trained`
-CONVERTED = "convert.json"  # the report of `fireedit convert`
 
 
 def trainable_components(config: PaperConfig) -> dict[str, Any]:

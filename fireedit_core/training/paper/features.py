@@ -164,17 +164,15 @@ class FrozenParts:
         images = pictures.to(self.device).float() / 255
         dinov2, clip_vision = self.parts["dinov2"], self.parts["clip_vision"]
         with torch.autocast(images.device.type, enabled=False):
-            if shares_tower(self.detector, dinov2):
+            shared = shares_tower(self.detector, dinov2)
+            if shared:  # the one pass, in the precision that the detector's coordinates need
                 dino, grid = encode_dino(dinov2, images)
                 found = self.detector.detect_in(dino, tuple(images.shape[-2:]), *DETECTION, self.max_regions)
             else:
                 score, overlap = DETECTION
                 own = self.detector is not self.parts["detector"]
                 found = self.detector.detect(images, self.detector.own_threshold if own else score, overlap, self.max_regions)
-        if shares_tower(self.detector, dinov2):
-            features = VisionFeatures(dino, encode_clip(clip_vision, images), grid)
-        else:
-            features = encode_vision(dinov2, clip_vision, images)
+        features = VisionFeatures(dino, encode_clip(clip_vision, images), grid) if shared else encode_vision(dinov2, clip_vision, images)
         rows = self._encode(pictures)
         for i, (row, regions) in enumerate(zip(rows, found, strict=True)):
             row["boxes"] = (regions if len(regions) else Regions.whole_image(regions.image_size)).normalised()
