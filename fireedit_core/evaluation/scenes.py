@@ -223,7 +223,7 @@ def evaluate(
 
 @torch.no_grad()
 def power_of(pipe: FireEditPipeline, scenes: Scenes, world: World = WORLD, count: int = 32) -> dict[str, float]:
-    """Share of power between rows of what TATI (mean over the schedule) and HVCA give the UNet, over the first scenes; see
+    """Share of power between rows of e and of what TATI (mean over the schedule) and HVCA give the UNet, over the first scenes; see
     `diffusion.rows`."""
     samples = [sample for _, (_, sample) in zip(range(count), scenes.draw(world), strict=False)]
     source = to_tensor([s.source for s in samples]).to(pipe.device)
@@ -232,7 +232,7 @@ def power_of(pipe: FireEditPipeline, scenes: Scenes, world: World = WORLD, count
     e = conditions.edit_embedding
     times = (torch.full((len(e),), t, device=e.device) for t in (999, 750, 500, 250, 0))
     changes = [power_between_rows(tati_change(pipe.tati, e, t)) for t in times]
-    return {"tati": sum(changes) / len(changes), "hvca": power_between_rows(conditions.visual)}
+    return {"e": power_between_rows(e), "tati": sum(changes) / len(changes), "hvca": power_between_rows(conditions.visual)}
 
 
 def thresholds() -> dict[str, float]:

@@ -50,6 +50,7 @@ class Design:
         query_std, own_rows, centred, mark: of TATI, HVCA and the visual attention. language: whether the loss reaches the language side.
         low_pass: how often the UNet sees the source coarsely only. tati, hvca: the classes; `controls.py` has stand-ins.
         finer: HVCA reads every other level of both towers instead of the upper ones.
+        row_power: of the Q-Former, which both sides share otherwise.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Design:
     tati: type = TATI
     hvca: type = HVCA
     finer: bool = False
+    row_power: float | None = None
 
 
 V2 = Design("v2")
@@ -71,6 +73,7 @@ DESIGNS = (
     dataclasses.replace(V2, name="v2, language side as it is", language=False),
     dataclasses.replace(V2, name="v2, source never coarse", low_pass=0.0),
     dataclasses.replace(V2, name="v2, HVCA with finer levels", finer=True),
+    dataclasses.replace(V2, name="v2, rows of e apart", row_power=0.3),
     dataclasses.replace(V2, name="v2, TATI told 500 always (control)", tati=ConstantTime),
     dataclasses.replace(V2, name="v2, constant tokens for HVCA's (control)", hvca=ConstantTokens),
 )
@@ -113,6 +116,7 @@ def components_of(design: Design, seed: int, start: Path, sizes: TinyConfig | No
     settings = {"own_rows": design.own_rows, "query_std": design.query_std}
     tati = design.tati(**{**fresh["tati"].config, **settings})
     tati.null_embedding.data.copy_(c["tati"].null_embedding)
+    c["qformer"].register_to_config(row_power=design.row_power)
     settings = {"query_std": design.query_std, "centred": design.centred}
     if design.finer:
         settings |= dict(zip(("dino_levels", "clip_levels"), all_levels(c)))
@@ -175,7 +179,7 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
     for looks in sorted({row["looks"] for row in records}):
         head = (
             "design", "score", "inside, t = 999", "outside", "power TATI / HVCA", "another picture", "the same, source coarse",
-            "TATI told 500", "another e",
+            "TATI told 500", "another e", "e's mean row",
         )  # fmt: skip
         lines = []
         for name in dict.fromkeys(row["design"] for row in records if row["looks"] == looks):
@@ -186,7 +190,7 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
                 name, each(lambda row: f"{row['validation']['score']:.4f}"), each(lambda row: f"{at(row, 'inside'):.4f}"),
                 each(lambda row: f"{at(row, 'outside'):.4f}"), each(powers),
                 worst("HVCA of another picture"), worst(f"{COARSE}, HVCA of another picture"), worst("TATI told 500"),
-                worst("e of another scene"),
+                worst("e of another scene"), worst("e = its mean row"),
             ])  # fmt: skip
         text += [f"## {looks:,} looks", markdown_table(head, lines)]
     return "\n\n".join(text) + "\n"

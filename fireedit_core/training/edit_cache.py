@@ -7,8 +7,10 @@ import hashlib
 import json
 import logging
 import shutil
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -208,39 +210,57 @@ def batch_of(read: Callable[[str], Tensor], levels: tuple[Sequence[int], Sequenc
 
 
 class RollingCache:
-    """Endless pairs: always `width` caches of `count` pairs, and every pass over them replaces the oldest by a new one.
+    """Endless pairs: every pass over the caches of `count` pairs adds a new one, and drops the oldest once there are `width`.
 
-    A pair is seen in `width` passes, so that making pairs costs a small share of training on them, and none is seen for ever.
+    The first pass reads one cache, so that training need not wait for all of them. A pair is seen in `width` passes, so that making
+    pairs costs a small share of training on them, and none is seen for ever.
     Batch `number` is a function of the number alone: caches that are not there are made again, the same to the bit on the
     same machine.
 
     Args:
         folder: of all caches, each in a folder of its own. weights: `fingerprint` of the components.
+        first: number of the first cache: a run that goes on elsewhere is not shown the pairs of the one before again.
     """
 
-    def __init__(self, components: dict[str, Any], world: World, folder: Path | str, count: int, width: int, seed: int = 2):
+    def __init__(
+        self, components: dict[str, Any], world: World, folder: Path | str, count: int, width: int, seed: int = 2, first: int = 0
+    ):  # fmt: skip
         self.components, self.world, self.folder = components, world, Path(folder)
-        self.count, self.width, self.seed = count, width, seed
+        self.count, self.width, self.seed, self.first = count, width, seed, first
         self.weights = fingerprint(components)
         self.caches: dict[int, EditCache] = {}
         self._order: tuple[int, Tensor] | None = None
-        self._first = -1  # the pass whose predecessors have been dropped
+        self._dropped = first  # caches below this number are gone
+        self._starts = [0, *accumulate(count * caches for caches in range(1, width + 1))]  # of the passes that grow, and of the next
 
     def get(self, rows: Sequence[int], device: torch.device) -> CachedBatch:
         """The pairs that stand at the places `rows` of the endless series; all of them lie in one pass or in two that follow."""
-        size, chosen = self.count * self.width, {}
+        chosen: dict[int, list[int]] = {}
         for row in rows:
-            number, place = divmod(row, size)
+            number, place = self._pass(row)
             which, index = divmod(int(self._permutation(number)[place]), self.count)
-            chosen.setdefault(number + which, []).append(index)
+            chosen.setdefault(self._oldest(number) + which, []).append(index)
         caches = [(self._cache(which), torch.tensor(indices)) for which, indices in sorted(chosen.items())]
-        self._forget(rows[0] // size)
+        self._forget(self._oldest(self._pass(rows[0])[0]))
         return joined(caches, device)
+
+    def _pass(self, row: int) -> tuple[int, int]:
+        """(number of the pass, place in it) of a place in the series."""
+        grown = self._starts[-1]
+        if row >= grown:
+            number, place = divmod(row - grown, self.count * self.width)
+            return self.width + number, place
+        number = bisect_right(self._starts, row) - 1
+        return number, row - self._starts[number]
+
+    def _oldest(self, number: int) -> int:
+        """The oldest cache that a pass reads; the newest is `first + number`."""
+        return self.first + max(0, number - self.width + 1)
 
     def _permutation(self, number: int) -> Tensor:
         if self._order is None or self._order[0] != number:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-            self._order = number, torch.randperm(self.count * self.width, generator=generator)
+            self._order = number, torch.randperm(self.count * min(number + 1, self.width), generator=generator)
         return self._order[1]
 
     def _cache(self, which: int) -> EditCache:
@@ -253,15 +273,15 @@ class RollingCache:
             torch.random.set_rng_state(training)
         return self.caches[which]
 
-    def _forget(self, number: int) -> None:
-        """Drop what passes from `number` on do not read, once per pass."""
-        if number == self._first:
+    def _forget(self, oldest: int) -> None:
+        """Drop the caches below a number, which no pass reads any more."""
+        if oldest == self._dropped:
             return
-        self._first = number
-        for which in [w for w in self.caches if w < number]:
+        self._dropped = oldest
+        for which in [w for w in self.caches if w < oldest]:
             del self.caches[which]
         for folder in self.folder.glob("[0-9]*"):
-            if int(folder.name) < number:
+            if int(folder.name) < oldest:
                 shutil.rmtree(folder)
 
 

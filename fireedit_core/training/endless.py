@@ -54,7 +54,7 @@ class EndlessConfig:
 
     Attributes:
         folder: of all state. start: bundle that a new run goes on from; the parts that are not trained come from it always.
-        pairs, width: pairs of one cache, and how many caches there are at a time (`RollingCache`).
+        pairs, width: pairs of one cache, and how many caches there are at a time in the long run (`RollingCache`).
         validation: scenes. validate_minutes: of training between two validations. save_minutes: the most that a kill loses.
         head_steps: in which the fresh read-outs learn what e says already, before the first step.
         cooldown: steps over which the learning rate falls to zero, after which the run ends; 0 goes on for ever.
@@ -112,7 +112,9 @@ def run(config: EndlessConfig) -> TrainingStage:
         world = config.world.only(**MIXTURE)
         if config.compiled:
             components["vae"].encoder.compile(dynamic=False)
-        cache = RollingCache(components, world, config.folder / "cache", config.pairs, config.width)
+        # pairs that these weights cannot have seen, on whatever machine they learnt before
+        unseen = looks_before // (LOOKS_PER_PAIR * config.pairs)
+        cache = RollingCache(components, world, config.folder / "cache", config.pairs, config.width, first=unseen)
         validation = EditCache(
             components, config.world, config.folder / "validation", config.validation, seed=1, split="validation", weights=cache.weights
         )  # fmt: skip
@@ -133,7 +135,8 @@ def run(config: EndlessConfig) -> TrainingStage:
         if stage.progress.step == 0:
             # the read-outs are fresh, and what e says already is learnt in seconds
             few = min(64, config.pairs)
-            batches = lambda number: cache.get(range(number * few, number * few + few), stage.accelerator.device)  # noqa: E731
+            begin = lambda number: number % (config.pairs // few) * few  # noqa: E731  within the first cache
+            batches = lambda number: cache.get(range(begin(number), begin(number) + few), stage.accelerator.device)  # noqa: E731
             stage.raw.fit_heads(batches, config.head_steps)
             on_save(stage)  # where it began
         begun = stage.progress.step

@@ -46,6 +46,9 @@ SWAPS: dict[str, Change] = {
     "v = 0": lambda model, _, given: _project(model, given, torch.zeros_like(given.tokens)),
     "no mark": lambda _model, _, given: replace(given, where=torch.zeros_like(given.where)),
     "e of another scene": lambda _model, _, given: replace(given, edit_embedding=given.edit_embedding.roll(1, 0)),
+    "e = its mean row": lambda _model, _, given: replace(
+        given, edit_embedding=given.edit_embedding.mean(1, keepdim=True).expand_as(given.edit_embedding)
+    ),
     COARSE: _coarse,
     f"{COARSE}, HVCA of another picture": lambda model, batch, given: _other_picture(model, batch, _coarse(model, batch, given)),
     f"{COARSE}, v = 0": lambda model, batch, given: _project(model, _coarse(model, batch, given), torch.zeros_like(given.tokens)),

@@ -117,7 +117,7 @@ class EditModel(nn.Module):
         return self.parts["region_encoder"](vision.dino, vision.dino_grid, features.boxes, mask), mask, image_tokens
 
     def _diffusion(self, edit: EditInputs, embedding: Tensor, where: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_diff, and the share of power between the rows of what TATI and HVCA give (`power_between_rows`)."""
+        """L_diff, and the share of power between the rows of e and of what TATI and HVCA give (`power_between_rows`)."""
         parts, clean = self.parts, edit.target
         noise, times, text_dropped, picture_dropped = (
             x.to(clean.device) for x in row_noise(edit.seeds, clean.shape[1:], len(self.alphas), self.config.dropout)
@@ -125,7 +125,7 @@ class EditModel(nn.Module):
         rows = lambda keep: keep.view(-1, 1, 1)  # noqa: E731
         null = parts["tati"].null_embedding.to(embedding).expand_as(embedding)
         # all rows through TATI and HVCA, those that are dropped too: every process must use every weight in every pass
-        given, beside, injected = {}, None, embedding
+        given, beside, injected = {"e": embedding}, None, embedding
         if self.config.tati:
             injected = parts["tati"](embedding, times).to(embedding)
             given["tati"] = given_by_tati(parts["tati"], embedding, injected)

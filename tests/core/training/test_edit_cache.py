@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,10 +111,14 @@ def rolling(parts, monkeypatch, tmp_path):
 
 
 def test_every_pass_has_all_pairs_of_its_caches_in_an_order_of_its_own(rolling):
-    order = [[rolling.get([12 * number + i], torch.device("cpu"))[0] for i in range(12)] for number in range(3)]
-    for number, pairs in enumerate(order):  # each pass leaves the oldest cache and takes a new one
-        assert sorted(pairs) == list(range(4 * number, 4 * number + 12))
-    places = [[pair - 4 * number for pair in pairs] for number, pairs in enumerate(order)]
+    """One cache, then two, then always three; each pass adds a new one, and leaves the oldest where there are three."""
+    begins, order = (0, 4, 12, 24, 36, 48), []
+    for begin, end in pairwise(begins):
+        order.append([rolling.get([i], torch.device("cpu"))[0] for i in range(begin, end)])
+    for number, pairs in enumerate(order):
+        oldest = max(0, number - 2)
+        assert sorted(pairs) == list(range(4 * oldest, 4 * number + 4))
+    places = [[pair - min(pairs) for pair in pairs] for pairs in order[2:]]
     assert places[0] != places[1] != places[2] != places[0]
     assert sorted(p.name for p in rolling.folder.iterdir()) == ["00002", "00003", "00004"]
 
