@@ -37,20 +37,6 @@ def _power_beside_mean(x: Tensor, dim: int) -> float:
     return float((x - x.mean(dim=dim, keepdim=True)).square().sum() / total) if total > 0 else float("nan")
 
 
-def with_power_between(rows: Tensor, share: float) -> Tensor:
-    """`rows` (B, N, D) with `share` (0..1, 1 excluded) of each picture's power between them; their mean row stays what it is.
-
-    A cross attention whose softmax is flat makes the same of it as before, so that it can be switched on in a trained model. Rows that
-    are one exactly stay one.
-    """
-    exact = rows.float()  # half precision would make noise of rows that are nearly one
-    mean = exact.mean(dim=1, keepdim=True)
-    own = exact - mean
-    # of one row each: the mean's power, and what the rows have beside it
-    shared, beside = mean.square().mean(dim=(1, 2), keepdim=True), own.square().mean(dim=(1, 2), keepdim=True)
-    return (mean + own * (shared * share / (1 - share) / beside.clamp(min=1e-12)).sqrt()).to(rows.dtype)
-
-
 def collapsed(power: Mapping[str, float]) -> list[str]:
     """A sentence for each module of `FLOORS` whose rows have become one; empty if none has."""
     return [

@@ -31,7 +31,7 @@ from ..diffusion.tati import TATI
 from ..diffusion.visual_attention import VisualCrossAttention
 from ..evaluation.summary import markdown_table
 from .build import plain_attention
-from .controls import ConstantTime, ConstantTokens
+from .controls import ConstantTime, ConstantTokens, RowsApart
 from .diffusion import diffusion_stage
 from .edit_cache import EditCache, fingerprint
 from .endless import LOOKS_PER_PAIR, MIXTURE, read_records
@@ -50,7 +50,7 @@ class Design:
         query_std, own_rows, centred, mark: of TATI, HVCA and the visual attention. language: whether the loss reaches the language side.
         low_pass: how often the UNet sees the source coarsely only. tati, hvca: the classes; `controls.py` has stand-ins.
         finer: HVCA reads every other level of both towers instead of the upper ones.
-        row_power: of the Q-Former, which both sides share otherwise.
+        qformer: a class that takes the weights of the start's Q-Former; None leaves it as it is.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Design:
     tati: type = TATI
     hvca: type = HVCA
     finer: bool = False
-    row_power: float | None = None
+    qformer: type | None = None
 
 
 V2 = Design("v2")
@@ -73,7 +73,7 @@ DESIGNS = (
     dataclasses.replace(V2, name="v2, language side as it is", language=False),
     dataclasses.replace(V2, name="v2, source never coarse", low_pass=0.0),
     dataclasses.replace(V2, name="v2, HVCA with finer levels", finer=True),
-    dataclasses.replace(V2, name="v2, rows of e apart", row_power=0.3),
+    dataclasses.replace(V2, name="v2, rows of e apart", qformer=RowsApart),
     dataclasses.replace(V2, name="v2, TATI told 500 always (control)", tati=ConstantTime),
     dataclasses.replace(V2, name="v2, constant tokens for HVCA's (control)", hvca=ConstantTokens),
 )
@@ -116,7 +116,10 @@ def components_of(design: Design, seed: int, start: Path, sizes: TinyConfig | No
     settings = {"own_rows": design.own_rows, "query_std": design.query_std}
     tati = design.tati(**{**fresh["tati"].config, **settings})
     tati.null_embedding.data.copy_(c["tati"].null_embedding)
-    c["qformer"].register_to_config(row_power=design.row_power)
+    if design.qformer:
+        started = c["qformer"]
+        c["qformer"] = design.qformer(**started.config).eval()
+        c["qformer"].load_state_dict(started.state_dict())
     settings = {"query_std": design.query_std, "centred": design.centred}
     if design.finer:
         settings |= dict(zip(("dino_levels", "clip_levels"), all_levels(c)))

@@ -9,19 +9,12 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
-from ..diffusion.rows import with_power_between
-
 
 class EditQFormer(ModelMixin, ConfigMixin):
     """77 learned queries read the [IMG] states and the region that is meant: (B, r+1, encoder_size) -> e (B, num_queries, hidden_size).
 
     The layers are BLIP-2's Q-Former from transformers: BERT widths, post-norm, cross attention in every second layer.
     The output goes to the UNet without a further projection. Defaults are SmartEdit's 65.0M parameters.
-
-    Args:
-        row_power: share (0..1, 1 excluded) of the power of e that is set to lie between its rows (`rows.with_power_between`). Left to
-            themselves the rows become one, which a cross attention reads as one row however many there are. Not in the paper,
-            whose form is None.
     """
 
     @register_to_config
@@ -35,7 +28,6 @@ class EditQFormer(ModelMixin, ConfigMixin):
         cross_attention_frequency: int = 2,
         encoder_size: int = 4096,
         dropout: float = 0.1,
-        row_power: float | None = None,
     ):
         super().__init__()
         self.query_tokens = nn.Parameter(torch.randn(1, num_queries, hidden_size) * 0.02)
@@ -58,5 +50,4 @@ class EditQFormer(ModelMixin, ConfigMixin):
         FireEdit hands it `Grounding.with_meant_region`.
         """
         queries = self.query_tokens.expand(states.shape[0], -1, -1)
-        rows = self.qformer(query_embeds=queries, encoder_hidden_states=states.to(queries)).last_hidden_state
-        return rows if self.config.row_power is None else with_power_between(rows, self.config.row_power)
+        return self.qformer(query_embeds=queries, encoder_hidden_states=states.to(queries)).last_hidden_state

@@ -9,8 +9,9 @@ import torch
 pytest.importorskip("tensorboard")
 from fireedit_core.checkpoints.bundle import load_components
 from fireedit_core.data import WORLD
+from fireedit_core.diffusion.rows import power_between_rows
 from fireedit_core.training import designs
-from fireedit_core.training.controls import ConstantTokens
+from fireedit_core.training.controls import ConstantTokens, RowsApart, with_power_between
 from fireedit_core.training.designs import DESIGNS, V2, Comparison, components_of, page, run
 from fireedit_core.training.endless import read_records
 
@@ -41,6 +42,35 @@ def test_each_design_is_what_its_name_says(start):
             wanted = old[name].state_dict()
             assert all(torch.equal(x, wanted[k]) for k, x in parts[name].state_dict().items()), (design, name)
     assert all(torch.equal(parts["tati"].null_embedding, old["tati"].null_embedding) for parts in made.values())
+
+
+def test_rows_are_given_a_share_of_the_power():
+    """Each picture's own, whatever it was; the mean row, all that a flat softmax reads, stays, and the rows keep their directions."""
+    rows = torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.001, 1.0, 30.0]).view(3, 1, 1)
+    rows = rows + torch.randn(3, 1, 16, generator=torch.Generator().manual_seed(1))
+    for share in (0.0, 0.3, 0.9):
+        found = with_power_between(rows, share)
+        for i in range(3):
+            assert power_between_rows(found[i : i + 1]) == pytest.approx(share, abs=1e-4)
+        assert torch.allclose(found.mean(1), rows.mean(1), atol=2e-3)
+    own = [(x - x.mean(1, keepdim=True)).flatten(1) for x in (rows, found)]
+    assert torch.cosine_similarity(*own).min() > 0.999
+    assert with_power_between(rows.bfloat16(), 0.3).dtype == torch.bfloat16
+    one = torch.ones(2, 5, 4, requires_grad=True)
+    spread = with_power_between(one, 0.3)
+    assert torch.equal(spread, one)
+    spread.sum().backward()
+    assert one.grad.isfinite().all()
+
+
+@torch.no_grad()
+def test_a_q_former_with_rows_apart(start):
+    """The start's own, with the share that is set between the rows of every picture and the same mean row."""
+    made = {name: components_of(design, 0, start, SIZES)["qformer"] for name, design in ((d.name, d) for d in DESIGNS)}
+    states = torch.randn(2, 4, SIZES.hidden_size)
+    plain, apart = made["v2"](states), made["v2, rows of e apart"](states)
+    assert [power_between_rows(x[None]) for x in apart] == pytest.approx([RowsApart.SHARE] * 2, abs=1e-4)
+    assert torch.allclose(apart.mean(1), plain.mean(1), atol=1e-5) and abs(power_between_rows(plain) - RowsApart.SHARE) > 0.01
 
 
 @pytest.mark.slow
