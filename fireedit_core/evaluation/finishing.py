@@ -102,8 +102,10 @@ def run(places: Sequence[Path], each: int, megapixels: float, out: Path, say: Ca
     last = f"Error inside at most {_NEAR} times the floor's in {100 * good:.0f} % of cases."
     last += f" CPU time: {np.median(spent):.1f} s."
     if far:
-        said = [f"{name} {ours:.2f} times, and with its colours left as they are {control:.2f}" for name, ours, control in far]
-        last += f" More in {'; '.join(said)} (the control: the same motion, softness and noise without the drift of colours)."
+        said = [f"{name}, {ours:.2f} times ({control:.2f})" for name, ours, control in far]
+        last += f" More in {'; '.join(said)}. In brackets the control: the same motion, softness and noise, with colours left as they are."
+        if max(control for *_, control in far) <= _NEAR:
+            last += " So it is the drift of colours that is not taken back there."
     light = (
         f"With uneven light in the matrix's place (brightness by 25 % across and 10 % in waves), Photo Finish: error inside "
         f"{lit[:, 0].mean():.2f} (floor {still[:, 0].mean():.2f}), false step {lit[:, 1].mean():.2f} on average and {lit[:, 1].max():.2f} "
