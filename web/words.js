@@ -9,7 +9,7 @@ import { addElement } from "./element_widget.js";
 
 const LIVE = "$$node-text-preview"; // the front end's own widget for the lines
 const LEAST = 46; // of three lines: a node in the classic renderer has room for these; more are shown where it has more, else scrolled
-const MOST = 176; // of twelve: a node in Nodes 2.0 is as high as what is on it, up to these
+const MOST = 130; // of nine: a node in Nodes 2.0 is as high as what is on it, up to these
 const STYLE = `
 .fireedit-words { box-sizing: border-box; width: 100%; max-height: 100%; overflow-y: auto; padding: 2px 6px; font: 12px sans-serif;
   color: var(--input-text, #ddd); }

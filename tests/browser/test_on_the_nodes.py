@@ -95,7 +95,7 @@ def test_what_a_node_said_stays_on_it(edit: Canvas):
     each_once()
 
 
-LONG = "\n".join(f"line {i} of a long report" for i in range(9))
+LONG = "\n".join(f"line {i} of a long report" for i in range(8))
 SAYS = """([height, text]) => { const n = app.graph.nodes.find((n) => n.type === 'FireEditRegionTokenize');
   n.setSize([n.size[0], height]); n.onExecuted({ text: [text] }); app.graph.setDirtyCanvas(true, true); return n.id; }"""
 SEEN = "(id) => { const e = app.graph.getNodeById(id).fireeditWords.root; return [e.clientHeight, e.scrollHeight]; }"
