@@ -10,6 +10,9 @@ from contextlib import contextmanager
 class FireEditNodeError(ValueError):
     """A node cannot work with what it was given. The message starts with the node's display name."""
 
+    # The host writes the type in front of the message, and names our modules by their whole path on the disk.
+    __module__ = "fireedit"
+
     def __init__(self, node: str, message: str):
         super().__init__(f"{node}: {message}")
 

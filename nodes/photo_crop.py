@@ -103,6 +103,13 @@ class FireEditPhotoCrop(io.ComfyNode):
         crops, marks = torch.stack(seen), torch.stack(marked)
         latent = ExecutionBlocker(f"{NAME}: latent needs a VAE. Connect one to vae.") if vae is None else _latent(vae, crops, marks)
         text = "\n".join(_describe(i, frame, one, len(frames)) for i, (frame, one) in enumerate(zip(frames, masks, strict=True)))
+        if mask is None and regions is None:  # a node before this one may be bypassed
+            text = f"neither mask nor regions are connected: all of it is to be edited\n{text}"
+        if vae is not None and len(frames) > 1 and latent["samples"].ndim == 5:  # of the VAEs of edit models, Qwen-Image's alone
+            text += (
+                "\nQwen-Image-Edit's text encoder reads the first picture of a batch only, and all would be edited by what it sees there: "
+                "give it one picture at a time"
+            )
         return io.NodeOutput(crops, marks, latent, frames, ui=progress.report(text))
 
 

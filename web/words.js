@@ -8,11 +8,14 @@ import { api } from "../../scripts/api.js";
 import { addElement } from "./element_widget.js";
 
 const LIVE = "$$node-text-preview"; // the front end's own widget for the lines
-const HEIGHT = 48; // of two lines; more can be scrolled
+const LEAST = 46; // of three lines: a node in the classic renderer has room for these; more are shown where it has more, else scrolled
+const MOST = 130; // of nine: a node in Nodes 2.0 is as high as what is on it, up to these
 const STYLE = `
-.fireedit-words { box-sizing: border-box; width: 100%; max-height: ${HEIGHT}px; overflow-y: auto; padding: 2px 6px; white-space: pre-wrap;
-  overflow-wrap: anywhere; user-select: text; font: 12px sans-serif; color: var(--input-text, #ddd); }
-.fireedit-words:empty { display: none; }
+.fireedit-words { box-sizing: border-box; width: 100%; max-height: 100%; overflow-y: auto; padding: 2px 6px; font: 12px sans-serif;
+  color: var(--input-text, #ddd); }
+.fireedit-words[hidden] { display: none; }
+.fireedit-words.natural { max-height: ${MOST}px; }
+.fireedit-words > div { white-space: pre-wrap; overflow-wrap: anywhere; user-select: text; }
 `;
 
 class Words {
@@ -20,16 +23,32 @@ class Words {
     this.node = node;
     this.root = document.createElement("div");
     this.root.className = "fireedit-words";
+    this.root.hidden = true;
+    this.text = this.root.appendChild(document.createElement("div")); // as high as its lines, whatever its frame is given
+    this.height = LEAST;
     this.root.addEventListener("pointerdown", (event) => event.stopPropagation()); // to mark and copy them
     const widget = addElement(node, "words", "FIREEDIT_WORDS", this.root, { hideInPanel: true });
     widget.serialize = false; // no value of the workflow
-    // a height of its own, and no share in what room a node has left
-    widget.computeSize = (width) => [width, this.root.textContent ? HEIGHT : 0];
-    widget.computeLayoutSize = undefined;
+    // no share in what room a node has left beyond that of its own lines: Nodes 2.0 gives one to what has a layout, however high it may be
+    const frame = () => 2 * (widget.margin ?? 10);
+    const layout = () => {
+      if (this.root.hidden) return { minHeight: 0, maxHeight: 0, minWidth: 0 };
+      return { minHeight: Math.min(LEAST, this.height) + frame(), maxHeight: this.height + frame(), minWidth: 0 };
+    };
+    const size = (width) => [width, layout().minHeight];
+    Object.defineProperty(widget, "computeLayoutSize", { get: () => (LiteGraph.vueNodesMode ? undefined : layout) });
+    Object.defineProperty(widget, "computeSize", { get: () => (LiteGraph.vueNodesMode ? size : undefined) });
+    new ResizeObserver(() => {
+      if (!this.text.offsetHeight) return; // not on the screen
+      this.height = this.text.offsetHeight + 4;
+      this.root.classList.toggle("natural", Boolean(LiteGraph.vueNodesMode));
+      this.node.graph?.setDirtyCanvas(true, true);
+    }).observe(this.text);
   }
 
   show(text) {
-    this.root.textContent = text;
+    this.text.textContent = text;
+    this.root.hidden = !text;
     const live = this.node.widgets.find((w) => w.name === LIVE);
     if (live) this.node.removeWidget(live);
     this.node.graph?.setDirtyCanvas(true, true);

@@ -212,7 +212,7 @@ class PhotoFrame:
         if tuple(shape[:2]) != self.size:
             raise ValueError(
                 f"The frame belongs to a photo of height {self.size[0]} and width {self.size[1]}, but the {what} here has height "
-                f"{shape[0]} and width {shape[1]}."
+                f"{shape[0]} and width {shape[1]}. Connect the very picture that was cropped, or the frame of this one."
             )
 
     def _to_grid(self) -> tuple[csr_matrix | None, csr_matrix | None]:

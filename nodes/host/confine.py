@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from comfy.model_base import QwenImage
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
@@ -143,6 +144,11 @@ def _start(settings: Settings, guider: Any, noise: Tensor, latent_image: Tensor,
     source, origin = _find_source(settings.source, guider.conds, noise, latent_image, levels[0])
     if settings.source is None:
         logger.info("%s: the outside is taken from %s", NAME, origin)
+    if isinstance(model.model, QwenImage) and len(source) > 1 and _told_of_one(guider.conds):
+        logger.warning(
+            "%s: Qwen-Image-Edit's text encoder reads one picture of a batch, and here are %d: where it was given the batch, all are "
+            "edited by what it saw in the first. Edit them one after the other.", NAME, len(source),
+        )  # fmt: skip
     cell = compat.latent_cell(model.get_model_object("latent_format"))
     mask = None if settings.mask is None else _fit_mask(settings.mask, noise, cell)
     sampling = model.get_model_object("model_sampling")
@@ -153,6 +159,12 @@ def _start(settings: Settings, guider: Any, noise: Tensor, latent_image: Tensor,
     )  # fmt: skip
     window = (float(sampling.percent_to_sigma(settings.start)), float(sampling.percent_to_sigma(settings.end)))
     return _Run(confinement, levels, window, source, settings.exact, cell)
+
+
+def _told_of_one(conds: dict[str, list[dict]]) -> bool:
+    """Whether every conditioning has one row for all pictures."""
+    texts = [entry.get("cross_attn") for entries in conds.values() for entry in entries or ()]
+    return all(text is None or len(text) == 1 for text in texts)
 
 
 def _fit_mask(mask: Tensor, noise: Tensor, cell: int) -> Tensor:

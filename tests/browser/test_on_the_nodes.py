@@ -93,3 +93,29 @@ def test_what_a_node_said_stays_on_it(edit: Canvas):
     edit.run("async () => { await app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow'); }")
     edit.page.wait_for_function("() => app.graph.nodes.length > 0")
     each_once()
+
+
+LONG = "\n".join(f"line {i} of a long report" for i in range(8))
+SAYS = """([height, text]) => { const n = app.graph.nodes.find((n) => n.type === 'FireEditRegionTokenize');
+  n.setSize([n.size[0], height]); n.onExecuted({ text: [text] }); app.graph.setDirtyCanvas(true, true); return n.id; }"""
+SEEN = "(id) => { const e = app.graph.getNodeById(id).fireeditWords.root; return [e.clientHeight, e.scrollHeight]; }"
+
+
+def test_a_long_report_is_seen_whole_where_the_node_has_room(edit: Canvas):
+    """And three of its lines where it has none; what is one line takes the room of one, and nothing takes none."""
+    edit.view(0.8, (150, 150))
+
+    def seen(height: int, text: str) -> tuple[float, float]:
+        node = edit.run(SAYS, [height, text])
+        edit.page.wait_for_timeout(700)
+        return tuple(edit.run(SEEN, node))
+
+    small = seen(120, LONG)
+    edit.shot("long-report-small")
+    assert 40 <= small[0] <= small[1]
+    shown, all_of_it = seen(420, LONG)
+    edit.shot("long-report")
+    assert shown == all_of_it > 100  # nothing to scroll
+    shown, all_of_it = seen(420, "one line")
+    assert shown == all_of_it < 30
+    assert seen(420, "")[0] == 0

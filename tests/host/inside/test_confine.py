@@ -270,6 +270,23 @@ def test_a_batch_of_two_with_two_masks(name):
         assert torch.allclose(one[row], out[row], atol=1e-4)
 
 
+def test_of_qwens_text_encoder_that_reads_one_picture_it_is_said(caplog):
+    """Two pictures and one row of text: the row says what the first one shows. With a row each, and for other models, there is no word."""
+
+    def said(name: str, rows: int, texts: int) -> bool:
+        edit = edit_model(name, rows)
+        for cond in (edit.positive, edit.negative):
+            cond[0][0] = cond[0][0][:1].repeat(texts, 1, 1)
+        caplog.clear()
+        sample(edit, confine(edit.model, edit.mask()), steps=1)
+        return "reads one picture" in caplog.text
+
+    with caplog.at_level("WARNING", "fireedit"):
+        assert said("Qwen-Image", 2, 1) and not said("Qwen-Image", 1, 1) and not said("Flux-Kontext", 2, 1)
+        assert not said("Qwen-Image", 2, 2)
+    edit_model.cache_clear()
+
+
 def test_wrong_sizes_and_numbers_are_refused_with_both():
     edit = edit_model("Flux-Kontext")
     both = r"the mask has height 64 and width 88, but the latent has 8 x 12 cells of 8 px, a picture of height 64 and width 96\. Connect"

@@ -159,7 +159,7 @@ def test_files_of_every_kind_through_load_image(tmp_path, monkeypatch, detector,
     monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path))
     write, frames = FILES[name]
     write(tmp_path / name, photograph())
-    image = host_nodes().LoadImage().load_image(name)[0]
+    image = loaded_by_the_host(name)
     assert image.shape[0] <= frames and tuple(image.shape[1:]) == (256, 256, 3)
     regions = masked(image, detect(image, detector)[0])[0]
     if any("person" not in one.labels for one in regions):
@@ -170,6 +170,16 @@ def test_files_of_every_kind_through_load_image(tmp_path, monkeypatch, detector,
     edited, touched, report = edit(image, answer, regions=scored).args
     assert edited.shape == image.shape and torch.equal(edited[touched == 0], image[touched == 0]) and bool((touched > 0).any())
     assert report.count("recoloured person") == image.shape[0]
+
+
+def loaded_by_the_host(name: str) -> torch.Tensor:
+    """Skips what this host's own Load Image does not read: newer ones (0.33.0) decode with FFmpeg, which has no LAB TIFF."""
+    try:
+        return host_nodes().LoadImage().load_image(name)[0]
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "av":
+            raise
+        pytest.skip(f"this host cannot read {name}: {error}")
 
 
 INSTRUCTIONS = {

@@ -67,6 +67,17 @@ class _FilmVAE:
         return torch.zeros(1, 16, 1 + (pixels.shape[0] - 1) // 4, pixels.shape[1] // 8, pixels.shape[2] // 8)
 
 
+def said(*args, vae=None) -> str:
+    return nodes.FireEditPhotoCrop.execute(*args, None, vae, 0.01, 16, 0.5, 0.4).ui["text"][0]
+
+
+def test_it_says_when_nothing_is_connected_and_when_a_text_encoder_reads_one_picture():
+    assert said(pictures(), None).startswith("neither mask nor regions are connected")
+    assert "connected" not in said(pictures(), masks()) and "connected" not in said(pictures(), torch.ones(1, *SIZE))
+    assert "text encoder reads the first" in said(pictures(2), masks(2), vae=_FilmVAE())
+    assert "text encoder" not in said(pictures(1), masks(), vae=_FilmVAE()) and "text encoder" not in said(pictures(2), masks(2))
+
+
 def test_latents_with_an_axis_of_time_keep_the_masks_apart():
     latent = crop(pictures(2), masks(2), vae=_FilmVAE(), whole_above=0)[2]
     assert latent["samples"].shape[:3] == (2, 16, 1)
