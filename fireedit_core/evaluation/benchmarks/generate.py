@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import nn
 from tqdm import tqdm
 
 from ...bulk import BulkReport, EditOptions, EditRow, edit_rows
@@ -101,8 +100,7 @@ def generate(
         if pipe is None and any(not result_path(out, job.key).is_file() for job in jobs):
             pipe = load_pipeline(bundle, device)
             if detector:
-                found = load_detector(detector)
-                pipe.editor.use_detector(found.to(pipe.device) if isinstance(found, nn.Module) else found)
+                pipe.editor.use_detector(load_detector(detector, pipe.device))
             if way is not None:
                 way.schedule(pipe)
         report = edit_rows(jobs, out, bundle, options, batch, device, pipe=pipe)

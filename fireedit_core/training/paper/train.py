@@ -50,7 +50,7 @@ def train(config: PaperConfig) -> Path | None:
         ValueError, DatasetError, BundleError: for settings, datasets and bundles that do not fit.
         TrainingDiverged: if gradients are not finite for many steps in a row.
     """
-    state = _processes()
+    state = processes()
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     _check_same_run(config, out, state)
@@ -61,7 +61,7 @@ def train(config: PaperConfig) -> Path | None:
     return out / "bundle" if progress.finished else None
 
 
-def _processes() -> PartialState:
+def processes() -> PartialState:
     """accelerate's view of the processes; on a machine without an accelerator they meet over gloo."""
     cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     if cpu:
@@ -142,8 +142,7 @@ def _own_detector(config: PaperConfig, device: torch.device) -> Any:
                 "models/photo-detector"
             )
         return None
-    detector = load_detector(config.detector)
-    return detector.to(device) if isinstance(detector, nn.Module) else detector
+    return load_detector(config.detector, device)
 
 
 def _text_stage(config: PaperConfig, components: dict[str, Any], model: TextModel, state: PartialState) -> PaperStage:
