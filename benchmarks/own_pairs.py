@@ -18,8 +18,8 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,26 @@ NEW = "ghost"  # is in no scene that fireedit-tiny was trained on, and no word o
 PAIRS = 20
 SHOWN = 8  # scenes of the picture
 HALF = 0.5  # an error below it is nearer to the target than to nothing done
-# name -> (arguments of the run, whether pictures after belong to other pairs)
+START = "start"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the table calls it, arguments of the command, whether pictures after belong to other pairs, share of the steps."""
+
+    label: str
+    arguments: tuple[str, ...] = ()
+    others: bool = False
+    share: float = 1.0
+
+
 RUNS = {
-    "trained": ((), False),
-    "trained with --replay 0": (("--replay", "0"), False),
-    "trained on pictures after of other pairs": ((), True),
-}  # fmt: skip
-START = "fireedit-tiny, untrained"
+    "trained": Run("trained"),
+    "others": Run("trained, each picture after of another pair", others=True),
+    # every second row is one of the pairs where the start's own edits ride along: as many looks at each pair as there
+    "no-replay": Run("trained with `--replay 0`, half the steps", ("--replay", "0"), share=0.5),
+}
+LABELS = {START: "fireedit-tiny before"} | {name: one.label for name, one in RUNS.items()}
 
 
 def ghosts(split: str, count: int) -> list[SceneSample]:
@@ -100,11 +113,12 @@ def write_pairs(folder: Path, others: bool) -> None:
     write_by_name(folder, samples)
 
 
-def train(room: Path, arguments: list[str], others: bool) -> float:
+def train(room: Path, way: Run, steps: int, arguments: list[str]) -> float:
     """CPU seconds of a run over a folder of pairs in `room`, or of what was left of it."""
     if not (room / "pairs").is_dir():
-        write_pairs(room / "pairs", others)
-    command = [sys.executable, "-m", "fireedit_core.training.paper", str(room / "pairs"), "--out", str(room / "run"), *arguments]
+        write_pairs(room / "pairs", way.others)
+    command = [sys.executable, "-m", "fireedit_core.training.paper", str(room / "pairs"), "--out", str(room / "run"),
+               "--steps", str(round(steps * way.share)), *arguments, *way.arguments]  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, cwd=REPO, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -134,23 +148,28 @@ def measure(bundle: Path, count: int, each: int, steps: int) -> dict[str, Any]:
     return found
 
 
-def run(room: Path, count: int, each: int, steps: int, arguments: list[str]) -> dict[str, dict[str, Any]]:
-    """All runs and what they are worth, kept in `room`; what is there is not done again."""
-    file = room / "found.json"
-    found = json.loads(file.read_text()) if file.is_file() else {}
-    for name, (own, others) in {START: ((), False), **RUNS}.items():
-        key = f"{name} {count} {each} {steps} {arguments}"
-        if key not in found:
-            place, seconds = room / name.replace(" ", "-"), 0.0
-            bundle = REPO / "models" / "fireedit-tiny"
+def run(room: Path, names: Sequence[str], scenes: dict[str, int], steps: int, arguments: list[str]) -> dict[str, dict[str, Any]]:
+    """The start and the runs of these names, and what they are worth; a file in `room` for each, and what is there is not done again.
+
+    Args:
+        scenes: arguments of `measure`.
+    """
+    found = {}
+    for name in (START, *names):
+        place = room / name
+        file, asked = place / "found.json", [scenes] if name == START else [scenes, steps, arguments]
+        one = json.loads(file.read_text()) if file.is_file() else {}
+        if one.get("asked") != asked:
+            place.mkdir(parents=True, exist_ok=True)
+            bundle, seconds = REPO / "models" / "fireedit-tiny", 0.0
             if name != START:
-                seconds = train(place, ["--feature_cache", str(room / "features"), *arguments, *own], others)
+                seconds = train(place, RUNS[name], steps, ["--feature_cache", str(room / "features"), *arguments])
                 bundle = place / "run" / "bundle"
-            found[key] = measure(bundle, count, each, steps) | {"seconds": seconds}
-            room.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(found))
-        log.info("%s: new %.3f, old %.3f", name, *(statistics.median(found[key][kind]["errors"]) for kind in ("new", "old")))
-    return {name: found[f"{name} {count} {each} {steps} {arguments}"] for name in (START, *RUNS)}
+            one = measure(bundle, **scenes) | {"seconds": seconds, "asked": asked}
+            file.write_text(json.dumps(one))
+        found[name] = one
+        log.info("%s: new %.3f, old %.3f", LABELS[name], *(statistics.median(one[kind]["errors"]) for kind in ("new", "old")))
+    return found
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
@@ -161,7 +180,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         new, old = one["new"], one["old"]
         count = len(new["errors"])
         rows.append([
-            name, f"{statistics.median(new['errors']):.3f}", f"{sum(e < HALF for e in new['errors'])} of {count}",
+            LABELS[name], f"{statistics.median(new['errors']):.3f}", f"{sum(e < HALF for e in new['errors'])} of {count}",
             str(new["successes"]), f"{statistics.median(old['errors']):.3f}", f"{statistics.median(old['errors']) / start:.2f}",
             f"{old['successes']} of {len(old['errors'])}", f"{one['seconds']:.0f}" if one["seconds"] else "-",
         ])  # fmt: skip
@@ -172,7 +191,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 def kinds_table(found: dict[str, dict[str, Any]]) -> str:
     """The old kinds one by one, median errors."""
-    rows = [[name, *(f"{statistics.median(errors):.3f}" for errors in one["kinds"].values())] for name, one in found.items()]
+    rows = [[LABELS[name], *(f"{statistics.median(errors):.3f}" for errors in one["kinds"].values())] for name, one in found.items()]
     return markdown_table(["bundle", *EDIT_TYPES], rows)
 
 
@@ -190,17 +209,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Train, measure, print, write."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m benchmarks.own_pairs", description=__doc__, allow_abbrev=False,
-                                     epilog="What is not named here goes to every run, such as --steps 100.")  # fmt: skip
+                                     epilog="What is not named here goes to every run, such as --lr 1e-3.")  # fmt: skip
     parser.add_argument("--scenes", type=int, default=32, help="new scenes that a ghost is asked for on")
-    parser.add_argument("--each", type=int, default=8, help="scenes of each old kind")
+    parser.add_argument("--each", type=int, default=6, help="scenes of each old kind")
     parser.add_argument("--edit-steps", type=int, default=6, help="sampling steps of the measured edits")
+    parser.add_argument("--steps", type=int, default=240, help="of the run")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="some of the runs")
     parser.add_argument("--room", type=Path, default=REPO / ".cache" / "runs" / "own-pairs-measured")
     parser.add_argument("--picture", type=Path, help="PNG to write")
     parser.add_argument("--out", type=Path, help="Markdown to write")
     o, rest = parser.parse_known_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    found = run(o.room, o.scenes, o.each, o.edit_steps, rest)
+    scenes = {"count": o.scenes, "each": o.each, "steps": o.edit_steps}
+    found = run(o.room, o.only, scenes, o.steps, rest)
     text = (
         f"Written by `python -m benchmarks.own_pairs {shlex.join(arguments)}` on {datetime.date.today()}; {machine_line()}.\n\n"
         f"{table(found)}\n\nThe old kinds one by one, median errors of {o.each} scenes each:\n\n{kinds_table(found)}\n"

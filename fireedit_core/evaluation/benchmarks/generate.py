@@ -91,7 +91,7 @@ def generate(
         for edit in tqdm(round_, unit="source", desc=f"{benchmark.name}: sources", leave=False):
             try:
                 source = _source(benchmark, edit, out)
-                if way is not None:
+                if way is not None and not result_path(out, f"{PICTURES}/{edit.key}").is_file():  # else nothing reads it
                     source = _write_source(out, edit, way.fitted(opened(source, "source")))
                 jobs.append(EditRow(f"{PICTURES}/{edit.key}", source, sentence(edit.instruction), noise_seed(settings.seed, edit.key)))
             except BrokenRow as error:

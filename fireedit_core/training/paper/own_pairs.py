@@ -26,6 +26,7 @@ from ...checkpoints.bundle import bundle_options, load_component, read_index
 from ...checkpoints.index import parts_of
 from ...data.formats.pairs import PICTURE, PairsFolder
 from ...data.formats.reader import BrokenRow, DatasetError, inside, mask, picture
+from ...precision import quick_precision
 from .config import PaperConfig, load_config
 from .replay import replay_texts, unknown_words, write_replay
 from .train import processes
@@ -77,7 +78,7 @@ def own_config(folder: Path, arguments: Sequence[str]) -> tuple[PaperConfig, Any
     if lists:
         raise ValueError(f"train {folder}: {', '.join(sorted(lists))} goes with a configuration, not with a folder of pairs")
     out = ["--out", str(Path(".cache/runs") / folder.resolve().name)]
-    precise = [] if torch.cuda.is_available() else ["--precision", "no", "--frozen_dtype", "float32"]
+    precise = [] if torch.cuda.is_available() else ["--precision", quick_precision("cpu"), "--frozen_dtype", "float32"]
     # what the user says comes last and counts
     config, options = load_config([PRESET, *out, *precise, *_sized(own.bundle), *rest])
     tokenizer = load_component(Path(config.bundle), "tokenizer")

@@ -26,6 +26,7 @@ from ...data.mixture import Mixture, marks, permuted
 from ...data.streaming import Lanes, load_streams
 from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
+from ...precision import quick_in_bfloat16
 from ...regions.loading import load_detector
 from ..loop import StageConfig, finite_mean
 from .assemble import export, trainable_components, trained_options
@@ -51,6 +52,10 @@ def train(config: PaperConfig) -> Path | None:
         TrainingDiverged: if gradients are not finite for many steps in a row.
     """
     state = processes()
+    if config.precision == "bf16" and not quick_in_bfloat16(state.device):
+        logger.warning(
+            "this CPU only emulates bfloat16, so a step takes several times as long as it need: give --precision no --frozen_dtype float32"
+        )
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     _check_same_run(config, out, state)
