@@ -28,7 +28,7 @@ from ...data.formats.reader import sentence
 from ...regions.loading import load_detector
 from ..scenes import bundle_fingerprint, default_device, load_pipeline, machine
 from .benchmark import Benchmark, Edit, opened
-from .sampling import OWN, SAMPLINGS
+from .sampling import OWN, SAMPLINGS, Sampling
 
 logger = logging.getLogger("fireedit")
 
@@ -91,8 +91,8 @@ def generate(
         for edit in tqdm(round_, unit="source", desc=f"{benchmark.name}: sources", leave=False):
             try:
                 source = _source(benchmark, edit, out)
-                if way is not None and not result_path(out, f"{PICTURES}/{edit.key}").is_file():  # else nothing reads it
-                    source = _write_source(out, edit, way.fitted(opened(source, "source")))
+                if way is not None:
+                    source = _fitted_source(out, edit, source, way)
                 jobs.append(EditRow(f"{PICTURES}/{edit.key}", source, sentence(edit.instruction), noise_seed(settings.seed, edit.key)))
             except BrokenRow as error:
                 result.failed[edit.key] = str(error)
@@ -180,6 +180,14 @@ def _source(benchmark: Benchmark, edit: Edit, out: Path) -> Path:
     elif not file.is_file():
         raise BrokenRow(f"no source: {file} is not there")
     return file
+
+
+def _fitted_source(out: Path, edit: Edit, source: Path, way: Sampling) -> Path:
+    """The picture at the size that a way of sampling gives it; the file stays as it is where the edit of it is there already."""
+    file = out / SOURCES / f"{edit.key}.png"
+    if file.is_file() and result_path(out, f"{PICTURES}/{edit.key}").is_file():
+        return file
+    return _write_source(out, edit, way.fitted(opened(source, "source")))
 
 
 def _write_source(out: Path, edit: Edit, picture: Image.Image) -> Path:

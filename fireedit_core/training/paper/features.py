@@ -214,7 +214,9 @@ class FrozenParts:
         return self.cache / name[:2] / f"{name}.{kind}.safetensors"
 
     def _stack(self, rows: list[dict[str, Tensor]], name: str) -> Tensor:
-        return torch.stack([row[name] for row in rows]).to(self.device).float()
+        # kept states are float16, which autocast on a CPU does not stack
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.stack([row[name] for row in rows]).to(self.device).float()
 
 
 def _write(file: Path, row: dict[str, Tensor]) -> None:

@@ -51,6 +51,7 @@ def test_texts_are_about_the_same_things_and_in_known_words(bundle):
     assert not [text for own in replay_texts(("turn the zeppelin into a ghost",), tokenizer) for text in own if "zeppelin" in text]
 
 
+@pytest.mark.slow
 def test_the_start_s_own_edits_ride_beside_the_pairs(start, bundle, tmp_path):
     config = start("--replay", "0.5")
     pairs, replay = load_sources(config.sources)
@@ -70,6 +71,7 @@ def test_the_start_s_own_edits_ride_beside_the_pairs(start, bundle, tmp_path):
     assert np.array_equal(where, replay.reader[0].mask) if where.any() else replay.reader[0].mask is None
 
 
+@pytest.mark.slow
 def test_it_is_made_once_and_anew_for_another_bundle(start, tmp_path):
     start()
     file = tmp_path / "run" / "replay" / "pairs.jsonl"
