@@ -271,7 +271,7 @@ def _write_lists(out: Path, pairs: OwnPairs, replay: float, dry: bool) -> tuple[
     record = out / RECORD
     if record.is_file():
         before = json.loads(record.read_text(encoding="utf-8"))
-        if before != now:
+        if before | {"folder": now["folder"]} != now:  # which may have moved
             old, new = before.get("pairs", {}), pairs.prints
             moved = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
             moved = moved or [text for key, text in (("held", "what is held aside"), ("replay", "--replay")) if before.get(key) != now[key]]
