@@ -286,15 +286,14 @@ def test_a_mask_of_ones_own_replaces_the_grounding(tiny_pipe, picture):
         edit(mask=torch.zeros(1, 32, 64))
 
 
-def test_an_autoencoder_in_half_precision_is_given_all_grey_steps():
-    """Rounded to bfloat16 before they are spread over -1..1, some of the 256 would fall together that need not."""
+def test_an_autoencoder_in_half_precision_is_given_pictures_that_are_rounded_once():
+    """Rounded to bfloat16 before they are spread over -1..1, light pixels would be off by twice as much."""
     given = []
     vae = SimpleNamespace(dtype=torch.bfloat16, encode=given.append)
     grey = torch.arange(256).view(1, 1, 16, 16).expand(1, 3, 16, 16) / 255
     posterior(vae, grey)
     # bfloat16 has steps of 2^-8 below 1
     assert given[0].dtype == torch.bfloat16 and (given[0].double() - (grey.double() * 2 - 1)).abs().max() <= 2**-9 + 1e-6
-    assert len(given[0].unique()) > 1.1 * len((grey.to(torch.bfloat16) * 2 - 1).unique())
 
 
 @torch.no_grad()
