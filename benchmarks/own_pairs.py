@@ -213,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scenes", type=int, default=32, help="new scenes that a ghost is asked for on")
     parser.add_argument("--each", type=int, default=6, help="scenes of each old kind")
     parser.add_argument("--edit-steps", type=int, default=6, help="sampling steps of the measured edits")
-    parser.add_argument("--steps", type=int, default=240, help="of the run")
+    parser.add_argument("--steps", type=int, default=120, help="of the run")
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="some of the runs")
     parser.add_argument("--room", type=Path, default=REPO / ".cache" / "runs" / "own-pairs-measured")
     parser.add_argument("--picture", type=Path, help="PNG to write")
