@@ -320,7 +320,7 @@ def set_timesteps(scheduler: Any, steps: int, device: torch.device | str) -> Non
 
 def posterior(vae: nn.Module, images: Tensor) -> Any:
     """What a diffusers autoencoder's `encode` returns for pictures (B, 3, H, W) in 0..1."""
-    return vae.encode((images * 2 - 1).to(vae.dtype))  # turned to half precision before, an eighth of the grey steps would be lost
+    return vae.encode((images * 2 - 1).to(vae.dtype))  # rounded before they are spread, light pixels would be off by twice as much
 
 
 def encode_latents(vae: nn.Module, images: Tensor) -> Tensor:

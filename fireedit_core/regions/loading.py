@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from .detector import Detector
 
 if TYPE_CHECKING:
@@ -15,14 +18,21 @@ if TYPE_CHECKING:
 NANODET = "NanoDetDetector"  # `_class_name` in the config.json of a NanoDet
 
 
-def load_detector(path: str | Path) -> Detector:
+def load_detector(path: str | Path, device: torch.device | str | None = None) -> Detector:
     """Any detector on disk: a folder of this pack or of transformers, or a `.pt` file of ultralytics.
+
+    Args:
+        device: where it shall run; None leaves it where its family puts it. One that is no module, as ultralytics', follows its pictures.
 
     Raises:
         ValueError: for a file or folder that is none of these, or not safe to load; the message says what mends it.
         ImportError: if its family needs a package that is not installed.
     """
-    path = Path(path)
+    found = _load(Path(path))
+    return found.to(device) if device is not None and isinstance(found, nn.Module) else found
+
+
+def _load(path: Path) -> Detector:
     if path.is_file() and path.suffix == ".pt":
         from .ultralytics_detector import load_ultralytics
 

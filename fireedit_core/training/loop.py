@@ -290,9 +290,11 @@ class TrainingStage:
                     parts.setdefault(key, []).append(float(value))
             seen = {key: finite_mean(values) for key, values in parts.items()}
             seen["grad norm"] = norm = float(self._clip(c.clip_norm or math.inf))
-            if math.isfinite(norm):
+            finite = math.isfinite(norm)
+            if finite or self.accelerator.scaler is not None:
+                self.optimizer.step()  # fp16's scaler leaves out what is not finite itself, and scales less from then on
+            if finite:
                 bad = 0
-                self.optimizer.step()
                 if self.ema is not None:
                     self.ema.step(self.trainable)
             else:

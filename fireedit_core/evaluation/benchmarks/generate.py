@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import nn
 from tqdm import tqdm
 
 from ...bulk import BulkReport, EditOptions, EditRow, edit_rows
@@ -29,7 +28,7 @@ from ...data.formats.reader import sentence
 from ...regions.loading import load_detector
 from ..scenes import bundle_fingerprint, default_device, load_pipeline, machine
 from .benchmark import Benchmark, Edit, opened
-from .sampling import OWN, SAMPLINGS
+from .sampling import OWN, SAMPLINGS, Sampling
 
 logger = logging.getLogger("fireedit")
 
@@ -93,7 +92,7 @@ def generate(
             try:
                 source = _source(benchmark, edit, out)
                 if way is not None:
-                    source = _write_source(out, edit, way.fitted(opened(source, "source")))
+                    source = _fitted_source(out, edit, source, way)
                 jobs.append(EditRow(f"{PICTURES}/{edit.key}", source, sentence(edit.instruction), noise_seed(settings.seed, edit.key)))
             except BrokenRow as error:
                 result.failed[edit.key] = str(error)
@@ -101,8 +100,7 @@ def generate(
         if pipe is None and any(not result_path(out, job.key).is_file() for job in jobs):
             pipe = load_pipeline(bundle, device)
             if detector:
-                found = load_detector(detector)
-                pipe.editor.use_detector(found.to(pipe.device) if isinstance(found, nn.Module) else found)
+                pipe.editor.use_detector(load_detector(detector, pipe.device))
             if way is not None:
                 way.schedule(pipe)
         report = edit_rows(jobs, out, bundle, options, batch, device, pipe=pipe)
@@ -182,6 +180,14 @@ def _source(benchmark: Benchmark, edit: Edit, out: Path) -> Path:
     elif not file.is_file():
         raise BrokenRow(f"no source: {file} is not there")
     return file
+
+
+def _fitted_source(out: Path, edit: Edit, source: Path, way: Sampling) -> Path:
+    """The picture at the size that a way of sampling gives it; the file stays as it is where the edit of it is there already."""
+    file = out / SOURCES / f"{edit.key}.png"
+    if file.is_file() and result_path(out, f"{PICTURES}/{edit.key}").is_file():
+        return file
+    return _write_source(out, edit, way.fitted(opened(source, "source")))
 
 
 def _write_source(out: Path, edit: Edit, picture: Image.Image) -> Path:

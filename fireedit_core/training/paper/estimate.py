@@ -23,7 +23,7 @@ from ...diffusion.latents import latent_mode
 from ...diffusion.visual_attention import attach_visual_attention
 from ...vlm import VisionFeatures
 from .config import UNET_LORA_LAYERS, PaperConfig
-from .features import FROZEN
+from .features import FROZEN, tower_levels
 from .model import PARTS, TEXT_PARTS
 from .stage import units
 
@@ -207,10 +207,9 @@ def _pass(parts: dict[str, nn.Module], config: PaperConfig) -> Cost:
         dino_states = run("dinov2", lambda: _states(meta["dinov2"], square(dino.image_size)), False)
         clip_states = run("clip_vision", lambda: _states(meta["clip_vision"], square(clip.image_size)), False)
         features = VisionFeatures(tuple(x[:rows, 1:] for x in dino_states), tuple(x[:rows, 1:] for x in clip_states), (side, side))
-        tower = lambda states, levels: sum(states[0][0, 1:].numel() for _ in levels)  # noqa: E731
-        read = meta["hvca"].config
-        last = range(dino.num_hidden_layers + 1 - len(meta["region_encoder"].config.level_scales), dino.num_hidden_layers + 1)
-        numbers = tower(dino_states, {*read.dino_levels, *last}) + tower(clip_states, set(read.clip_levels))
+        # the class token is no feature
+        numbers = sum(len(levels) * states[0][0, 1:].numel()
+                      for levels, states in zip(tower_levels(meta), (dino_states, clip_states), strict=True))  # fmt: skip
         cost.features = 4.0 * numbers * (rows + talk) * config.passes_at_once  # they are kept in float32
         latents = run("vae", lambda: _encoded(meta["vae"], zeros(2 * rows, 3, config.size, config.size)), False)[:rows]
         regions, image_tokens = config.max_regions * config.regions, side * side // 4

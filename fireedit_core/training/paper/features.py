@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,15 @@ def share_tower(components: dict[str, Any]) -> bool:
     return True
 
 
+def tower_levels(parts: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """Which hidden states of DINOv2 (0 to its depth) and of CLIP are read later: by HVCA, and of DINOv2 the last ones by region encoder and
+    adapter."""
+    hvca, encoder = parts["hvca"].config, parts["region_encoder"].config
+    depth = parts["dinov2"].config.num_hidden_layers
+    dino = sorted({*hvca.dino_levels, *range(depth + 1 - len(encoder.level_scales), depth + 1)})
+    return dino, sorted(set(hvca.clip_levels))
+
+
 @dataclass
 class PictureFeatures:
     """Of B pictures.
@@ -86,11 +95,7 @@ class FrozenParts:
         self.parts = {name: components[name] for name in FROZEN}
         self.max_regions = max_regions
         self.detector = self.parts["detector"] if detector is None else detector
-        hvca, encoder = components["hvca"].config, components["region_encoder"].config
-        depth = self.parts["dinov2"].config.num_hidden_layers
-        # hidden states 0..depth: what HVCA reads, and the last ones that region encoder and adapter read
-        self.dino_levels = sorted({*hvca.dino_levels, *range(depth + 1 - len(encoder.level_scales), depth + 1)})
-        self.clip_levels = sorted(set(hvca.clip_levels))
+        self.dino_levels, self.clip_levels = tower_levels(components)
         self.cache = None
         if cache:
             self.cache = Path(cache) / f"{fingerprint(self.parts | self._seen_by(detector), FROZEN)}-{max_regions}-{KEPT}"
@@ -209,7 +214,9 @@ class FrozenParts:
         return self.cache / name[:2] / f"{name}.{kind}.safetensors"
 
     def _stack(self, rows: list[dict[str, Tensor]], name: str) -> Tensor:
-        return torch.stack([row[name] for row in rows]).to(self.device).float()
+        # kept states are float16, which autocast on a CPU does not stack
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.stack([row[name] for row in rows]).to(self.device).float()
 
 
 def _write(file: Path, row: dict[str, Tensor]) -> None:

@@ -7,6 +7,7 @@ are looked at before anything is trained, and every fault is named.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import logging
@@ -24,8 +25,11 @@ from transformers import PreTrainedTokenizerBase
 from ...checkpoints.bundle import bundle_options, load_component, read_index
 from ...checkpoints.index import parts_of
 from ...data.formats.pairs import PICTURE, PairsFolder
-from ...data.formats.reader import BrokenRow, DatasetError, inside, picture
+from ...data.formats.reader import BrokenRow, DatasetError, inside, mask, picture
+from ...precision import quick_precision
 from .config import PaperConfig, load_config
+from .replay import replay_texts, unknown_words, write_replay
+from .train import processes
 
 logger = logging.getLogger("fireedit")
 
@@ -33,10 +37,11 @@ PRESET = "own_pairs"
 LEAST = 4  # pairs, one of them held aside
 ADVISED = 20
 LARGE_RATE = 1e-4  # of LoRA in a UNet of Stable Diffusion's size; the preset's is for the tiny one
+REPLAYED = 1.0  # rows of the start's own edits for each row of the pairs
 SMALLEST = 64  # pixels of a side
 SHOWN = 4  # pairs of each half of the sheet
 LISTED = 12  # faults that are named before the others are only counted
-RECORD, TRAINED_ON, SHEET = "own_pairs.json", "sources.yaml", "sheet.yaml"
+RECORD, TRAINED_ON, SHEET, REPLAY = "own_pairs.json", "sources.yaml", "sheet.yaml", "replay"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic")
 
 
@@ -58,31 +63,41 @@ class OwnPairs:
 def own_config(folder: Path, arguments: Sequence[str]) -> tuple[PaperConfig, Any]:
     """The configuration of a run over a folder of pairs, and the options that are not part of it; nothing is trained.
 
-    Pairs are checked, and lists of what is trained on and of what the sheets show are written into `out`.
+    Pairs are checked, and lists of what is trained on and of what the sheets show are written into `out`, with what the bundle makes of
+    the pictures by other instructions (replay.py).
 
     Args:
-        arguments: of the command line behind the folder: `--held 3`, `--bundle ...`, and every setting of `PaperConfig`.
+        arguments: of the command line behind the folder: `--held 3`, `--replay 1`, `--bundle ...`, and every setting of `PaperConfig`.
 
     Raises:
         DatasetError: for pairs that are not right. ValueError: for an `out` that holds something else. BundleError: for the bundle.
         SystemExit: as argparse does.
     """
-    held, rest = _held(list(arguments))
+    own, rest = _own_options(arguments)
     lists = {"--sources", "--validation_sources", "--streamed", "--captions"} & {a.partition("=")[0] for a in rest}
     if lists:
         raise ValueError(f"train {folder}: {', '.join(sorted(lists))} goes with a configuration, not with a folder of pairs")
     out = ["--out", str(Path(".cache/runs") / folder.resolve().name)]
-    precise = [] if torch.cuda.is_available() else ["--precision", "no", "--frozen_dtype", "float32"]
+    precise = [] if torch.cuda.is_available() else ["--precision", quick_precision("cpu"), "--frozen_dtype", "float32"]
     # what the user says comes last and counts
-    config, options = load_config([PRESET, *out, *precise, *_sized(rest), *rest])
-    pairs = check_pairs(folder, held, load_component(Path(config.bundle), "tokenizer"), _longest(Path(config.bundle)))
+    config, options = load_config([PRESET, *out, *precise, *_sized(own.bundle), *rest])
+    tokenizer = load_component(Path(config.bundle), "tokenizer")
+    pairs = check_pairs(folder, own.held, tokenizer, _longest(Path(config.bundle)))
     _keep_apart(Path(config.out), folder)
-    lists = _write_lists(Path(config.out), pairs, dry=options.dry_run)
+    reader = PairsFolder(pairs.root)
+    texts = replay_texts([reader[i].instruction for i in pairs.trained], tokenizer, config.seed) if own.replay else []
+    if own.replay and not any(texts):
+        logger.warning("%s: of no pair can be read which one thing it is about, so the bundle's old edits are not rehearsed", folder)
+    share = own.replay if any(texts) else 0.0
+    lists = _write_lists(Path(config.out), pairs, share, dry=options.dry_run)
+    if share and not options.dry_run:
+        with processes().main_process_first():  # the others find the folder there
+            write_replay(config, reader, pairs.trained, texts, Path(config.out) / REPLAY)
     config.sources, config.validation_sources, config.validation = *map(str, lists), len(_shown(pairs))
     config.feature_cache = config.feature_cache or str(Path(config.out) / "features")
     logger.info(
         "%s: %d pairs to train on, %d held aside; %d steps, about %.0f looks at each pair", folder, len(pairs.trained), len(pairs.held),
-        config.steps, config.steps * config.batch * config.accumulate / len(pairs.trained),
+        config.steps, config.steps * config.batch * config.accumulate / (1 + share) / len(pairs.trained),
     )  # fmt: skip
     if len(pairs.trained) + len(pairs.held) < ADVISED:
         logger.warning("%s: fewer than %d pairs; see on the sheets whether it learns the edit or the pictures", folder, ADVISED)
@@ -128,9 +143,8 @@ def check_pairs(folder: Path, held: int | None = None, tokenizer: PreTrainedToke
     trained = tuple(i for i in range(len(reader)) if i not in aside)
     if held < 0 or len(trained) < LEAST - 1:
         raise DatasetError(f"train {folder}: --held {held} leaves {len(trained)} of {len(reader)} pairs; hold 0 to {len(reader) - 3}")
-    if tokenizer is not None and tokenizer.unk_token_id is not None:
-        words = sorted({word for text in texts for word in text.lower().split()})
-        new = [w for w in words if tokenizer.unk_token_id in tokenizer(w, add_special_tokens=False)["input_ids"]]
+    if tokenizer is not None:
+        new = sorted({word for text in texts for word in unknown_words(tokenizer, text)})
         if new:
             logger.warning("%s: words that the bundle does not know and cannot tell from each other: %s", folder, ", ".join(new))
     return OwnPairs(folder.resolve(), trained, tuple(sorted(aside)), prints)
@@ -201,8 +215,6 @@ def _plain(file: Path) -> None:
 
 
 def _mask(reader: PairsFolder, name: Any, before: np.ndarray) -> None:
-    from ...data.formats.reader import mask
-
     if isinstance(name, tuple):
         raise BrokenRow(f"several files for one mask: {', '.join(name)}; keep one")
     file = inside(reader.root, name)
@@ -249,23 +261,32 @@ def _keep_apart(out: Path, folder: Path) -> None:
         raise ValueError(f"train {folder}: {out} is there already and holds no run over pairs; give another --out")
 
 
-def _write_lists(out: Path, pairs: OwnPairs, dry: bool) -> tuple[Path, Path]:
-    """The lists of what is trained on and what the sheets show. A run that is there must be over the same pairs."""
-    now = {"folder": str(pairs.root), "held": list(pairs.held), "pairs": pairs.prints}
+def _write_lists(out: Path, pairs: OwnPairs, replay: float, dry: bool) -> tuple[Path, Path]:
+    """The lists of what is trained on and what the sheets show. A run that is there must be over the same pairs.
+
+    Args:
+        replay: rows of the start's own edits for each row of the pairs.
+    """
+    now = {"folder": str(pairs.root), "held": list(pairs.held), "replay": replay, "pairs": pairs.prints}
     record = out / RECORD
     if record.is_file():
         before = json.loads(record.read_text(encoding="utf-8"))
-        if before != now:
+        if before | {"folder": now["folder"]} != now:  # which may have moved
             old, new = before.get("pairs", {}), pairs.prints
-            moved = sorted(name for name in {*old, *new} if old.get(name) != new.get(name)) or ["what is held aside"]
+            moved = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+            moved = moved or [text for key, text in (("held", "what is held aside"), ("replay", "--replay")) if before.get(key) != now[key]]
             raise ValueError(
                 f"train {pairs.root}: {out} holds a run over other pairs ({', '.join(moved[:5])} differ); give another --out, or delete it"
             )
-    row = lambda name, rows: {"name": name, "format": "pairs", "root": str(pairs.root), "rows": list(rows), "flip": False}  # noqa: E731
+    listed = lambda name, root: {"name": name, "format": "pairs", "root": str(root), "flip": False}  # noqa: E731
+    row = lambda name, rows: listed(name, pairs.root) | {"rows": list(rows)}  # noqa: E731
+    trained = [row("pairs", pairs.trained)]
+    if replay:
+        trained = [trained[0] | {"share": 1.0}, listed("replay", (out / REPLAY).resolve()) | {"share": replay}]
     files = out / TRAINED_ON, out / SHEET
     if not dry:
         out.mkdir(parents=True, exist_ok=True)
-        files[0].write_text(json.dumps([row("pairs", pairs.trained)], indent=1), encoding="utf-8")  # JSON is YAML
+        files[0].write_text(json.dumps(trained, indent=1), encoding="utf-8")  # JSON is YAML
         halves = ("held aside", pairs.held), ("trained on", pairs.trained)
         files[1].write_text(json.dumps([row(name, rows[:SHOWN]) for name, rows in halves if rows], indent=1), encoding="utf-8")
         record.write_text(json.dumps(now, indent=1), encoding="utf-8")
@@ -279,23 +300,26 @@ def _shown(pairs: OwnPairs) -> tuple[int, ...]:
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
-def _held(arguments: list[str]) -> tuple[int | None, list[str]]:
-    """(value of --held, the other arguments)."""
-    import argparse
+def _own_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """(what only a folder of pairs has, and the bundle; the arguments of the configuration)."""
+    parser = argparse.ArgumentParser(prog="fireedit train FOLDER", add_help=False, allow_abbrev=False)
+    parser.add_argument("--held", type=int, default=None)
+    parser.add_argument("--replay", type=_share, default=REPLAYED)
+    own, rest = parser.parse_known_args(list(arguments))
+    parser.add_argument("--bundle", default=None)
+    own.bundle = parser.parse_known_args(list(arguments))[0].bundle
+    return own, rest
 
-    own = argparse.ArgumentParser(prog="fireedit train FOLDER", add_help=False, allow_abbrev=False)
-    own.add_argument("--held", type=int, default=None)
-    known, rest = own.parse_known_args(arguments)
-    return known.held, rest
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"rows of old edits for each row of the pairs, 0 or more, got {text}")
+    return value
 
 
-def _sized(arguments: list[str]) -> list[str]:
+def _sized(bundle: str | None) -> list[str]:
     """What the preset says of `fireedit-tiny` and what another bundle wants otherwise: its own picture size, and smaller steps."""
-    import argparse
-
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--bundle", default=None)
-    bundle = own.parse_known_args(arguments)[0].bundle
     if bundle is None:
         return []
     return ["--size", str(bundle_options(read_index(bundle))["native_size"]), "--lr", str(LARGE_RATE)]

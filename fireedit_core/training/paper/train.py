@@ -26,6 +26,7 @@ from ...data.mixture import Mixture, marks, permuted
 from ...data.streaming import Lanes, load_streams
 from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
+from ...precision import quick_in_bfloat16
 from ...regions.loading import load_detector
 from ..loop import StageConfig, finite_mean
 from .assemble import export, trainable_components, trained_options
@@ -50,7 +51,11 @@ def train(config: PaperConfig) -> Path | None:
         ValueError, DatasetError, BundleError: for settings, datasets and bundles that do not fit.
         TrainingDiverged: if gradients are not finite for many steps in a row.
     """
-    state = _processes()
+    state = processes()
+    if config.precision == "bf16" and not quick_in_bfloat16(state.device):
+        logger.warning(
+            "this CPU only emulates bfloat16, so a step takes several times as long as it need: give --precision no --frozen_dtype float32"
+        )
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     _check_same_run(config, out, state)
@@ -61,7 +66,7 @@ def train(config: PaperConfig) -> Path | None:
     return out / "bundle" if progress.finished else None
 
 
-def _processes() -> PartialState:
+def processes() -> PartialState:
     """accelerate's view of the processes; on a machine without an accelerator they meet over gloo."""
     cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     if cpu:
@@ -142,8 +147,7 @@ def _own_detector(config: PaperConfig, device: torch.device) -> Any:
                 "models/photo-detector"
             )
         return None
-    detector = load_detector(config.detector)
-    return detector.to(device) if isinstance(detector, nn.Module) else detector
+    return load_detector(config.detector, device)
 
 
 def _text_stage(config: PaperConfig, components: dict[str, Any], model: TextModel, state: PartialState) -> PaperStage:

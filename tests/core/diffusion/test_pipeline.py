@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fireedit_core.diffusion.pipeline import (
     encode_latents,
     noise_scale,
     pictures_to_tensor,
+    posterior,
     set_timesteps,
     tensor_to_pictures,
 )
@@ -282,6 +284,16 @@ def test_a_mask_of_ones_own_replaces_the_grounding(tiny_pipe, picture):
     assert torch.equal(kept[..., 48:, 48:], pictures_to_tensor(image)[..., 48:, 48:])
     with pytest.raises(ValueError, match="mask has shape"):
         edit(mask=torch.zeros(1, 32, 64))
+
+
+def test_an_autoencoder_in_half_precision_is_given_pictures_that_are_rounded_once():
+    """Rounded to bfloat16 before they are spread over -1..1, light pixels would be off by twice as much."""
+    given = []
+    vae = SimpleNamespace(dtype=torch.bfloat16, encode=given.append)
+    grey = torch.arange(256).view(1, 1, 16, 16).expand(1, 3, 16, 16) / 255
+    posterior(vae, grey)
+    # bfloat16 has steps of 2^-8 below 1
+    assert given[0].dtype == torch.bfloat16 and (given[0].double() - (grey.double() * 2 - 1)).abs().max() <= 2**-9 + 1e-6
 
 
 @torch.no_grad()

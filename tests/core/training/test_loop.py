@@ -296,6 +296,23 @@ def without_running(stage) -> TrainingStage:
     return stage
 
 
+def test_half_precision_s_scaler_is_told_of_a_step_that_is_left_out(tmp_path, monkeypatch):
+    """fp16 starts with a scale that overflows. A scaler is there on a GPU alone; here a true one is put in by hand."""
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+
+    stage = make(tmp_path, max_steps=4)
+    before = snapshot(stage)
+    scaler = torch.amp.GradScaler("cpu", init_scale=3e38, backoff_factor=1e-30)
+    stage.optimizer = AcceleratedOptimizer(stage.optimizer.optimizer, device_placement=False, scaler=scaler)
+    stage.accelerator.scaler, stage.accelerator._optimizers, stage.accelerator.native_amp = scaler, [stage.optimizer], True
+    monkeypatch.setattr(Accelerator, "mixed_precision", property(lambda _: "fp16"))
+    progress = stage.run()
+    assert progress.skipped == 1 and progress.finished and scaler.get_scale() < 1e10
+    after = {k: v for k, v in snapshot(stage).items() if k in before}
+    assert all(torch.isfinite(v).all() for v in after.values()) and any(not torch.equal(before[k], v) for k, v in after.items())
+
+
 def test_too_many_in_a_row_end_the_run_and_leave_the_last_state(tmp_path, clock):
     stage = poisoned(make(tmp_path, clock, max_steps=20, save_minutes=2.5 / 60, patience=3), 1, 2, *range(6, 20))
     with pytest.raises(TrainingDiverged, match=r"3 steps in a row, up to step 8.*smaller learning rate"):

@@ -23,3 +23,22 @@ def test_format_of_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path, quick: bool,
 def test_a_gpu_computes_in_bfloat16(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert quick_in_bfloat16("cuda") and not quick_in_bfloat16("cpu")
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_run_in_bfloat16_on_a_cpu_that_emulates_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path, caplog, quick: bool):
+    from fireedit_core.training.paper import train
+    from fireedit_core.training.paper.config import PaperConfig
+
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: quick)
+
+    def stops(*_):
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(train, "_check_same_run", stops)
+    for precision, said in (("bf16", not quick), ("no", False)):
+        caplog.clear()
+        with pytest.raises(RuntimeError, match="far enough"):
+            train.train(PaperConfig(sources="x", out=str(tmp_path), precision=precision, frozen_dtype="float32"))
+        assert ("--precision no --frozen_dtype float32" in caplog.text) == said

@@ -54,15 +54,22 @@ def test_edits_are_made_of_fitted_sources_with_ancestral_euler(tmp_path, data, m
     bench, out = MagicBrush(data), tmp_path / "out"
     made = generate(bench, bundle, out, Settings(seed=1, steps=2, sampling="magicbrush"), (MULTI,), limit=1)
     assert len(made.done) == 3 and not made.failed and json.loads((out / MANIFEST).read_text())["sampling"] == "magicbrush"
-    first, second = (out / "pictures" / f"{edit.key}.png" for edit in bench.edits((MULTI,))[:4:3])
+    edit = bench.edits((MULTI,))[0]
+    first = out / "pictures" / f"{edit.key}.png"
     assert Image.open(first).size == (64, 128)
     pipe = FireEditPipeline.from_pretrained(bundle)
     pipe.set_progress_bar_config(disable=True)
     sampling.ancestral_euler(pipe)
-    edit = bench.edits((MULTI,))[0]
     source = sampling.fitted(Image.open(bench.source_file(edit.row)).convert("RGB"))
     options = EditOptions(2, 7.5, 1.5, 0, "off")
     wanted = edit_pictures(pipe, [source], [edit.instruction], [noise_seed(1, edit.key)], options)[0]
     assert np.array_equal(np.asarray(wanted), np.asarray(Image.open(first)))
+    # a run that has nothing to do writes nothing
+    fitted = {file: file.stat().st_mtime_ns for file in (out / "sources").rglob("*.png")}
+    again = generate(bench, bundle, out, Settings(seed=1, steps=2, sampling="magicbrush"), (MULTI,), limit=1)
+    assert len(again.skipped) == 3 and fitted and all(file.stat().st_mtime_ns == then for file, then in fitted.items())
+    first.unlink()
+    generate(bench, bundle, out, Settings(seed=1, steps=2, sampling="magicbrush"), (MULTI,), limit=1)
+    assert first.is_file() and sum(file.stat().st_mtime_ns != then for file, then in fitted.items()) == 1
     with pytest.raises(ValueError, match="other settings"):
         generate(bench, bundle, out, Settings(seed=1, steps=2), (MULTI,), limit=1)

@@ -2,6 +2,7 @@
 import pickle
 from collections import Counter
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import yaml
 from fireedit_core.checkpoints.bundle import load_components
 from fireedit_core.data.formats.reader import DatasetError
 from fireedit_core.data.formats.registry import FORMATS, load_sources
-from fireedit_core.data.mixture import Mixture
+from fireedit_core.data.mixture import Mixture, marks
 from fireedit_core.data.size_table import SizeTable
 from fireedit_core.training.paper.batches import Rows, conversation_ids, edit_rows, loader, mixtures_of
 from fireedit_core.training.paper.shapes import WINDOW
@@ -105,6 +106,13 @@ def test_a_source_says_whether_it_is_mirrored_and_how_often_it_is_drawn(rows, li
         rows(sources=listed(magicbrush={"share": -1}))
     with pytest.raises(DatasetError, match="refcoco: flip must be true or false, not 'no'"):
         rows(sources=listed(refcoco={"flip": "no"}))
+
+
+@pytest.mark.parametrize("kind, mirrors", [("edit", True), ("segmentation", False), ("reasoning", False), ("conversation", True)])
+def test_sets_that_point_at_places_with_words_are_mirrored_only_if_asked_for(kind, mirrors):
+    """Whatever words their sentences have: "guy on r", "2nd from l", "the one closest to us at 3 o clock"."""
+    said = [marks(SimpleNamespace(name="a", kind=kind, flip=flip))["mirrors"] for flip in (None, True, False)]
+    assert said == [mirrors, True, False]
 
 
 def test_a_picture_s_size_is_looked_up_once_by_all_processes_and_runs(config, tmp_path, monkeypatch):

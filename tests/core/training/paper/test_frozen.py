@@ -79,6 +79,15 @@ def test_batches_of_several_sizes_come_back_as_they_went(bundle, pictures):
         assert torch.allclose(a, frozen.latents(batch), atol=1e-5)
 
 
+def test_kept_features_are_read_in_mixed_precision(bundle, pictures, tmp_path):
+    frozen = FrozenParts(load_components(bundle), 4, tmp_path)
+    made = [frozen.features(pictures), frozen.latents(pictures)]
+    with torch.autocast("cpu", torch.bfloat16):
+        kept = [frozen.features(pictures), frozen.latents(pictures)]
+    for a, b in ((made[0].vision.dino[-1], kept[0].vision.dino[-1]), (made[0].latents, kept[0].latents), (made[1], kept[1])):
+        assert b.dtype == torch.float32 and torch.allclose(a, b, atol=2e-3 * float(a.abs().max()))
+
+
 class Feed:
     """Rows of one grey picture, the number of the batch in its seed."""
 

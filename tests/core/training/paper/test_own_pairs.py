@@ -193,6 +193,13 @@ def test_a_run_ends_in_a_sheet_and_a_bundle_that_edits(folder, bundle, tmp_path,
     assert "holds a run over other pairs (n1 differ)" in caplog.text
 
 
+def test_a_folder_that_has_moved_holds_the_same_pairs(folder, bundle, tmp_path):
+    more = ["--bundle", str(bundle), "--out", str(tmp_path / "run"), "--replay", "0"]
+    own_config(folder, more)
+    config, _ = own_config(folder.rename(tmp_path / "elsewhere"), more)
+    assert str(tmp_path / "elsewhere") in Path(config.sources).read_text()
+
+
 def test_what_the_sheet_shows(folder, bundle, tmp_path):
     from fireedit_core.data.formats.registry import load_sources
 
