@@ -33,13 +33,14 @@ class FireEditPhotoFinish(io.ComfyNode):
             "its shift, zoom and drift of colours, and pastes the edit within the mask. Outside, every value stays the photo's own.",
             search_aliases=["stitch", "paste", "composite", "uncrop", "pixel shift", "align", "color match", "seam", "photo"],
             inputs=[
-                io.Image.Input("original", tooltip="The photograph that went into FireEdit Photo Crop, unchanged; its alpha is kept."),
-                PhotoFrameType.Input("frame", tooltip="The frame of FireEdit Photo Crop for this photograph."),
+                # first, so that a bypassed node passes it on, and not the photograph as if it were edited
                 io.Image.Input(
                     "edited",
                     tooltip="What the edit model made of the crop: the picture of VAE Decode. Another size of the same shape is scaled "
                     "back. Several edits of one crop give as many finished photographs.",
                 ),
+                io.Image.Input("original", tooltip="The photograph that went into FireEdit Photo Crop, unchanged; its alpha is kept."),
+                PhotoFrameType.Input("frame", tooltip="The frame of FireEdit Photo Crop for this photograph."),
                 io.Mask.Input(
                     "mask", optional=True,
                     tooltip="Where it was to change, at the photo's size or the crop's (mask of FireEdit Photo Crop). Without one, what "

@@ -69,7 +69,7 @@ NODES = {
         ["image", "megapixels", "multiple", "context", "whole_above", "mask", "regions", "vae"], ["IMAGE", "MASK", "LATENT", "PHOTO_FRAME"],
     ),
     "FireEditPhotoFinish": (
-        ["original", "frame", "edited", "mask", "align", "tone", "grow", "feather"], ["IMAGE", "MASK", "STRING"],
+        ["edited", "original", "frame", "mask", "align", "tone", "grow", "feather"], ["IMAGE", "MASK", "STRING"],
     ),
     "FireEditCompare": (["before", "after", "amplify", "mask"], ["IMAGE", "STRING"]),
     "FireEditRegionsPreview": (["image", "regions", "zoom", "mask"], ["IMAGE"]),
