@@ -11,7 +11,7 @@ from fireedit_core.opencv import bytes_of
 from fireedit_core.regions.record import Regions
 from fireedit_core.segmentation import matting
 from fireedit_core.segmentation import region_masks as rule
-from fireedit_core.segmentation.grabcut import GrabCut, _inside_and_radius, without_specks
+from fireedit_core.segmentation.grabcut import GrabCut, _inside_and_radius, like_surroundings, without_specks
 from fireedit_core.segmentation.overlaps import take_off
 from fireedit_core.segmentation.quality import edge_share, quality_of
 from fireedit_core.segmentation.region_masks import BOX, GIVEN, most_masks, region_masks, what_is_wrong
@@ -72,6 +72,37 @@ def test_a_disc_is_cut_out_at_the_size_of_the_photo():
         assert abs(report.area - float(truth.float().mean())) < 0.01
         soft = (out.masks[0] > 0.01) & (out.masks[0] < 0.99)
         assert 0 < soft.sum() < 2 * 3.2 * radius * 2 * matting.BAND  # a band along the edge, no blur
+
+
+def test_ground_between_legs_is_not_the_thing():
+    """An arch, open below: the middle of its box is ground, of which there is more around the box."""
+    arch = torch.zeros(SIZE, dtype=torch.bool)
+    arch[20:110, 40:120] = True
+    arch[60:110, 68:92] = False
+    out, _ = region_masks(scene((arch, (0.8, 0.2, 0.2))), regions_of((40, 20, 120, 110)), GrabCut())
+    assert iou(out.masks[0], arch) > 0.95 and float(out.masks[0, 70:105, 73:87].max()) == 0
+
+
+def test_colours_that_are_everywhere_tell_nothing():
+    """A thing of the colours around it keeps its middle; and so does what they surround but do not reach."""
+    small = np.full((60, 60, 3), 90, np.uint8)
+    box, core = np.zeros((60, 60), bool), np.zeros((60, 60), bool)
+    box[15:45, 15:45], core[22:38, 22:38] = True, True
+    assert not (like_surroundings(small, ~box, core) & core).any()
+    small[15:45, 15:45] = (200, 40, 40)
+    small[28:32, 28:32] = 90
+    assert not (like_surroundings(small, ~box, core) & core).any()  # grey in the middle of red joins no grey outside
+    small[28:32, 28:] = 90
+    found = like_surroundings(small, ~box, core)
+    assert found[28:32, 28:].all() and not found[22:27, 22:38].any()
+
+
+def test_a_close_up_shows_what_is_behind_it_in_the_corners():
+    truth = disc((80, 60), 78)  # the frame cuts it on top and below, and nearly touches it on both sides
+    for box in ((0, 0, 160, 120), (1, 0, 160, 119)):
+        out, (report,) = region_masks(scene((truth, (0.8, 0.2, 0.2))), regions_of(box), GrabCut())
+        assert report.family == "grabcut" and iou(out.masks[0], truth) > 0.95
+        assert float(out.masks[0, :8, :8].max()) == 0 and out.masks[0, 60, 80] == 1
 
 
 def test_the_frame_may_cut_a_thing():
