@@ -48,7 +48,7 @@ def test_a_detector_that_finds_nothing_is_told_apart():
 
 
 def test_strangers_words_mean_what_they_say():
-    """The pairs of `strangers` were written before any run: 29 of 35 right at first sight, all since; see docs/photos.md."""
+    """The pairs of `strangers` were written before any run: 29 of 35 right at first sight, all since; see docs/benchmarks.md."""
     folder = FOLDER / "strangers"
     rows, entries = (json.loads((folder / name).read_text()) for name in (grounding.PAIRS, grounding.PHOTOGRAPHS))
     assert len(rows) >= 25 and {row["picture"] for row in rows} == set(entries)
