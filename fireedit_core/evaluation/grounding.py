@@ -47,11 +47,17 @@ class Verdict:
 
 
 def photograph(entry: dict[str, Any]) -> Tensor | None:
-    """The picture (3, H, W) RGB 0..1 of an entry of `PHOTOGRAPHS`, from the installed package; None where that is missing."""
-    spec = importlib.util.find_spec(entry["package"])
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / entry["file"]
+    """The picture (3, H, W) RGB 0..1 of an entry of `PHOTOGRAPHS`, from the installed package; None where that is missing.
+
+    `file` lies in a package of Python's, `path` is where a package of Debian's puts it.
+    """
+    if "path" in entry:
+        path = Path(entry["path"])
+    else:
+        spec = importlib.util.find_spec(entry["package"])
+        if spec is None or spec.origin is None:
+            return None
+        path = Path(spec.origin).parent / entry["file"]
     if not path.is_file():
         return None
     with Image.open(path) as opened:

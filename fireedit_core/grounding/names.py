@@ -110,14 +110,14 @@ THINGS: dict[str, tuple[str, ...]] = {
     "toothbrush": ("tooth brush",),
 }  # fmt: skip
 
-_ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
+ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
 _FRUIT = ("banana", "apple", "orange")
 _FOOD = (*_FRUIT, "sandwich", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake")
 # Words for many things at once. A pet may be called a teddy bear by a detector, but nobody calls a teddy bear a pet.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "animal": _ANIMALS,
+    "animal": ANIMALS,
     "pet": ("cat", "dog", "bird"),
-    "creature": (*_ANIMALS, "person"),
+    "creature": (*ANIMALS, "person"),
     "vehicle": ("bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
     "two-wheeler": ("bicycle", "motorcycle"),
     "fruit": _FRUIT,

@@ -44,7 +44,7 @@ _RELATIONS = (  # longest first; all ways to say one relation have one name
     ("in front of", r"(?:(?:standing|walking|sitting|parked|passing)\s+)?(?:in\s+front\s+of|before|ahead\s+of)"),
     ("between", r"(?:in\s+)?between"),
     ("next to", r"(?:(?:standing|sitting|walking|parked|lying)\s+)?(?:right\s+|just\s+|directly\s+)?"
-                r"(?:next\s+to|close(?:st)?\s+to|near(?:est)?(?:\s+to)?|beside|"
+                r"(?:next\s+to|close(?:st)?\s+to|near(?!est)(?:\s+to)?|nearest(?:\s+to|(?=\s+(?:the|an?|my|his|her|this|that)\b))|beside|"
                 r"alongside|adjacent\s+to|nearby|by|at)"),
     ("behind", r"(?:(?:standing|walking|sitting|parked)\s+)?(?:right\s+|just\s+)?(?:behind|at\s+the\s+back\s+of|in\s+back\s+of)"),
     ("above", r"above|over"),
@@ -60,14 +60,15 @@ _OF_PICTURE = re.compile(rf"\s+(?:in|of|from|on|within|at|inside)\s+(?:the|this|
 _SOME_OF = re.compile(r"\b(all|both|each|every|one|two|three|four|five|any|some|most|either)(?:\s+one)?\s+of\s+(?:the|these|those|"
                       r"them|my|his|her)\b\s*")
 _GROUP_OF = re.compile(r"\b(?:(?:a|the|this|that)\s+)?(?:whole\s+)?(group|crowd|bunch|row|set|lot|pair|couple)s?\s+of\s+")
-_OF_TWO = re.compile(r"^(?:the\s+)?([a-z]+(?:er|est|most)|left|right|first|second|third|last|middle)(?:\s+one)?\s+of\s+(?:the|these|"
-                     r"those)\s+"
-                     r"(?:(?:two|three|four|five|\d+)\s+)?([a-z][a-z ]*)$")  # fmt: skip
+_OF_TWO = re.compile(r"^(?:the\s+)?(?P<which>[a-z]+(?:er|est|most)|left|right|first|second|third|last|middle)(?:\s+one)?\s+of\s+"
+                     r"(?:the|these|those)\s+(?:(?P<count>two|three|four|five|\d+)\s+)?(?P<of>[a-z][a-z ]*)$")  # fmt: skip
 _POSSESSIVE = re.compile(r"^(?P<owner>.+?)(?:'s|s')\s+(?P<rest>.+)$")
 _BIG = {"big": 1, "large": 1, "huge": 1, "tall": 1, "bigger": 2, "larger": 2, "taller": 2, "biggest": 2, "largest": 2, "tallest": 2,
         "hugest": 2, "main": 3}  # fmt: skip
 _SMALL = {"small": 1, "little": 1, "tiny": 1, "short": 1, "smaller": 2, "shorter": 2, "smallest": 2, "tiniest": 2, "shortest": 2}
-_NEAR_FAR = {"nearest": "front", "closest": "front", "front": "front", "foremost": "front", "farthest": "back", "furthest": "back"}
+_NEAR_FAR = {"nearest": "front", "closest": "front", "front": "front", "foremost": "front", "farthest": "back", "furthest": "back",
+             "rear": "back", "rearmost": "back", "back": "back"}  # fmt: skip
+_UP_DOWN = {"upper": "top", "top": "top", "uppermost": "top", "lower": "bottom", "bottom": "bottom", "lowermost": "bottom"}
 _ANYTHING = frozenset(("thing", "object", "item", "one", "it", "this", "that", "stuff", "element", "region", "something", "anything"))
 _MAIN = frozenset(("subject", "motif", "main object", "main thing", "main subject", "main motif", "main character"))
 _PRONOUNS = {"him": False, "her": False, "he": False, "she": False, "them": True, "they": True, "everyone": True}
@@ -158,7 +159,7 @@ def _parse(text: str, depth: int) -> Phrase:
     text = _OF_PICTURE.sub("", f" {text}").strip() if not re.fullmatch(rf".*\b{_PICTURE}", text) or _OF_PICTURE.search(f" {text}") else text
     text = _SOME_OF.sub(r"\1 the ", text)
     text = re.sub(r"^(?:whatever|anything\s+that|everything\s+that)\s+(?:is|are)\s+", "everything ", text)
-    text = _OF_TWO.sub(lambda m: f"the {m[1]} {names.singular(m[2])}", text)
+    text = _OF_TWO.sub(_one_of_them, text)
     text = _GROUP_OF.sub(lambda m: "both " if m[1] in ("pair", "couple") else "all ", text)
     excluded: tuple[Phrase, ...] = ()
     found = _EXCEPT.search(text)
@@ -185,6 +186,16 @@ def is_one(phrase: Phrase) -> bool:
     if not phrase.anything or phrase.main or re.search(r"\b(?:thing|object|item|everything|anything|something)s?\b", phrase.text):
         return False
     return bool(re.search(r"\bones?\b", phrase.text) or phrase.sides or phrase.order)
+
+
+def _one_of_them(match: re.Match) -> str:
+    """ "the taller of the two men" as "the taller man"; "the driver of the car" speaks of a driver, and stays as it is."""
+    word = match["which"]
+    ends_so = not word.endswith("most") and word.endswith(("er", "est"))
+    place = word in _BIG or word in _SMALL or word in _NEAR_FAR or word in _UP_DOWN
+    if ends_so and not place and (not match["count"] or names.lookup(word) or word in PARTS):
+        return match[0]
+    return f"the {word} {names.singular(match['of'])}"
 
 
 def _listed(text: str) -> list[str]:
@@ -270,8 +281,10 @@ def _head(text: str, depth: int) -> Phrase:
                 kept.append(bare)
         elif bare in _SMALL and more:
             order, size = (_superlative(order, "small"), "small") if _SMALL[bare] == 2 else (order, "small")
-        elif bare in _NEAR_FAR and more:
+        elif bare in _NEAR_FAR and more and not names.lookup(" ".join(words[at:])):  # a "back pack" is one word for a thing
             order = _superlative(order, _NEAR_FAR[bare])
+        elif bare in _UP_DOWN and more:
+            sides = (*sides, _UP_DOWN[bare])
         elif bare:
             kept.append(bare)
     name, noun, anything, main, many, left = _noun(kept, bool(order or sides))

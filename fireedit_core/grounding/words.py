@@ -74,6 +74,8 @@ _KEEP = re.compile(
     r"|(?:\s*,)?\s+without\s+(?:changing|touching|altering|affecting|moving)\s+(?P<keep2>.+)$",
     re.IGNORECASE,
 )
+_PURPOSE = re.compile(r"\s*,?\s+(?P<purpose>(?:so\s+that|so\s+as\s+to|in\s+order\s+(?:to|that))\s+.+)$", re.IGNORECASE)
+_QUESTION = re.compile(r"(?:what|who|whose|whom|where|when|why|which|how)(?:'s|\b)", re.IGNORECASE)
 _BACKGROUND = (
     r"(?:(?:the|this|its|his|her|their|my)\s+)?(?:(?:whole|entire|current|old|image|photo|picture)\s+)?(?:(?:picture|image|"
     r"photo)'s\s+)?(?:background|back-?drop|back\s+ground)"
@@ -474,9 +476,15 @@ def _read_clause(text: str) -> tuple[_Clause, list[str]]:
     if not re.fullmatch(rf".*\b(?:of|the|this|my|whole)\s+{_PICTURE_NOUN}", clause, re.IGNORECASE) or _OF_PICTURE.search(clause):
         clause = _OF_PICTURE.sub("", clause) or clause
     clause = re.sub(r"\s+(?:please|thanks|thank\s+you|now|for\s+me|ok|right\s+now|immediately|asap)$", "", clause, flags=re.IGNORECASE)
+    said = _PURPOSE.search(clause)
+    purpose = said["purpose"] if said else ""
+    clause = clause[: said.start()] if said else clause
     for pattern, build in _FORMS:
         match = pattern.fullmatch(clause)
         made = build(match) if match else None
         if made:
-            return made, keep
-    return _Clause("other", "" if _WHOLE.match(clause) else clause), keep
+            free = made.kind in ("replace", "add", "restyle", "other")  # what shall appear is told in words there
+            return replace(made, after=f"{made.after} {purpose}".strip()) if free else made, keep
+    if _QUESTION.match(clause):
+        raise ValueError(f'{clause[:200]!r} is a question, and no edit. Say what is to be done: "remove the clock", "make the clock blue".')
+    return _Clause("other", "" if _WHOLE.match(clause) else clause, purpose), keep

@@ -15,7 +15,7 @@ from ..grounding.answer import Answer
 from .backdrop import BLUR, blurred, cover, cut_out, over
 from .colours import is_colour, read_colour
 from .fill import fill
-from .paste import blended
+from .paste import STRIP, blended
 from .recolour import recolour
 from .tones import adjust
 
@@ -23,6 +23,7 @@ QUICK = ("remove", "recolour", "background", "adjust", "cutout")  # kinds of an 
 _TRANSPARENT = {"transparent", "transparency", "nothing", "none", "alpha"}
 _DECIDED = 0.01  # mattes of networks are hardly ever 0 or 1, and a picture of 8 bits cannot show so little of a mixture
 _ALL_BUT_ALL = 0.9  # of the picture: a mask of more than this is seldom meant before a new background
+_UNSEEN = 3 / 255  # mean change of a thing from which on a person sees one
 _BLUR = {"blur", "blurred", "blurry", "out of focus", "bokeh", "defocused"}
 _KINDS_BY_HAND = {
     "remove": "remove", "delete": "remove", "erase": "remove", "recolour": "recolour", "recolor": "recolour", "colour": "recolour",
@@ -115,6 +116,8 @@ def quick_edit(
             said += "; hardly anything is left that would be behind it, so look at the mask"
         if image.shape[0] == 4 and bool((image[3] < 1).any()):
             said += "; the picture's own alpha is kept, so what was transparent stays so"
+    if kind in ("recolour", "adjust") and _change(rgb, new, mask) < _UNSEEN:
+        said += ". Hardly anything is seen of it: the thing looks so already, or is too dark or too bright to take it"
     if brightest <= 0.5 and kind != "remove":  # which takes away all that is marked, however faintly
         said += f". The mask is nowhere brighter than {brightest:.2f}, so most of what was there is still seen: paint it white"
     if image.shape[0] == 1:
@@ -203,6 +206,16 @@ def _decided(mask: Tensor) -> Tensor:
     mask[mask < _DECIDED] = 0
     mask[mask > 1 - _DECIDED] = 1
     return mask
+
+
+def _change(old: Tensor, new: Tensor, mask: Tensor) -> float:
+    """Mean absolute change (0..1) of pictures (3, H, W) where a mask (H, W) is at its brightest."""
+    inside = mask >= mask.max()
+    total = 0.0
+    for top in range(0, mask.shape[0], STRIP):
+        here = inside[top : top + STRIP]
+        total += float((new[:, top : top + STRIP][:, here] - old[:, top : top + STRIP][:, here]).abs().sum(dtype=torch.float64))
+    return total / (3 * int(inside.sum()))
 
 
 def _soft_edge(mask: Tensor) -> Tensor:

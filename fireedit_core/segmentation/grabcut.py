@@ -3,6 +3,9 @@
 
 A small picture of the box with its surroundings is cut. The inner ellipse of the box is surely the thing, what is outside the box surely
 is not, except where the photo ends: a side of the box on the photo's frame counts as open, because the thing goes on behind it.
+
+Ground between legs and what stands beside the thing reach into the ellipse. So what is coloured as the surroundings are, and joins them by
+such colours, is only probably the thing.
 """
 
 from __future__ import annotations
@@ -11,10 +14,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ..opencv import bytes_of, opencv
 from .segmenter import check_boxes, crop_around
+
+_TOLD = 0.9  # of the core: what looks like the surroundings must be less
+_FILLS = 0.98  # of the small picture: a box of more than this is a close-up
+_CLOSE_UP, _CORNER = 0.7, 1.25  # radii, 1 on the ellipse in the picture: what a close-up surely shows, and beyond what it surely does not
 
 
 class GrabCut:
@@ -66,19 +74,53 @@ class GrabCut:
         x1, y1, x2, y2 = box.tolist()
         place = [(x1 - left) * ratio, (y1 - top) * ratio, (x2 - left) * ratio, (y2 - top) * ratio]
         open_sides = [x1 <= 1, y1 <= 1, x2 >= width - 1, y2 >= height - 1]
-        inside, radius = _inside_and_radius(size, place, open_sides)
-        marks = np.full(size, cv2.GC_BGD, np.uint8)
-        marks[inside] = cv2.GC_PR_FGD
-        marks[inside & (radius <= self.core)] = cv2.GC_FGD
-        if inside.mean() > 0.98:  # nothing is surely outside: the corners probably are
-            marks[radius > 0.95] = cv2.GC_PR_BGD
+        marks, core = _start(size, place, open_sides, self.core)
         outside = (marks == cv2.GC_BGD) | (marks == cv2.GC_PR_BGD)
         if min(outside.sum(), (~outside).sum()) < 10:  # OpenCV needs five clusters of each
             return None
+        marks[core & like_surroundings(small, outside, core)] = cv2.GC_PR_FGD
         cv2.setRNGSeed(0)  # the clusters start at random; the same photo must give the same mask
         cv2.grabCut(small, marks, None, np.zeros((1, 65)), np.zeros((1, 65)), self.rounds, cv2.GC_INIT_WITH_MASK)
         cut = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
         return without_specks(cut).astype(np.float32)
+
+
+def _start(size: tuple[int, int], box: list[float], open_sides: list[bool], core: float) -> tuple[np.ndarray, np.ndarray]:
+    """OpenCV's marks of what is the thing, surely or probably, and the part of it that surely is; (h, w) each."""
+    cv2 = opencv()
+    inside, radius = _inside_and_radius(size, box, open_sides)
+    if inside.mean() > _FILLS:  # nothing is outside of the box: what is behind a close-up shows in the corners
+        _, radius = _inside_and_radius(size, [0, 0, size[1], size[0]], [False] * 4)
+        sure = radius <= _CLOSE_UP
+        marks = np.select([sure, radius <= 1, radius <= _CORNER], [cv2.GC_FGD, cv2.GC_PR_FGD, cv2.GC_PR_BGD], cv2.GC_BGD)
+        return marks.astype(np.uint8), sure
+    sure = inside & (radius <= core)
+    return np.select([sure, inside], [cv2.GC_FGD, cv2.GC_PR_FGD], cv2.GC_BGD).astype(np.uint8), sure
+
+
+def like_surroundings(small: np.ndarray, outside: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """Pixels (h, w) of bool whose colours are commoner outside than in the core, and that join the outside by such pixels.
+
+    Args:
+        small: (h, w, 3) bytes. outside, core: (h, w) of bool; neither is empty.
+    """
+    cv2 = opencv()
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
+    bins = tuple(np.moveaxis(lab // np.array([16, 8, 8], np.uint8), -1, 0))  # brightness is shading too
+
+    def share(where: np.ndarray) -> np.ndarray:
+        counts = gaussian_filter(cv2.calcHist([lab], [0, 1, 2], where.astype(np.uint8), [16, 32, 32], [0, 256] * 3), 1)
+        return (counts / counts.sum())[bins]
+
+    found = _joined(outside | (share(outside) > share(core)), outside)
+    # a thing that is all of the colours around it is not told by colours
+    return found if (found & core).sum() < _TOLD * core.sum() else np.zeros_like(found)
+
+
+def _joined(where: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """The parts of `where` (h, w) of bool that hold one of the seeds."""
+    _, labels = opencv().connectedComponents(where.astype(np.uint8), connectivity=4)
+    return where & np.isin(labels, np.unique(labels[seeds & where]))
 
 
 def without_specks(mask: np.ndarray, keep: float = 0.1, hole: float = 0.02) -> np.ndarray:

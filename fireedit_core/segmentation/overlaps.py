@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..grounding.names import ANIMALS, GROUPS, label_name
 from ..opencv import opencv
 from ..regions.record import Regions
 from ..regions.suppression import box_iou
@@ -16,6 +17,9 @@ from ..regions.suppression import box_iou
 # Found as things of their own, but worn or held: who removes the person removes them too.
 WORN = frozenset({"tie", "hat", "glasses", "sunglasses", "backpack", "handbag", "watch", "shoe", "helmet", "badge", "glove"})
 WEARERS = frozenset({"person", "man", "woman", "boy", "girl", "child", "people"})
+# What holds things that are no part of it, however small: the book on a bed, the spoon in a bowl; of vehicles whoever sits in them.
+HOLDERS = frozenset({*GROUPS["furniture"], "bowl", "cup", "sink", "oven", "refrigerator", "microwave", "suitcase", "surfboard"})
+_VEHICLES, _LIVING = frozenset(GROUPS["vehicle"]), frozenset({"person", *ANIMALS})
 _SAME = 0.7  # boxes that agree so far are one thing, found twice
 _NOTED = 0.02  # of a mask: less than that taken is an edge, and not told
 _DOUBTED, _PATCH, _ENCLOSED = 0.5, 0.05, 0.95  # below which score a find of how much of a thing, so far surrounded by it, is a part of it
@@ -29,8 +33,9 @@ def take_off(regions: Regions, masks: Tensor, rough: Collection[int] = ()) -> li
     within another one keeps all it has: it is nearer. Of two that merely overlap, a pixel goes to the one in whose box it lies nearer to
     the middle (in units of the box), so that each keeps its own side; where that is alike to the smaller, then to the higher score.
 
-    A small and doubtful find that a thing surrounds on all sides (the eye of a cat, taken for a phone) is a part of that thing and takes
-    nothing from it. Masks whose numbers are in `rough` are no more than boxes: they yield to all that were cut out.
+    A small and doubtful find that a thing surrounds on all sides (the eye of a cat, taken for a phone; what a person holds) is a part of
+    that thing and takes nothing from it, but for what lies on furniture, in a vessel, or sits in a vehicle. Masks whose numbers are in
+    `rough` are no more than boxes: they yield to all that were cut out.
     """
     count = len(regions)
     taken: list[set[int]] = [set() for _ in range(count)]
@@ -54,7 +59,9 @@ def take_off(regions: Regions, masks: Tensor, rough: Collection[int] = ()) -> li
             else:
                 near, far = (i, j) if (areas[i], -float(regions.scores[i])) <= (areas[j], -float(regions.scores[j])) else (j, i)
             if box_beside_mask or shared >= _NESTED * areas[near]:
-                if not box_beside_mask and _is_part(float(regions.scores[near]), pixels[near] > 0.5, areas[near], pixels[far], areas[far]):
+                held = _is_held(regions.labels[near], regions.labels[far])
+                score = float(regions.scores[near])
+                if not box_beside_mask and not held and _is_part(score, pixels[near] > 0.5, areas[near], pixels[far], areas[far]):
                     continue
                 np.minimum(pixels[far][window], 1 - pixels[near][window], out=pixels[far][window])
                 taken[far].add(near)
@@ -65,6 +72,12 @@ def take_off(regions: Regions, masks: Tensor, rough: Collection[int] = ()) -> li
                 if np.count_nonzero(loser) > _NOTED * areas[who]:
                     taken[who].add(by)
     return taken
+
+
+def _is_held(small: str, large: str) -> bool:
+    """Whether a thing of one label lies on or in things of another, and is none of their parts."""
+    small, large = label_name(small), label_name(large)
+    return large in HOLDERS or (large in _VEHICLES and small in _LIVING)
 
 
 def _is_part(score: float, small: np.ndarray, area: int, large: np.ndarray, whole: int) -> bool:

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from fireedit_core.grounding import KINDS, noun_phrase, read_words
+from fireedit_core.grounding.phrases import parse
 
 
 @pytest.mark.parametrize(
@@ -144,3 +145,45 @@ def test_any_words_are_read_in_no_time():
         except ValueError as error:
             assert str(error)
         assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("text", "noun", "sides", "order"),
+    [
+        ("the lower dog", "dog", ("bottom",), None), ("the upper dog", "dog", ("top",), None),
+        ("the bottom puppy", "puppy", ("bottom",), None),
+        ("the top two boats", "boat", ("top",), None),
+        ("the rear car", "car", (), ("back", 0)), ("the back pack", "back pack", (), None),
+        ("the nearest boat", "boat", (), ("front", 0)), ("the nearest of the boats", "boat", (), ("front", 0)),
+        ("the taller of the two men", "man", (), ("big", 0)), ("the leftmost of the boats", "boat", (), ("left", 0)),
+        ("the boat nearest the dog", "boat", (), None),
+    ],
+)  # fmt: skip
+def test_where_a_thing_is_said_before_its_noun(text, noun, sides, order):
+    phrase = parse(text)
+    assert (phrase.noun, phrase.sides, phrase.order, phrase.unread) == (noun, sides, order, ())
+    assert bool(phrase.relations) == (text == "the boat nearest the dog")
+
+
+@pytest.mark.parametrize(
+    "text", ["the driver of the car", "the chest of the man", "the corner of the table", "the rider of the motorcycle"]
+)  # fmt: skip
+def test_what_belongs_to_a_thing_is_not_the_thing(text):
+    """Words in -er and -est are not all like "the taller of the two"."""
+    phrase = parse(text)
+    ((relation, (owner,)),) = phrase.relations
+    assert phrase.noun == text.split()[1] and relation == "of" and owner.noun == text.split()[-1]
+
+
+def test_a_question_is_no_edit():
+    for text in ("what time is it?", "who is that man", "Where is the dog?"):
+        with pytest.raises(ValueError, match="is a question, and no edit"):
+            read_words(text)
+    assert read_words("could you remove the dog?").kind == "remove"
+
+
+def test_a_purpose_belongs_to_what_shall_appear():
+    words = read_words("remove the dog so that only the house is left")
+    assert (words.kind, words.thing, words.after) == ("remove", "dog", "")
+    words = read_words("add a hat to the dog so that it covers the eyes")
+    assert (words.kind, words.thing, words.after) == ("add", "dog", "a hat so that it covers the eyes")

@@ -147,6 +147,23 @@ def test_a_mask_of_all_but_the_whole_picture_is_named():
     assert said not in quick_edit(picture, disc(60, 60), answer("background", picture, "navy")).report
 
 
+@pytest.mark.parametrize(
+    ("kind", "after", "value", "seen"),
+    [
+        ("recolour", "brown", 0.0, False), ("recolour", "brown", 0.5, True), ("adjust", "darker", 0.0, False),
+        ("adjust", "darker", 0.4, True), ("adjust", "grey", 0.5, False),
+    ],
+)  # fmt: skip
+def test_an_edit_that_nobody_sees_is_said(kind, after, value, seen):
+    """A black silhouette throws back no light that could be brown."""
+    picture = torch.full((3, 40, 60), 0.9)
+    mask = torch.zeros(40, 60)
+    mask[10:30, 20:40] = 1
+    picture[:, 10:30, 20:40] = value
+    said = quick_edit(picture, mask, answer(kind, picture, after)).report
+    assert ("Hardly anything is seen of it" in said) != seen, said
+
+
 def test_tones_of_what_is_behind():
     """The thing stays bit for bit; around it there is no colour, or more or less light; "grey" alone is a colour."""
     picture, mask = textured(60, 80, 3), disc(60, 80)

@@ -11,7 +11,7 @@ from fireedit_core.opencv import bytes_of
 from fireedit_core.regions.record import Regions
 from fireedit_core.segmentation import matting
 from fireedit_core.segmentation import region_masks as rule
-from fireedit_core.segmentation.grabcut import GrabCut, _inside_and_radius, without_specks
+from fireedit_core.segmentation.grabcut import GrabCut, _inside_and_radius, like_surroundings, without_specks
 from fireedit_core.segmentation.overlaps import take_off
 from fireedit_core.segmentation.quality import edge_share, quality_of
 from fireedit_core.segmentation.region_masks import BOX, GIVEN, most_masks, region_masks, what_is_wrong
@@ -74,6 +74,37 @@ def test_a_disc_is_cut_out_at_the_size_of_the_photo():
         assert 0 < soft.sum() < 2 * 3.2 * radius * 2 * matting.BAND  # a band along the edge, no blur
 
 
+def test_ground_between_legs_is_not_the_thing():
+    """An arch, open below: the middle of its box is ground, of which there is more around the box."""
+    arch = torch.zeros(SIZE, dtype=torch.bool)
+    arch[20:110, 40:120] = True
+    arch[60:110, 68:92] = False
+    out, _ = region_masks(scene((arch, (0.8, 0.2, 0.2))), regions_of((40, 20, 120, 110)), GrabCut())
+    assert iou(out.masks[0], arch) > 0.95 and float(out.masks[0, 70:105, 73:87].max()) == 0
+
+
+def test_colours_that_are_everywhere_tell_nothing():
+    """A thing of the colours around it keeps its middle; and so does what they surround but do not reach."""
+    small = np.full((60, 60, 3), 90, np.uint8)
+    box, core = np.zeros((60, 60), bool), np.zeros((60, 60), bool)
+    box[15:45, 15:45], core[22:38, 22:38] = True, True
+    assert not (like_surroundings(small, ~box, core) & core).any()
+    small[15:45, 15:45] = (200, 40, 40)
+    small[28:32, 28:32] = 90
+    assert not (like_surroundings(small, ~box, core) & core).any()  # grey in the middle of red joins no grey outside
+    small[28:32, 28:] = 90
+    found = like_surroundings(small, ~box, core)
+    assert found[28:32, 28:].all() and not found[22:27, 22:38].any()
+
+
+def test_a_close_up_shows_what_is_behind_it_in_the_corners():
+    truth = disc((80, 60), 78)  # the frame cuts it on top and below, and nearly touches it on both sides
+    for box in ((0, 0, 160, 120), (1, 0, 160, 119)):
+        out, (report,) = region_masks(scene((truth, (0.8, 0.2, 0.2))), regions_of(box), GrabCut())
+        assert report.family == "grabcut" and iou(out.masks[0], truth) > 0.95
+        assert float(out.masks[0, :8, :8].max()) == 0 and out.masks[0, 60, 80] == 1
+
+
 def test_the_frame_may_cut_a_thing():
     truth = disc((0, 60), 40)
     out, _ = region_masks(scene((truth, (0.8, 0.2, 0.2))), regions_of((0, 20, 40, 100)), GrabCut())
@@ -129,6 +160,24 @@ def test_a_doubtful_find_within_a_thing_is_a_part_of_it():
         taken = take_off(regions_of(boxes[0], box, labels=("cat", "phone"), scores=[0.45, score]), masks)
         assert masks[0, y, x] == kept and taken == [set() if kept else {1}, set()], (score, box)
         assert masks[1, y, x] == 1
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "part"),
+    [
+        ("cat", "cell phone", True), ("person", "remote", True), ("dog", "sports ball", True), ("pizza", "carrot", True),
+        ("bed", "book", False), ("dining table", "cup", False), ("sofa", "cat", False), ("bowl", "spoon", False),
+        ("Couch", "remote", False), ("bus", "person", False), ("boat", "dog", False), ("motorcycle", "clock", True),
+        ("car", "sports ball", True), ("thing", "thing", True),
+    ],
+)  # fmt: skip
+def test_what_lies_on_furniture_is_no_part_of_it(large, small, part):
+    """However doubtful the find: a bed that becomes blue leaves the book as it is. A wheel taken for a clock is the motorcycle's."""
+    masks = torch.zeros(2, *SIZE)
+    masks[0, 20:110, 20:140], masks[1, 50:64, 60:74] = 1, 1
+    taken = take_off(regions_of((20, 20, 140, 110), (60, 50, 74, 64), labels=(large, small), scores=[0.7, 0.4]), masks)
+    assert bool(masks[0, 57, 67]) == part and taken == [set() if part else {1}, set()]
+    assert masks[1].sum() == 14 * 14  # whoever names the small thing gets all of it
 
 
 def test_a_box_for_want_of_a_mask_yields_to_masks():
