@@ -92,19 +92,22 @@ def test_segs_of_a_picture_of_another_shape_are_stretched_and_that_is_said(image
 def test_regions_of_every_dialect_know_the_picture_that_they_came_with():
     """Those of a detector always did; on another picture of the same size they are refused."""
     ramp = torch.linspace(0, 0.3, SIZE).expand(1, SIZE, SIZE)[..., None].expand(-1, -1, -1, 3)
+    both = torch.cat([ramp, 1 - ramp])
     box = {"x": 4, "y": 4, "width": 20, "height": 20}
     mask = torch.zeros(1, SIZE, SIZE)
     mask[:, 4:24, 4:24] = 1
     segs = nodes.FireEditRegionsToSEGS.execute(two()[1:], 1.0)[0]
     for made in (
-        nodes.FireEditRegionsFromBBox.execute([box], [ramp], ["xywh"]), nodes.FireEditRegionsFromSEGS.execute(segs, [ramp]),
-        nodes.FireEditRegionsFromMask.execute(mask, 0.5, 4, "thing", ramp),
-        nodes.FireEditRegionSelect.execute(ramp, '{"boxes": [[4, 4, 24, 24]]}'),
-        nodes.FireEditRegionSelect.execute(ramp, "", nodes.FireEditRegionsFromBBox.execute([box], [ramp], ["xywh"])[0]),
+        nodes.FireEditRegionsFromBBox.execute([box], [both], ["xywh"]), nodes.FireEditRegionsFromSEGS.execute(segs[:1], [both]),
+        nodes.FireEditRegionsFromMask.execute(mask, 0.5, 4, "thing", both),
+        nodes.FireEditRegionSelect.execute(both, '{"boxes": [[4, 4, 24, 24]]}'),
+        nodes.FireEditRegionSelect.execute(both, "", nodes.FireEditRegionsFromBBox.execute([box], [both], ["xywh"])[0]),
     ):  # fmt: skip
-        assert nodes.FireEditQuickEdit.execute(ramp * 0.9, "recolour: red", regions=made[0]).args[1].any()  # after another edit too
-        with pytest.raises(FireEditNodeError, match="Quick Edit: the regions were found on another picture"):
-            nodes.FireEditQuickEdit.execute(1 - ramp, "recolour: red", regions=made[0])
+        # after another edit too
+        assert nodes.FireEditQuickEdit.execute(both * 0.9, "recolour: red", regions=made[0]).args[1].any(-1).any(-1).all()
+        for other in (both.flip(0), torch.cat([ramp, ramp])):
+            with pytest.raises(FireEditNodeError, match="Quick Edit: the regions were found on another picture"):
+                nodes.FireEditQuickEdit.execute(other, "recolour: red", regions=made[0])
 
 
 def test_no_region_is_the_whole_picture_and_said():

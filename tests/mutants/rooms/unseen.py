@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Forty faults that were written from the code alone, before any test was looked at, and then run once."""
+"""Forty faults that were written from the code alone, before any test was looked at, and then run: how well the tests see what nobody had
+in mind. 35 to 37 of them are in the README's line "unseen" as seen at first."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ MUTANTS = [
     *of(
         "nodes/quick_edit.py", QUICK,
         ("behind[i % len(behind)]", "behind[0]", "first row"),
-        ("and all(one.kind in (\"adjust\"", "and any(one.kind in (\"adjust\"", "check"),
+        # in place of all -> any in `_whole`, whose survival showed that batches of both kinds were wrong
+        ("_Meant(torch.ones(size)) if everything else _among(one, answer)", "_among(one, answer)", "special case"),
         ("replace(one, report=one.report + _BOXED) if meant[i].boxed else one", "one", "message"),
     ),
     *of(
