@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from fireedit_cli import __main__ as command
 from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, Places, jobs_of
-from fireedit_cli.comfy_client import ComfyClient, PromptRejected, RunResult, encode_png
+from fireedit_cli.comfy_client import ComfyClient, HostError, PromptRejected, RequestRefused, RunResult, encode_png
 from fireedit_cli.pictures import PictureError, check_picture, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import SHIPPED, Workflow, WorkflowError, use_detector
@@ -298,6 +299,32 @@ def test_a_job_is_not_given_to_a_server_that_refused_it(pictures, tmp_path):
     jobs = jobs_of(pictures, "remove it", tmp_path / "out")
     failed = Fleet(["http://one", "http://two"], Ways(Workflow.load()), Journal(""), Refusing).run(jobs)
     assert len(failed) == 3 and sorted(asked) == ["http://one"] * 3 + ["http://two"] * 3
+
+
+def test_one_that_fails_is_seen_in_the_exit_code(pictures, tmp_path, recorder, monkeypatch, caplog):
+    def refused(self, workflow, timeout=600.0):
+        raise PromptRejected({"error": {"message": "no"}})
+
+    arguments = (pictures, "remove it", "-o", tmp_path / "out", "--way", "bundle")
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "run", refused)
+        assert edit(*arguments) == 1 and "3 of 3 edits failed" in caplog.text
+    assert edit(*arguments) == 0
+
+
+def test_a_folder_whose_name_begins_alike_is_another(pictures, tmp_path):
+    (pictures / "list.csv").write_text("image,output\none.png,../out-of-others/one.png\n")
+    with pytest.raises(JobError, match="one.png lies outside of .*out;"):
+        jobs_of(pictures / "list.csv", "remove it", tmp_path / "out")
+
+
+@pytest.mark.parametrize("status", (400, 404, 413, 408, 425, 429, 500))
+def test_a_server_that_is_busy_is_no_refusal(status):
+    answer = requests.Response()
+    answer.status_code, answer._content, answer.request = status, b"so", requests.Request("GET", "http://one/x").prepare()
+    with pytest.raises(HostError, match=f"GET .*status {status}: so") as said:
+        ComfyClient("http://one")._checked(answer)
+    assert isinstance(said.value, RequestRefused) is (status in (400, 404, 413))
 
 
 def test_how_results_are_saved(pictures, tmp_path):
