@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Forty faults that were written from the code alone, before any test was looked at, and then run: how well the tests see what nobody had
-in mind. 35 to 37 of them are in the README's line "unseen" as seen at first."""
+in mind. README says what came of it."""
 
 from __future__ import annotations
 
