@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import signal
 import sys
 import threading
@@ -57,6 +58,21 @@ def whole(low: int, high: int):  # noqa: ANN201
     return parse
 
 
+def number(low: float, high: float = math.inf):  # noqa: ANN201
+    """An argparse type: a number from `low` to `high`. NaN cannot be sent, and would look like a server that is gone."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:  # which no NaN is
+            raise argparse.ArgumentTypeError(f"a number of {low:g}{f' to {high:g}' if high < math.inf else ' or more'}, got {text!r}")
+        return value
+
+    return parse
+
+
 def address(text: str) -> str:
     """An argparse type: the address of a server, with its protocol."""
     if not text.startswith(("http://", "https://")) or not text.partition("//")[2]:
@@ -90,13 +106,13 @@ def parser() -> argparse.ArgumentParser:
     edit.add_argument("--steps", type=whole(1, 1000))
     edit.add_argument("--sampler")
     edit.add_argument("--scheduler")
-    edit.add_argument("--text-guidance", type=float)
-    edit.add_argument("--image-guidance", type=float)
+    edit.add_argument("--text-guidance", type=number(0, 30))
+    edit.add_argument("--image-guidance", type=number(0, 30))
     edit.add_argument("--keep-outside", choices=("off", "soft", "exact"))
     edit.add_argument("--again", action="store_true", help="do everything, also what was done already")
     edit.add_argument("--overwrite", action="store_true", help="replace files at the results' places that this command has not made")
-    edit.add_argument("--patience", type=float, default=30.0, help="seconds to wait for a server that went quiet (default %(default)g)")
-    edit.add_argument("--timeout", type=float, default=600.0, help="seconds for one edit (default %(default)g)")
+    edit.add_argument("--patience", type=number(0), default=30.0, help="seconds to wait for a server that went quiet (default %(default)g)")
+    edit.add_argument("--timeout", type=number(0), default=600.0, help="seconds for one edit (default %(default)g)")
     edit.add_argument("--quiet", action="store_true", help="no progress bar")
     commands.add_parser("convert", help="assemble a full-size bundle from public checkpoints; convert --help says more", add_help=False)
     commands.add_parser("fetch", help="get weights that FireEdit may not ship; fetch --help says more", add_help=False)

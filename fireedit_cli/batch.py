@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import tempfile
 import threading
 import time
@@ -122,7 +123,9 @@ def jobs_of(source: Path, instruction: str | None, output: Path | None, seed: in
 def _check_outputs(jobs: Sequence[Job], source: Path, folder: Path | None) -> None:
     twice = [o for o, n in _counts(job.output.resolve() for job in jobs).items() if n > 1]
     if twice:
-        raise JobError(f"{len(twice)} outputs are named by more than one job, the first is {twice[0]}; give the CSV a column output")
+        mend = "name one of the pictures otherwise" if source.is_dir() else "give the list a column output"
+        more = f", as are {len(twice) - 1} others" if len(twice) > 1 else ""
+        raise JobError(f"{twice[0]} is the output of more than one job{more}; {mend}")
     if folder is not None and folder.is_file():
         raise JobError(f"{folder} is a file; several edits need a folder as -o")
     if source.is_dir() and folder is not None and folder.resolve() == source.resolve():
@@ -217,15 +220,18 @@ class Journal:
         }  # fmt: skip
         with self._lock:
             known = self._read(job.output.parent)
-            with (job.output.parent / JOURNAL).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            path = job.output.parent / JOURNAL
+            begin = "" if _ends_whole(path) else "\n"  # else this line would be lost with the one that was cut off
+            with path.open("a", encoding="utf-8") as file:
+                file.write(begin + json.dumps(record, ensure_ascii=False) + "\n")
             known[job.output.name] = record["stamp"]
 
     def _read(self, folder: Path) -> dict[str, str]:
         if folder not in self._known:
             found = {}
             path = folder / JOURNAL
-            for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            # not splitlines: an instruction may hold what Unicode calls a line's end; a line may end within a letter
+            for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
                 try:
                     record = json.loads(line)
                     found[record["output"]] = record["stamp"]
@@ -233,6 +239,15 @@ class Journal:
                     continue  # the line that was being written when the machine went down
             self._known[folder] = found
         return self._known[folder]
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether the last line of a file is complete, or there is none."""
+    if not path.is_file() or not path.stat().st_size:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 # --- one edit on one server --------------------------------------------------------------------------------------------

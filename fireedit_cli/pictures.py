@@ -51,17 +51,22 @@ def check_picture(path: Path) -> list[str]:
     """What is lost when a picture is edited, in sentences.
 
     Raises:
-        PictureError: for a file that is damaged, moving, or no picture: the server would take its first frame, or grey, in silence.
+        PictureError: for a file that is damaged, moving, of unknown range, or no picture: the server would take its first frame, or grey,
+            in silence.
     """
     try:
         with Image.open(path) as picture:
             frames = getattr(picture, "n_frames", 1)
-            if frames > 1:
+            if frames > 1 and picture.format != "MPO":  # in which cameras put a smaller copy or a gain map behind the photograph
                 raise PictureError(f"{path} is moving: it has {frames} frames; save the one that is meant")
             picture.load()
             if picture.mode == "F":
                 raise PictureError(f"{path} has floating point pixels, whose range nobody knows; save it with 8 or 16 bits")
+            if picture.mode == "I" and not 0 <= (extrema := picture.getextrema())[0] <= extrema[1] <= 65535:
+                raise PictureError(f"{path} has values of {extrema[0]} to {extrema[1]}, more than 16 bits hold; save it with 8 or 16 bits")
             return [f"{path.name}: its transparency is lost"] if _has_alpha(picture) else []
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{path} is too large to be opened: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, PictureError):
             raise

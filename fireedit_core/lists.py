@@ -97,7 +97,8 @@ def _names(source: Path, line: int, fields: Sequence[str], columns: Sequence[str
 
 
 def _json_lines(source: Path, text: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, entry in enumerate(text.splitlines(), 1):
+    # not splitlines: JSON may hold what Unicode calls a line's end
+    for line, entry in enumerate(io.StringIO(text, newline=None), 1):
         if not entry.strip():
             continue
         try:
@@ -109,4 +110,7 @@ def _json_lines(source: Path, text: str, columns: Sequence[str]) -> Iterator[tup
         unknown = [name for name in record if name not in columns]
         if unknown:
             raise ListError(f"{source}, line {line}: unknown entry {unknown[0]!r}; there are {', '.join(columns)}")
+        for name, value in record.items():
+            if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
+                raise ListError(f"{source}, line {line}: {name} must be a text or a number, got {str(value)[:80]}")
         yield line, record

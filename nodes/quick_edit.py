@@ -83,7 +83,7 @@ class FireEditQuickEdit(io.ComfyNode):
         colours = to_core(without_alpha(image), NAME)
         rows = list(with_alpha(image, NAME).movedim(-1, 1))
         answers = _answers(answer, len(rows), size_of(colours))
-        meant = _things(colours, answers, mask, None if _whole(answer, answers) else regions)
+        meant = _things(colours, answers, [_whole(answer, one) for one in answers], mask, regions)
         behind = None if backdrop is None else to_core(without_alpha(backdrop), NAME)
         if behind is not None and behind.shape[0] not in (1, len(rows)):
             raise FireEditNodeError(NAME, f"{batch_text(len(rows))} came, but {len(behind)} backdrops. Connect one for all, or one each.")
@@ -125,21 +125,25 @@ def _is_record(text: str) -> bool:
     return text.lstrip("\ufeff \n\t").startswith(("{", "["))
 
 
-def _whole(text: str, answers: list[Answer]) -> bool:
-    """Whether records say that the whole pictures are meant ("make it brighter"); a word by hand leaves it to the regions."""
-    return _is_record(text) and all(one.kind in ("adjust", "recolour") and not one.thing and not one.targets for one in answers)
+def _whole(text: str, answer: Answer) -> bool:
+    """Whether a record says that the whole picture is meant ("make it brighter"); a word by hand leaves it to the regions."""
+    return _is_record(text) and answer.kind in ("adjust", "recolour") and not answer.thing and not answer.targets
 
 
-def _things(pictures: Tensor, answers: list[Answer], mask: Tensor | None, regions: list[Regions] | None) -> list[_Meant]:
-    """What is meant in each picture."""
+def _things(
+    pictures: Tensor, answers: list[Answer], whole: list[bool], mask: Tensor | None, regions: list[Regions] | None
+) -> list[_Meant]:  # fmt: skip
+    """What is meant in each picture; all of those that are `whole`, unless a mask says otherwise."""
     size = size_of(pictures)
     if not is_blank(mask, NAME):
         return [_Meant(one) for one in check_mask(mask, pictures, NAME)]
-    if regions is not None:
+    if regions is not None and not all(whole):
         check_regions(regions, pictures, NAME)
-        return [_among(one, answer) for one, answer in zip(regions, answers, strict=True)]
+        rows = zip(regions, answers, whole, strict=True)
+        return [_Meant(torch.ones(size)) if everything else _among(one, answer) for one, answer, everything in rows]
     if any(answer.targets for answer in answers):
-        return [_Meant(to_mask(_boxes(answer)), boxed=True) for answer in answers]
+        rows = zip(answers, whole, strict=True)
+        return [_Meant(torch.ones(size)) if everything else _Meant(to_mask(_boxes(answer)), boxed=True) for answer, everything in rows]
     lost = next((answer for answer in answers if answer.thing or answer.kind in ("remove", "background", "cutout")), None)
     if lost is None and mask is None:  # the whole picture is meant: "make it grey"
         return [_Meant(torch.ones(size))] * len(answers)

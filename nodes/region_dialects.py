@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fireedit_core.regions import dialects
 from fireedit_core.regions.record import Regions
+from fireedit_core.thumbnail import fingerprint
 
 from .detection import check_regions
 from .errors import FireEditNodeError, named
@@ -25,6 +27,10 @@ FROM_MASK, FROM_SEGS, FROM_BBOX = "FireEdit Regions from Mask", "FireEdit Region
 TO_MASK, TO_SEGS, TO_BBOX = "FireEdit Regions to Mask", "FireEdit Regions to SEGS", "FireEdit Regions to BBOX"
 _GROUP = f"{CATEGORY}/regions/convert"
 _REGIONS_TOOLTIP = "Regions of one picture or of a batch."
+_STRETCHED = (
+    "the SEGS are of a picture of height {} and width {}, and were stretched to {} and {}: if this picture was not, connect the one that "
+    "they were made of"
+)
 _MADE_TOOLTIP = "Regions for FireEdit Region Tokenize, one set per picture, best score first."
 
 
@@ -68,6 +74,8 @@ class FireEditRegionsFromMask(io.ComfyNode):
             for one in mask if mask.ndim == 3 else mask[None]:
                 models.check_interrupted()
                 made += dialects.from_mask(one, threshold, min_area, label.strip() or "object", lambda *n: cut.append(n))
+        if image is not None:
+            made = _found_on(made, pictures)
         said = [f"the mask has {found} parts; the {kept} largest are kept. Raise min_area to leave specks out" for found, kept in cut]
         for line in said:
             logger.warning("%s: %s", FROM_MASK, line)
@@ -104,7 +112,11 @@ class FireEditRegionsFromSEGS(io.ComfyNode):
             count = len(each)
             # one SEGS for a batch may have a mask for each picture; SEGS of one picture have one of their own
             made = [dialects.from_segs(value, size_of(pictures), *((i, count) if len(segs) == 1 else ())) for i, value in enumerate(each)]
-        return io.NodeOutput(made, ui=progress.report(describe(made)))
+        other = [(int(h), int(w)) for (h, w), _ in each if not dialects.same_shape((int(h), int(w)), size_of(pictures))]
+        said = [_STRETCHED.format(*other[0], *size_of(pictures))] if other else []
+        for line in said:
+            logger.warning("%s: %s", FROM_SEGS, line)
+        return io.NodeOutput(_found_on(made, pictures), ui=progress.report("\n".join([describe(made), *said])))
 
 
 class FireEditRegionsFromBBox(io.ComfyNode):
@@ -142,7 +154,7 @@ class FireEditRegionsFromBBox(io.ComfyNode):
         with named(FROM_BBOX):
             each = dialects.split_by_picture(bbox[0], count) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
             made = [dialects.from_bboxes(value, size_of(pictures), layout) for value in each]
-        return io.NodeOutput(made, ui=progress.report(describe(made)))
+        return io.NodeOutput(_found_on(made, pictures), ui=progress.report(describe(made)))
 
 
 class FireEditRegionsToMask(io.ComfyNode):
@@ -259,6 +271,11 @@ def _pictures(images: list[Tensor], node: str) -> Tensor:
     if len(sizes) > 1:
         raise FireEditNodeError(node, f"pictures of one batch must have one size, got {sorted(sizes)}. Resize them first.")
     return torch.cat(rows)
+
+
+def _found_on(regions: list[Regions], pictures: Tensor) -> list[Regions]:
+    """The regions, which know their picture from now on: on another one they are refused."""
+    return [replace(one, picture=fingerprint(picture)) for one, picture in zip(regions, pictures, strict=True)]
 
 
 def _one_each(values: list, count: int, what: str, node: str) -> list:

@@ -73,7 +73,7 @@ class FireEditRegionSelect(io.ComfyNode):
         """The same choice for every picture of a batch; the picker shows the first, and that is the one that it was made on."""
         pictures = to_core(image, NAME)
         if regions is None:
-            regions = [Regions.empty(size_of(pictures))] * pictures.shape[0]
+            regions = [replace(Regions.empty(size_of(pictures)), picture=fingerprint(one)) for one in pictures]
         check_regions(regions, pictures, NAME)
         shown_on = fingerprint(pictures[0])
         with named(NAME):

@@ -181,6 +181,11 @@ class FireEditSample(io.ComfyNode):
                 SAMPLE, f"this VAE made a picture {tuple(decoded.shape[-2:])} instead of {plan.padded}. Connect the VAE of FireEdit "
                 "Loader.",
             )  # fmt: skip
+        if not bool(torch.isfinite(decoded).all()):  # it would be saved as a black picture
+            raise FireEditNodeError(
+                SAMPLE, "the edited picture has values that are not numbers (NaN or infinite): the model or the VAE has failed, which half "
+                "precision does at times. Start ComfyUI with --fp32-vae, or --fp32-unet.",
+            )  # fmt: skip
         pictures = pictures.to(decoded)
         whole = torch.ones_like(pictures[:, 0])
         edited = plan.restore(decoded, pictures, whole if region is None else region.to(decoded))

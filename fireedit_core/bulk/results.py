@@ -19,6 +19,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,18 @@ def finished(out: Path, rows: Sequence[EditRow], bundle: Path | str, options: Ed
     """Keys of the rows whose edit is there.
 
     Raises:
-        RowError: if one of them is known to be made of something else (picture, instruction, seed, options or bundle): to take it for
-            the edit that is asked for would be wrong, and to write over it is not ours to decide.
+        RowError: if one of them is known to be made of something else (picture, instruction, seed, options or bundle), or is itself a
+            picture that is to be edited: to take it for the edit that is asked for would be wrong, and to write over it is not ours to
+            decide.
     """
     there = {row.key for row in rows if result_path(out, row.key).is_file()}
+    if there:
+        folder = cache(os.path.realpath)  # a list of a million pictures names few folders
+        real = lambda path: os.path.join(folder(os.path.dirname(path)), os.path.basename(path))  # noqa: E731
+        sources = {real(row.image) for row in rows}
+        own = [row.key for row in rows if row.key in there and real(result_path(out, row.key)) in sources]
+        if own:
+            raise RowError(f"{result_path(out, own[0])} is a picture to be edited, and no edit; give another folder for the results")
     made = read_journals(out) if there else {}
     other = [row.key for row in rows if row.key in there and made.get(row.key, "") not in ("", stamp(row, bundle, options))]
     if other:

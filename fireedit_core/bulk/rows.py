@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,7 +72,7 @@ class EditOptions:
     """How all rows of a run are edited; None is the bundle's own.
 
     Attributes:
-        steps: sampling steps, 1 or more. text_guidance, image_guidance: scales of the two guidances.
+        steps: sampling steps, 1 or more. text_guidance, image_guidance: scales of the two guidances, 0 or more.
         working_size: long side in pixels that the model works at; 0 is each picture's own size.
         keep_outside: "off", or "exact" for source pixels bit for bit outside the feathered edit mask.
 
@@ -88,6 +89,10 @@ class EditOptions:
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise RowError(f"steps must be 1 or more, got {self.steps}")
+        for name in ("text_guidance", "image_guidance"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise RowError(f"{name} must be a number of 0 or more, got {value}")
         if self.working_size is not None and self.working_size < 0:
             raise RowError(f"working_size must be 0 (each picture's own) or a number of pixels, got {self.working_size}")
         if self.keep_outside not in KEEP_OUTSIDE:

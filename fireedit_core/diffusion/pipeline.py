@@ -368,6 +368,15 @@ def _as_array(picture: Image.Image) -> np.ndarray:
 
 
 def tensor_to_pictures(images: Tensor) -> list[Image.Image]:
-    """PIL pictures of a tensor (B, 3, H, W) in 0..1."""
+    """PIL pictures of a tensor (B, 3, H, W) in 0..1.
+
+    Raises:
+        ValueError: for values that are not finite, which would become black.
+    """
+    if not bool(torch.isfinite(images).all()):
+        raise ValueError(
+            "the edit has values that are not numbers (NaN or infinite): the UNet or the autoencoder has failed; in half precision, try "
+            "float32"
+        )
     arrays = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(a) for a in arrays]

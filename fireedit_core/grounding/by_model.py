@@ -137,7 +137,7 @@ def _with_boxes(regions: Regions, boxes: list[tuple[float, ...]], label: str) ->
     masks = None if regions.masks is None else torch.cat([regions.masks.float().cpu(), box_masks(new)])
     return Regions(
         torch.cat([regions.boxes.cpu(), new.boxes]), torch.cat([regions.scores.cpu(), new.scores]), (*regions.labels, *new.labels),
-        regions.image_size, masks,
+        regions.image_size, masks, regions.picture,
     )  # fmt: skip
 
 

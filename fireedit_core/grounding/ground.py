@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -101,7 +101,7 @@ def from_answer(answer: Answer, regions: Regions) -> Grounding:
         for row, (iou, number) in enumerate(zip(overlap.tolist(), index.tolist(), strict=True)):
             if iou >= _SAME_BOX:
                 masks[row] = regions.masks[number].float().cpu()
-    made = Regions(boxes, scores, made.labels, answer.image_size, masks).sorted_by_score()
+    made = replace(made, masks=masks, picture=regions.picture).sorted_by_score()
     meant = [i for i, score in enumerate(made.scores.tolist()) if score >= CHOSEN] or [0]
     message = f"{_kind_text(answer)}: {len(meant)} of {len(made)} regions (as answered)."
     return Grounding(made, _union(made, tuple(meant)), answer, message)

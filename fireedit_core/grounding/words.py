@@ -262,6 +262,9 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], _Clause | None]], ...]
         (rf"(?:brighten|lighten)\s+(?:up\s+)?{_BEHIND}", lambda m: _background(m, "brighter")),
         (rf"(?:darken|dim)\s+{_BEHIND}", lambda m: _background(m, "darker")),
         (rf"(?:desaturate|gr[ae]y\s+out)\s+{_BEHIND}", lambda m: _background(m, "black and white")),
+        # where nothing stands between the thing and what it shall become: else "the" would be the thing
+        (rf"(?:{_MAKE}|{_PAINT})\s+{_BEHIND}\s+(?P<after>{_BRIGHT}|{_DARK}|{_TO_BLUR}|{_GREY}|{COLOUR})",
+         lambda m: _background(m, _scenery(m["after"]))),
         (rf"(?:{_MAKE}|{_PAINT}|exchange)\s+{_BEHIND}(?:\s+{_TO}|\s+look(?:\s+like)?)?\s+(?P<after>.+)",
          lambda m: _background(m, _scenery(m["after"]))),
         (rf"{_BEHIND}\s+(?:should|must|has\s+to|needs\s+to|shall)\s+(?:be(?:come)?|look|show)\s+(?P<after>.+)",

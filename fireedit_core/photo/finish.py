@@ -71,10 +71,14 @@ def finish(
         grow, feather: px of the crop by which the mask is made wider, and over which it then fades. check: called now and then; may raise.
 
     Raises:
-        ValueError: in words, for another photo, an edited picture of another shape or photo, a mask of another size or that is empty.
+        ValueError: in words, for another photo, an edited picture of another shape or photo, a mask of another size or that is empty, and
+        for a grow or feather that is no number of 0 or more.
         ImportError: without OpenCV.
     """
     opencv()
+    for name, value in (("grow", grow), ("feather", feather)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a number of px of 0 or more, got {value}.")
     frame.check(original)
     rgb = original[..., :3].expand(*original.shape[:2], 3)
     small, own = _mask_on_grid(mask, frame)

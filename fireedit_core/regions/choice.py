@@ -128,7 +128,7 @@ class RegionChoice:
             raise ValueError(f"a box of the selection lies outside the picture of width {width} and height {height}")
         scores = torch.cat([regions.scores[kept].cpu(), torch.full((len(own),), OWN_SCORE)])
         names = tuple(labels[i] for i in kept) + tuple(name for _, name in self.boxes)
-        made = Regions(chosen, scores, names, regions.image_size, self._masks(regions, kept, chosen))
+        made = Regions(chosen, scores, names, regions.image_size, self._masks(regions, kept, chosen), regions.picture)
         if self.mode != "force":
             return made, None
         from .dialects import to_mask  # the other way round it would be a circle

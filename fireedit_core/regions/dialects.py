@@ -22,8 +22,8 @@ from .layouts import BBOX_LAYOUTS, check_fits, check_layout, to_xyxy
 from .record import OBJECT_LABEL, Regions
 
 __all__ = [
-    "BBOX_LAYOUTS", "SEG", "feather_mask", "from_bboxes", "from_bounding_boxes", "from_json", "from_mask", "from_segs", "split_by_picture",
-    "to_bboxes", "to_bounding_boxes", "to_json", "to_mask", "to_segs",
+    "BBOX_LAYOUTS", "SEG", "feather_mask", "from_bboxes", "from_bounding_boxes", "from_json", "from_mask", "from_segs", "same_shape",
+    "split_by_picture", "to_bboxes", "to_bounding_boxes", "to_json", "to_mask", "to_segs",
 ]  # fmt: skip
 
 # The fields of the Impact Pack's SEG, in its order. Its nodes read fields by name, so any namedtuple will do.
@@ -72,12 +72,13 @@ def from_segs(segs: Any, image_size: tuple[int, int] | None = None, frame: int =
     """Any pack's SEGS -> `Regions` with masks (a SEG without mask gives its box), best score first.
 
     Args:
-        image_size: (height, width) to scale to; None keeps the size that the SEGS name.
+        image_size: (height, width) to scale to, each axis by its own ratio; None keeps the size that the SEGS name.
         frame, frames: which picture of how many this is for; a SEG may have a mask (frames, h, w) for each, as detectors of moving
             pictures make it.
 
     Raises:
-        ValueError: if the value has not the form ((height, width), [SEG, ...]), or a SEG has masks of another number of pictures.
+        ValueError: if the value has not the form ((height, width), [SEG, ...]), or a SEG has masks of another number of pictures or with
+            values that are not finite.
     """
     try:
         (height, width), items = segs
@@ -105,6 +106,12 @@ def from_segs(segs: Any, image_size: tuple[int, int] | None = None, frame: int =
     return (result if image_size is None else result.scaled_to(image_size)).sorted_by_score()
 
 
+def same_shape(one: tuple[int, int], two: tuple[int, int]) -> bool:
+    """Whether two sizes (height, width) are of one shape, but for rounding to whole pixels."""
+    off = abs(one[0] * two[1] - one[1] * two[0])
+    return off <= max(*one, *two) or off <= 0.01 * one[0] * two[1]
+
+
 def _field(seg: Any, name: str, position: int) -> Any:
     if isinstance(seg, Mapping):
         return seg.get(name)
@@ -116,6 +123,8 @@ def _field(seg: Any, name: str, position: int) -> Any:
 def _mask_of_frame(mask: Any, entry: int, frame: int, frames: int) -> Tensor:
     """(h, w) of a SEG's mask: (h, w), or (n, h, w) with one for all pictures or one for each."""
     mask = torch.as_tensor(np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask), dtype=torch.float32)
+    if not bool(torch.isfinite(mask).all()):
+        raise ValueError(f"SEGS: the mask of entry {entry} has values that are not numbers (NaN or infinite).")
     each = mask.reshape(-1, *mask.shape[-2:])
     if len(each) not in (1, frames):
         raise ValueError(

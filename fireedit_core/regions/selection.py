@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..thumbnail import resembles
 from .record import Regions
 from .suppression import non_maximum_suppression
 
@@ -97,19 +98,22 @@ def merge_regions(sets: Sequence[Regions], iou_threshold: float = 1.0) -> Region
             others none, the others get their box as mask.
 
     Raises:
-        ValueError: for none, or for sets of pictures of different sizes.
+        ValueError: for none, or for sets of pictures of different sizes, or of different content where both know theirs.
     """
     if not sets:
         raise ValueError("there are no regions to merge.")
     size = sets[0].image_size
     for one in sets[1:]:
         one.check_image(size)
+    pictures = [one.picture for one in sets if one.picture]
+    if not all(resembles(pictures[0], other) for other in pictures[1:]):
+        raise ValueError("these regions were found on different pictures. Give those of one picture.")
     masks = None
     if any(one.masks is not None for one in sets):
         masks = torch.cat([box_masks(one) if one.masks is None else one.masks.float().cpu() for one in sets])
     joined = Regions(
         torch.cat([one.boxes.cpu() for one in sets]), torch.cat([one.scores.cpu() for one in sets]),
-        tuple(label for one in sets for label in one.labels), size, masks,
+        tuple(label for one in sets for label in one.labels), size, masks, next(iter(pictures), ""),
     )  # fmt: skip
     if iou_threshold >= 1:
         return joined.sorted_by_score()

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from fireedit_cli import __main__ as command
-from fireedit_cli.batch import JOURNAL, Fleet, Journal, Places, jobs_of
-from fireedit_cli.comfy_client import ComfyClient, PromptRejected, RunResult, encode_png
+from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, Places, jobs_of
+from fireedit_cli.comfy_client import ComfyClient, HostError, PromptRejected, RequestRefused, RunResult, encode_png
 from fireedit_cli.pictures import PictureError, check_picture, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import SHIPPED, Workflow, WorkflowError, use_detector
@@ -172,6 +173,57 @@ def test_a_line_of_this_run_is_the_latest(pictures, tmp_path):
         assert Journal("settings").done(job) and not Journal("settings").done(other) and not Journal("others").done(job)
 
 
+@pytest.mark.parametrize("cut", ("within a word", "within a letter"))
+def test_a_line_that_was_cut_off_takes_no_other_with_it(pictures, tmp_path, cut):
+    """Power that fails while the journal is written: only that edit is done again, and the next line is one of its own."""
+    jobs = jobs_of(pictures, "remove it → gone\u2028now", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    for job in jobs:
+        job.output.write_bytes(b"picture")
+    book = Journal("")
+    book.write(jobs[0], "http://one", 1.0)
+    file = tmp_path / "out" / JOURNAL
+    whole = file.read_bytes()
+    book.write(jobs[1], "http://one", 1.0)
+    line = file.read_bytes()[len(whole) :]
+    file.write_bytes(whole + line[: 20 if cut == "within a word" else line.index("→".encode()) + 1])
+    book = Journal("")
+    assert [book.done(job) for job in jobs] == [True, False, False]
+    book.write(jobs[2], "http://one", 1.0)
+    assert [Journal("").done(job) for job in jobs] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--text-guidance", "nan", "a number of 0 to 30, got 'nan'"), ("--image-guidance", "inf", "a number of 0 to 30"),
+        ("--text-guidance", "-1", "a number of 0 to 30"), ("--timeout", "nan", "a number of 0 or more"),
+        ("--timeout", "soon", "got 'soon'"), ("--patience", "-3", "a number of 0 or more"),
+    ],
+)  # fmt: skip
+def test_a_number_that_is_none_is_refused_at_once(pictures, option, value, said, capsys, recorder):
+    """It could not be sent as JSON, which looked like a server that does not answer."""
+    with pytest.raises(SystemExit) as stopped:
+        edit(pictures / "one.png", "remove it", option, value)
+    assert stopped.value.code == 2 and said in capsys.readouterr().err and not recorder.sent
+
+
+def test_numbers_at_the_ends_are_taken(pictures, tmp_path, recorder):
+    extremes = ("--text-guidance", 0, "--image-guidance", 30, "--timeout", "inf", "--patience", 0)
+    assert edit(pictures / "one.png", "remove it", "-o", tmp_path / "o.png", *extremes) == 0
+    sample = Workflow(recorder.sent[0])
+    assert [sample.get("FireEditSample", name) for name in ("text_guidance", "image_guidance")] == [0, 30]
+
+
+def test_two_pictures_that_would_be_one_result_are_named_with_the_mend(pictures, tmp_path):
+    Image.new("RGB", (8, 6)).save(pictures / "one.jpg")
+    with pytest.raises(JobError, match=r"one\.png is the output of more than one job; name one of the pictures otherwise"):
+        jobs_of(pictures, "remove it", tmp_path / "out")
+    (pictures / "list.csv").write_text("image\none.png\none.jpg\ntwo.png\ntwo.png\n")
+    with pytest.raises(JobError, match=r"one\.png is .*, as are 1 others; give the list a column output"):
+        jobs_of(pictures / "list.csv", "remove it", tmp_path / "out")
+
+
 def test_a_job_leaves_the_workflow_as_it_was(pictures, tmp_path):
     flow = Workflow.load()
     before = copy.deepcopy(flow.nodes)
@@ -249,6 +301,32 @@ def test_a_job_is_not_given_to_a_server_that_refused_it(pictures, tmp_path):
     assert len(failed) == 3 and sorted(asked) == ["http://one"] * 3 + ["http://two"] * 3
 
 
+def test_one_that_fails_is_seen_in_the_exit_code(pictures, tmp_path, recorder, monkeypatch, caplog):
+    def refused(self, workflow, timeout=600.0):
+        raise PromptRejected({"error": {"message": "no"}})
+
+    arguments = (pictures, "remove it", "-o", tmp_path / "out", "--way", "bundle")
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "run", refused)
+        assert edit(*arguments) == 1 and "3 of 3 edits failed" in caplog.text
+    assert edit(*arguments) == 0
+
+
+def test_a_folder_whose_name_begins_alike_is_another(pictures, tmp_path):
+    (pictures / "list.csv").write_text("image,output\none.png,../out-of-others/one.png\n")
+    with pytest.raises(JobError, match="one.png lies outside of .*out;"):
+        jobs_of(pictures / "list.csv", "remove it", tmp_path / "out")
+
+
+@pytest.mark.parametrize("status", (400, 404, 413, 408, 425, 429, 500))
+def test_a_server_that_is_busy_is_no_refusal(status):
+    answer = requests.Response()
+    answer.status_code, answer._content, answer.request = status, b"so", requests.Request("GET", "http://one/x").prepare()
+    with pytest.raises(HostError, match=f"GET .*status {status}: so") as said:
+        ComfyClient("http://one")._checked(answer)
+    assert isinstance(said.value, RequestRefused) is (status in (400, 404, 413))
+
+
 def test_how_results_are_saved(pictures, tmp_path):
     """PNG as it is; JPEG at 95 without halved colours, a third of the error of 75; WEBP at 95, which always halves colours."""
     colours = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
@@ -272,6 +350,25 @@ def test_two_frames_are_moving(tmp_path):
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(PictureError, match="2 frames"):
         check_picture(tmp_path / "two.gif")
+    # what a camera puts behind a photograph (a small copy, a gain map for bright screens) is no second frame
+    frames[0].save(tmp_path / "camera.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    assert check_picture(tmp_path / "camera.jpg") == [] and read_picture(tmp_path / "camera.jpg")[0, 0].tolist() == [254, 0, 0]
+
+
+def test_values_of_no_known_range_are_refused(tmp_path):
+    for name, values in (("low.tif", [-1, 5]), ("high.tif", [0, 65536])):
+        Image.fromarray(np.array([values], np.int32)).save(tmp_path / name)
+        with pytest.raises(PictureError, match=f"{name} has values of {values[0]} to {values[1]}, more than 16 bits hold"):
+            check_picture(tmp_path / name)
+    Image.fromarray(np.array([[0, 65535]], np.int32)).save(tmp_path / "fits.tif")
+    assert check_picture(tmp_path / "fits.tif") == [] and read_picture(tmp_path / "fits.tif")[0, :, 0].tolist() == [0, 255]
+
+
+def test_a_picture_that_is_too_large_is_refused_by_name(tmp_path, monkeypatch):
+    Image.new("L", (40, 30)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(PictureError, match="huge.png is too large to be opened: Image size .1200 pixels"):
+        check_picture(tmp_path / "huge.png")
 
 
 def test_the_way_is_the_bundles_own_unless_it_says_that_the_picture_is_foreign(pictures, tmp_path, recorder, monkeypatch):

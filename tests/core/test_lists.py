@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from fireedit_core.lists import ListError, read_records
@@ -62,5 +64,17 @@ def test_what_would_be_read_as_something_else_is_refused(tmp_path, content, said
 
 def test_json_lines(tmp_path):
     assert read(tmp_path, '\n{"image": "a.png", "seed": 7}\n', "list.jsonl") == [(2, {"image": "a.png", "seed": 7})]
+    # JSON may hold what Unicode takes for a line's end; files come with the ends of all systems
+    assert read(tmp_path, '{"image": "a\u2028b\x85.png"}\r\n\r{"image": "c.png"}', "list.jsonl") == [
+        (1, {"image": "a\u2028b\x85.png"}), (3, {"image": "c.png"})
+    ]  # fmt: skip
     with pytest.raises(ListError, match="cannot be read"):
         list(read_records(tmp_path / "gone.csv", COLUMNS))
+
+
+@pytest.mark.parametrize("value", (["remove the cat", "add a dog"], {"en": "remove the cat"}, True))
+def test_what_is_no_text_does_not_become_one(tmp_path, value):
+    """The edit was of "['remove the cat', 'add a dog']"."""
+    line = json.dumps({"image": "a.png", "instruction": value})
+    with pytest.raises(ListError, match=r"list.jsonl, line 2: instruction must be a text or a number, got "):
+        read(tmp_path, f'{{"image": "a.png", "seed": null}}\n{line}\n', "list.jsonl")

@@ -172,10 +172,10 @@ def json_table(name: str, file: Path, kind: type = dict, inner: type = dict) -> 
 
 
 def picture(value: Any, what: str = "picture") -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a file, bytes, the hub's {"bytes", "path"} or a PIL picture; turned as its EXIF says.
+    """(H, W, 3) uint8 RGB of a file, bytes, the hub's {"bytes", "path"} or a PIL picture; turned as its EXIF says, 16 bits brought to 8.
 
     Raises:
-        BrokenRow: if there is none or it cannot be decoded.
+        BrokenRow: if there is none or it cannot be decoded, it is moving, or its values have a range that nobody knows.
     """
     return np.asarray(_opened(value, what).convert("RGB"))
 
@@ -266,6 +266,22 @@ def _opened(value: Any, what: str) -> Image.Image:
         else:
             opened = Image.open(io.BytesIO(value) if isinstance(value, bytes) else value)
             opened.load()
-        return ImageOps.exif_transpose(opened)
+        frames = getattr(opened, "n_frames", 1)
+        turned = ImageOps.exif_transpose(opened)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
         raise BrokenRow(f"broken {what}: {error}") from error
+    if frames > 1 and opened.format != "MPO":  # in which cameras put a smaller copy or a gain map behind the photograph
+        raise BrokenRow(f"a moving {what}: it has {frames} frames")
+    return _of_eight_bits(turned, what)
+
+
+def _of_eight_bits(picture: Image.Image, what: str) -> Image.Image:
+    """A picture whose values are 0..255: Pillow's `convert` cuts more bits off, which makes nearly all of it white, or black."""
+    if picture.mode == "F":
+        raise BrokenRow(f"a {what} of floating point, whose range nobody knows")
+    if not picture.mode.startswith("I"):
+        return picture
+    values = np.asarray(picture, np.float32)
+    if not 0 <= values.min() <= values.max() <= 65535:
+        raise BrokenRow(f"a {what} of more than 16 bits, whose range nobody knows: {values.min():g} to {values.max():g}")
+    return Image.fromarray((values / 257).round().astype(np.uint8))

@@ -201,7 +201,7 @@ def _plain(file: Path) -> None:
     """Raises BrokenRow for a picture that would lose something on its way to 8 bits of red, green and blue."""
     try:
         with Image.open(file) as opened:
-            if getattr(opened, "n_frames", 1) > 1:
+            if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":  # a photograph, with a small copy or a gain map behind it
                 raise BrokenRow(f"{file.name} is a film of {opened.n_frames} pictures; give one of them")
             if opened.mode.startswith(("I", "F")):
                 raise BrokenRow(f"{file.name} has {opened.mode} pixels, which are no 8 bits a channel; save it as a PNG of 8 bits")

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from fireedit_core.bulk import EditOptions, EditRow
-from fireedit_core.bulk.results import HIDDEN, begun_in, read_journals
-from fireedit_core.bulk.rows import stamp
+from fireedit_core.bulk.results import HIDDEN, begun_in, finished, read_journals
+from fireedit_core.bulk.rows import RowError, stamp
 
 
 @pytest.fixture
@@ -19,6 +19,23 @@ def write(tmp_path):
     """`write(worker, records)`: a journal."""
     (tmp_path / HIDDEN).mkdir()
     return lambda name, records: (tmp_path / HIDDEN / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+
+
+@pytest.mark.parametrize("way", ("plain", "dots", "link"))
+def test_a_picture_to_be_edited_is_no_edit(tmp_path, way):
+    """`rows.csv --out .`: each picture was taken for its own edit, "were there already", and the command ended with 0."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"mine")
+    out = {"plain": tmp_path / "in", "dots": tmp_path / "in" / ".." / "in", "link": tmp_path / "other"}[way]
+    if way == "link":
+        out.symlink_to(tmp_path / "in")
+    rows = [EditRow("b", tmp_path / "in" / "a.png", "x"), EditRow("a", tmp_path / "in" / "b.png", "x")]
+    with pytest.raises(RowError, match=r"a\.png is a picture to be edited, and no edit; give another folder"):
+        finished(out, rows, "bundle", EditOptions())
+    assert finished(tmp_path / "out", rows, "bundle", EditOptions()) == set()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"an edit")
+    assert finished(tmp_path / "out", rows, "bundle", EditOptions()) == {"a"}
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -36,7 +36,8 @@ def test_seeds_that_a_generator_does_not_take(seed):
         EditRow("a", "x.png", "remove it", seed)
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"working_size": -1}, {"keep_outside": "soft"}])
+@pytest.mark.parametrize("options", [{"steps": 0}, {"working_size": -1}, {"keep_outside": "soft"},
+                                     {"text_guidance": float("nan")}, {"image_guidance": float("inf")}, {"text_guidance": -0.1}])
 def test_options_out_of_range(options):
     with pytest.raises(RowError, match=next(iter(options))):
         EditOptions(**options)

@@ -140,6 +140,10 @@ def test_pictures_are_rounded_to_the_nearest_value():
     found = np.asarray(tensor_to_pictures(images)[0])
     assert found[..., 0].tolist() == [[0, 0, 99], [100, 255, 255]] and found[..., 1].tolist() == [[255, 255, 100], [99, 0, 0]]
     assert (found[..., 2] == 128).all()  # 127.5, to the even one
+    for broken in (float("nan"), float("inf")):  # which would become black, or white
+        images[0, 1, 0, 1] = broken
+        with pytest.raises(ValueError, match="the edit has values that are not numbers"):
+            tensor_to_pictures(images)
 
 
 def test_no_region_found_is_the_whole_image(tiny_pipe, picture):

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from fireedit_core.grounding.dialects import PER_MILLE
 from fireedit_core.grounding.loading import load_grounder, sees_and_speaks
 from fireedit_core.grounding.protocol import reply_schema
 from fireedit_core.regions.record import Regions
+from fireedit_core.thumbnail import fingerprint
 from tests.core.grounding import small_chat_models
 
 SIZE = (300, 400)
@@ -78,12 +80,14 @@ def test_babble_is_asked_again_and_then_read_by_words(model, picture):
 )  # fmt: skip
 def test_a_box_lands_on_the_right_pixels(model, picture, box):
     left = small_chat_models.script(model, spoken(boxes=[box]))
-    found = ground_by_model(model, picture, "enlève le chapeau", two(), most_tokens=300)
+    regions = replace(two(), picture=fingerprint(picture))
+    found = ground_by_model(model, picture, "enlève le chapeau", regions, most_tokens=300)
     target = found.answer.targets[0]
     assert not left and max(abs(a - b) for a, b in zip(target.box, (100, 60, 300, 240))) < 1 and target.label == "hat"
     inside = torch.zeros(SIZE)
     inside[60:240, 100:300] = 1
     assert (found.mask - inside).abs().sum() <= 2 * (200 + 180) and found.answer.keep == ("the wall",)
+    assert found.regions.picture == regions.picture and len(found.regions) == 3
     assert f"Read by {model.name}" in found.answer.note and "words" not in found.answer.note
 
 

@@ -8,8 +8,9 @@ import json
 import pytest
 import torch
 
-from fireedit_core.grounding import Answer, NotFound, ground
+from fireedit_core.grounding import CHOSEN, Answer, NotFound, ground
 from fireedit_core.grounding.colours import colour_share, is_colour, region_colours
+from fireedit_core.grounding.ground import scored
 from fireedit_core.grounding.names import THINGS, lookup
 from fireedit_core.regions import Regions
 
@@ -81,6 +82,22 @@ def test_what_nothing_tells_apart_shares_the_probability(image):
     scores = found.regions.scores
     assert scores[:4].max() < 0.35 and scores[:4].sum() < 1 and "guess among 4" in found.message and "guess" in found.answer.note
     assert len(found.answer.chosen) == 1  # one is taken all the same
+
+
+def test_a_guess_stays_one_whatever_is_named_with_it(image):
+    for words in ("the dog and the car", "the car and the dog"):
+        assert ": a guess, " in ground(image, f"remove {words}", regions()).message
+    assert "guess" not in ground(image, "remove the dog and the cat", regions()).message
+
+
+def test_what_was_not_chosen_stays_below_what_is(image):
+    """However sure somebody is of it: `Answer.chosen` goes by the scores."""
+    scores = torch.tensor([0.9, 0.8, 0.3, 0.01, 0.5, 0.0])
+    answer = scored(regions(), scores, (4,), "remove", "dog", "", (), ()).answer
+    assert [(target.label, round(target.score, 2)) for target in answer.targets] == [
+        ("dog", 0.5), ("car", CHOSEN - 0.01), ("car", CHOSEN - 0.01), ("car", 0.3),
+    ]  # fmt: skip
+    assert [target.box[0] for target in answer.chosen] == [95]
 
 
 def test_scores_are_best_first_and_follow_the_detector(image):

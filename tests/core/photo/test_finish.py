@@ -116,6 +116,18 @@ def test_the_crop_has_no_hard_edge_in_the_photo():
     assert "of the mask lies beyond the crop" in made.report
 
 
+@pytest.mark.parametrize("tall", (False, True))
+def test_it_has_none_at_any_of_its_four_sides(tall):
+    whole, frame, came, _ = job()
+    if tall:
+        whole, came = whole.movedim(0, 1).contiguous(), came.movedim(0, 1).contiguous()
+        frame = PhotoFrame.fit(whole, (40, 60, 280, 380), (320, 240))
+    weight = finish(whole, frame, came, torch.ones(whole.shape[:2]), False, False).mask
+    x0, y0, x1, y1 = frame.box
+    assert max(float(side.max()) for side in (weight[y0], weight[y1 - 1], weight[:, x0], weight[:, x1 - 1])) < 0.05
+    assert weight[y0 + 20 : y1 - 20, x0 + 20 : x1 - 20].eq(1).all() and weight.sum() == weight[y0:y1, x0:x1].sum()
+
+
 def test_alpha_and_grey_photos():
     whole, frame, came, _ = job()
     rgba = photo(4)

@@ -10,7 +10,7 @@ import torch
 
 from fireedit_core.photo.colours import is_colour, read_colour
 from fireedit_core.photo.light import lightness, luminance, oklab, to_linear, to_srgb, within_gamut
-from fireedit_core.photo.recolour import Curve, rank_correlation, recolour
+from fireedit_core.photo.recolour import Curve, _at, rank_correlation, recolour
 from tests.core.photo.pictures import ball, disc, photograph
 
 PAINTS = {
@@ -98,6 +98,14 @@ def test_curves_rise_and_keep_their_ends():
             assert (y.diff() > 0).all() and float(y[0]) == 0 and float(y[-1]) == pytest.approx(1)
             if after >= before:
                 assert float(Curve(before, after)(torch.tensor(before, dtype=torch.float64))) == pytest.approx(after)
+
+
+def test_places_of_a_wide_picture_in_a_small_map():
+    """The map is half as large; its values are its own columns, or rows, which lie half a pixel in."""
+    y, x = torch.tensor([10, 10, 49]), torch.tensor([10, 101, 60])
+    columns, rows = torch.arange(60.0).expand(1, 1, 30, 60), torch.arange(30.0)[:, None].expand(1, 1, 30, 60)
+    assert _at(columns, y, x, (60, 120)).tolist() == pytest.approx([4.75, 50.25, 29.75], abs=1e-4)
+    assert _at(rows, y, x, (60, 120)).tolist() == pytest.approx([4.75, 4.75, 24.25], abs=1e-4)
 
 
 def test_rank_correlation_against_scipy():

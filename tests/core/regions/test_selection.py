@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from fireedit_core.regions import Regions
 from fireedit_core.regions.selection import RegionFilter, area_share, box_masks, merge_regions, parse_indices
+from fireedit_core.thumbnail import fingerprint
 
 
 def four(masks: bool = False) -> Regions:
@@ -65,6 +68,16 @@ def test_merging_keeps_all_or_the_better_of_two():
         merge_regions([four(), Regions.empty((40, 41))])
     with pytest.raises(ValueError, match="no regions to merge"):
         merge_regions([])
+
+
+def test_merged_regions_know_their_picture_and_are_of_one():
+    ramp = torch.linspace(0, 1, 40).expand(3, 40, 40)
+    one, other = (replace(four(), picture=fingerprint(picture)) for picture in (0.3 * ramp, 1 - 0.3 * ramp))
+    for known in ([one, four()], [four(), one], [one, one]):
+        assert merge_regions(known).picture == merge_regions(known, 0.5).picture == one.picture
+    assert merge_regions([four(), four()]).picture == ""
+    with pytest.raises(ValueError, match="found on different pictures"):
+        merge_regions([four(), one, other])
 
 
 def test_shares_and_masks_of_a_picture_that_is_no_square():

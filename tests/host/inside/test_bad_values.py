@@ -110,6 +110,9 @@ def test_no_mask_and_a_black_one_are_blank():
     with pytest.raises(FireEditNodeError, match="^x: the mask has 1 value"):
         is_blank(torch.tensor([[[0.0, math.nan]]]), "x")
     assert check_mask(torch.ones(3, 3), torch.zeros(2, 3, 3, 3), "x").shape == (2, 3, 3)
+    for count, shape in ((3, (2, 3, 3)), (1, (2, 3, 3)), (2, (2, 3, 4)), (1, (1, 1, 3, 3))):
+        with pytest.raises(FireEditNodeError, match=rf"^A Node: the mask has shape .*, but {count} picture\(s\) of height 3 and width 3"):
+            check_mask(torch.ones(shape), torch.zeros(count, 3, 3, 3), "A Node")
 
 
 def test_a_faint_or_a_black_mask_is_said(loaded, tokens, conds, caplog):

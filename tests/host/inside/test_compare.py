@@ -26,6 +26,24 @@ def test_change_inside_and_outside():
     assert text == "mean change 0.1000 inside the mask (50.0%), 0.0000 outside; 50.0% of the pixels differ"
     assert compare(before, before)[1] == "mean change 0.0000; 0.0% of the pixels differ"
     assert float(compare(before, after, 100.0)[0].max()) == 1.0
+    # one step of 8 bits in one channel differs, a third of one does not
+    after = before.clone()
+    after[:, :2, :, 1] += 1 / 255
+    after[:, 6:] += 1 / 800
+    assert compare(before, after)[1].endswith("; 25.0% of the pixels differ")
+
+
+def test_each_picture_is_measured_inside_its_own_mask():
+    before = torch.full((2, 8, 8, 3), 0.5)
+    after = before.clone()
+    after[0, :4] += 0.1
+    after[1, 4:] += 0.2
+    mask = torch.zeros(2, 8, 8)
+    mask[0, :4], mask[1, 4:] = 1, 1
+    lines = compare(before, after, mask=mask)[1].splitlines()
+    assert [line.split(";")[0] for line in lines] == [
+        f"picture {i}: mean change {change} inside the mask (50.0%), 0.0000 outside" for i, change in ((1, "0.1000"), (2, "0.2000"))
+    ]
 
 
 def test_one_picture_with_many_and_what_does_not_fit():

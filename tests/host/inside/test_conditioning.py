@@ -50,6 +50,27 @@ def test_a_mask_of_ones_own_moves_the_edit(loaded, tokens, conds):
     assert (run(patched, moved) - run(patched, conds)).abs().max() > 1e-4
 
 
+def test_a_picture_whose_mask_is_black_is_edited_where_its_instruction_points(loaded, tokens, conds):
+    """In a batch of masks, black counts as none for its own row, as it does for a single picture."""
+    handle, _, vae = loaded
+    images, region_tokens = tokens
+    mask = torch.zeros(2, 64, 64)
+    mask[0, 8:24, 40:] = 1
+    made = nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, 0, mask)
+    assert torch.equal(made.args[4][0].cpu(), mask[0])
+    assert made.args[4][1].any() and torch.equal(made.args[4][1], conds.args[4][1])
+
+
+def test_the_share_that_is_edited_is_what_counts_as_edited(loaded, tokens):
+    """A sixteenth is marked, a quarter more only faintly, which does not count (`edit_mask`)."""
+    handle, _, vae = loaded
+    images, region_tokens = tokens
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :16, :16], mask[:, 32:, 32:] = 1, 0.4
+    text = nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, 0, mask).ui["text"][0]
+    assert text.count("the edit covers about 6% of the picture") == 2
+
+
 def test_conditioning_survives_the_hosts_nodes(loaded, conds):
     """Timed and combined conditionings, as the stock nodes make them."""
     import node_helpers

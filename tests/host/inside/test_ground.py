@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from tests.host.inside.pack import nodes  # first: it makes the pack importable
 
 from fireedit_core.regions import Regions  # isort: skip
+from fireedit_core.thumbnail import fingerprint  # isort: skip
 from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
 from fireedit_pack.nodes.ground import FireEditGround  # isort: skip
 
@@ -50,6 +52,27 @@ def test_a_batch_has_a_record_for_each(image):
     assert [record["targets"][0]["box"] for record in json.loads(answer)] == [[40, 5, 58, 30], [0, 0, 30, 30]]
     again = FireEditGround.execute(image.repeat(2, 1, 1, 1), "not read at all", [two(), other], answer)
     assert torch.equal(again.args[1], mask) and again.args[2] == answer
+
+
+def test_each_picture_s_colours_are_its_own():
+    cups = Regions(torch.tensor([[4.0, 5, 24, 35], [34, 5, 54, 35]]), torch.tensor([0.9, 0.9]), ("cup", "cup"), (HEIGHT, WIDTH))
+    pictures = torch.full((2, HEIGHT, WIDTH, 3), 0.5)
+    red, blue = torch.tensor([0.8, 0.05, 0.05]), torch.tensor([0.05, 0.05, 0.8])
+    for picture, (left, right) in zip(pictures, ((red, blue), (blue, red)), strict=True):
+        picture[5:35, 4:24], picture[5:35, 34:54] = left, right
+    answer = json.loads(FireEditGround.execute(pictures, "remove the red cup", [cups, cups]).args[2])
+    assert [record["targets"][0]["box"][0] for record in answer] == [4, 34]
+
+
+def test_regions_of_an_answer_know_their_picture_still():
+    """So that they are refused on another, as those that were read are."""
+    ramp = torch.linspace(0, 0.3, WIDTH).expand(HEIGHT, WIDTH)[None, ..., None].expand(-1, -1, -1, 3)
+    known = [replace(two(), picture=fingerprint(ramp[0].movedim(-1, 0)))]
+    answer = '{"kind": "recolour", "after": "red", "targets": [{"box": [2, 5, 18, 35], "score": 0.9}]}'
+    (found,), *_ = FireEditGround.execute(ramp, "", known, answer).args
+    assert found.picture == known[0].picture and found.boxes.tolist() == [[2, 5, 18, 35]]
+    with pytest.raises(FireEditNodeError, match="^FireEdit Ground: the regions were found on another picture"):
+        FireEditGround.execute(1 - ramp, "remove the object", [found])
 
 
 def test_a_filled_answer_runs_nothing(image, monkeypatch):

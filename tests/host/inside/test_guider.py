@@ -39,7 +39,8 @@ def test_patches_after_the_guidance_are_called(loaded, conds):
     cond, uncond = given["cond_denoised"], given["uncond_denoised"]
     assert (cond - uncond).abs().max() > 1e-3 and given["cond_scale"] == 2.5
     assert torch.allclose(given["denoised"], uncond + 2.5 * (cond - uncond), atol=1e-4)
-    assert given["cond"] is not given["uncond"]
+    gates = [given[name][0]["model_conds"]["fireedit_gate"].cond.flatten().tolist() for name in ("cond", "uncond")]
+    assert gates == [[1, 1], [0, 0]]  # each with the conditioning that it came of
 
 
 def test_patches_before_the_guidance_are_called(loaded, conds):

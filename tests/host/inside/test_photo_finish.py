@@ -58,6 +58,22 @@ def test_several_edits_of_one_photo_a_mask_of_the_crop_and_a_black_one():
     assert "no mask came: it was found" in run(whole, frames, edits, torch.zeros(1, 64, 64))[2]
 
 
+def test_a_black_mask_of_a_batch_is_none_for_its_own_photo():
+    whole, frames, edits, mask = jobs(2)
+    image, touched, text = run(whole, frames, edits, torch.stack([mask[0], torch.zeros(SIZE)]))
+    lines = text.split("picture 2: ")
+    assert "no mask came" not in lines[0] and "no mask came: it was found from what differs" in lines[1]
+    assert torch.equal(image[0], run(whole, frames, edits, mask)[0][0]) and touched[1, 60:80, 90:110].eq(1).all()
+
+
+@pytest.mark.parametrize("value", (float("nan"), float("inf"), -1.0))
+@pytest.mark.parametrize("name", ("grow", "feather"))
+def test_a_width_that_is_none_is_named(name, value):
+    """Numbers over a wire are not held to the widget's range."""
+    with pytest.raises(FireEditNodeError, match=f"^FireEdit Photo Finish: {name} must be a number of px of 0 or more, got {value}"):
+        run(*jobs(), **{name: value})
+
+
 def test_switches():
     whole, frames, edits, mask = jobs()
     text = run(whole, frames, edits, mask, align="off", tone="off")[2]

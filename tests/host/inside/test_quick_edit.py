@@ -90,6 +90,22 @@ def test_one_mask_and_one_backdrop_serve_all():
     assert torch.equal(edited[0, 0, 0], edited[2, 0, 0])
 
 
+def test_each_picture_has_its_own_backdrop():
+    plain = torch.tensor([[0.1, 0.2, 0.3], [0.7, 0.6, 0.5]])[:, None, None].expand(2, 30, 40, 3)
+    edited, _, _ = edit(pictures(2), "background: picture", masks(2), backdrop=plain)
+    assert torch.allclose(edited[:, 0, 0], plain[:, 0, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("connected", (True, False))
+def test_a_whole_picture_in_a_batch_with_others_is_meant_as_a_whole(connected):
+    """ "make it brighter" beside "make the cup blue": it used to be one region that became brighter, or nothing at all."""
+    answers = answers_to_json([record("adjust", "brighter"), record("recolour", "blue", (Target((5, 5, 25, 25), 0.9),), "cup")])
+    one = Regions(torch.tensor([[5.0, 5, 25, 25]]), torch.tensor([0.9]), ("cup",), SIZE)
+    edited, touched, text = edit(pictures(2), answers, regions=[one, one] if connected else None)
+    assert touched[0].eq(1).all() and touched[1].sum() == 20 * 20
+    assert torch.equal(edited[0], edit(pictures(2)[:1], "brighter")[0][0]) and "picture 1: made the thing (100.0%" in text
+
+
 def test_an_empty_mask_in_a_batch_leaves_its_picture():
     image, mask = pictures(2), masks(2)
     mask[1] = 0

@@ -75,6 +75,41 @@ def test_segs_there_and_back(images):
         nodes.FireEditRegionsFromSEGS.execute([*segs, segs[0]], [images])
 
 
+def test_segs_of_a_picture_of_another_shape_are_stretched_and_that_is_said(images, caplog):
+    (size, items) = nodes.FireEditRegionsToSEGS.execute(two(), 1.0, images)[0][0]
+    wide = torch.nn.functional.pad(images[:1], (0, 0, 0, SIZE))
+    out = nodes.FireEditRegionsFromSEGS.execute([(size, items)], [wide])
+    assert boxes(out.args[0]) == [[[8, 4, 40, 20], [60, 30, 120, 50]]]
+    said = f"the SEGS are of a picture of height {SIZE} and width {SIZE}, and were stretched to {SIZE} and {2 * SIZE}"
+    assert said in out.ui["text"][0] and said in caplog.text
+    larger = torch.nn.functional.interpolate(images[:1].movedim(-1, 1), scale_factor=2.01).movedim(1, -1)
+    assert "stretched" not in str(nodes.FireEditRegionsFromSEGS.execute([(size, items)], [larger]).ui)
+    broken = items[0]._replace(cropped_mask=items[0].cropped_mask * float("nan"))
+    with pytest.raises(FireEditNodeError, match="^FireEdit Regions from SEGS: SEGS: the mask of entry 0 has values that are not numbers"):
+        nodes.FireEditRegionsFromSEGS.execute([(size, [broken])], [images])
+
+
+def test_regions_of_every_dialect_know_the_picture_that_they_came_with():
+    """Those of a detector always did; on another picture of the same size they are refused."""
+    ramp = torch.linspace(0, 0.3, SIZE).expand(1, SIZE, SIZE)[..., None].expand(-1, -1, -1, 3)
+    both = torch.cat([ramp, 1 - ramp])
+    box = {"x": 4, "y": 4, "width": 20, "height": 20}
+    mask = torch.zeros(1, SIZE, SIZE)
+    mask[:, 4:24, 4:24] = 1
+    segs = nodes.FireEditRegionsToSEGS.execute(two()[1:], 1.0)[0]
+    for made in (
+        nodes.FireEditRegionsFromBBox.execute([box], [both], ["xywh"]), nodes.FireEditRegionsFromSEGS.execute(segs[:1], [both]),
+        nodes.FireEditRegionsFromMask.execute(mask, 0.5, 4, "thing", both),
+        nodes.FireEditRegionSelect.execute(both, '{"boxes": [[4, 4, 24, 24]]}'),
+        nodes.FireEditRegionSelect.execute(both, "", nodes.FireEditRegionsFromBBox.execute([box], [both], ["xywh"])[0]),
+    ):  # fmt: skip
+        # after another edit too
+        assert nodes.FireEditQuickEdit.execute(both * 0.9, "recolour: red", regions=made[0]).args[1].any(-1).any(-1).all()
+        for other in (both.flip(0), torch.cat([ramp, ramp])):
+            with pytest.raises(FireEditNodeError, match="Quick Edit: the regions were found on another picture"):
+                nodes.FireEditQuickEdit.execute(other, "recolour: red", regions=made[0])
+
+
 def test_no_region_is_the_whole_picture_and_said():
     out = nodes.FireEditRegionsToBBox.execute([Regions.empty((30, SIZE)), two()[0]], "xywh")
     assert out.args[1][0] == [] and len(out.args[1][1]) == 2

@@ -80,6 +80,20 @@ def test_what_the_first_step_sees(loaded, model, conds, tokens, denoise, monkeyp
     assert torch.allclose(x, wanted, atol=1e-4)
 
 
+def test_an_edit_that_is_no_picture_is_refused(loaded, model, conds, tokens, monkeypatch):
+    """A VAE in half precision gives NaN at times, which would be saved as black."""
+    vae, decode = loaded[2], loaded[2].decode
+
+    def broken(latent):
+        made = decode(latent)
+        made[1, 3, 5, 0] = float("nan")
+        return made
+
+    monkeypatch.setattr(vae, "decode", broken)
+    with pytest.raises(FireEditNodeError, match="^FireEdit Sample: the edited picture has values that are not numbers .*--fp32-vae"):
+        sample(loaded, model, conds, tokens[0], steps=1)
+
+
 def test_the_report_is_of_what_changed_where(loaded, model, conds, tokens):
     """By hand, from the pictures that go in and come out."""
     images, mask = tokens[0], left_half()

@@ -45,8 +45,8 @@ def test_pictures_are_right_for_hosts_of_both_conventions(loaded, takes_the_resu
     assert torch.equal(image, before)
 
 
-@pytest.mark.parametrize("kind", ("kl", "tiny"))
-def test_other_autoencoders(kind):
+@pytest.mark.parametrize(("kind", "scale"), (("kl", 0.18215), ("kl", 0.13025), ("tiny", 1.0)))
+def test_other_autoencoders(kind, scale):
     from diffusers import AutoencoderKL, AutoencoderTiny
     from fireedit_pack.nodes.host.vae import BundleVAE
 
@@ -54,7 +54,7 @@ def test_other_autoencoders(kind):
         blocks = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
         module = AutoencoderKL(
             latent_channels=4, block_out_channels=(32,) * 4, down_block_types=blocks[0], up_block_types=blocks[1],
-            scaling_factor=0.18215,
+            scaling_factor=scale,
         )  # fmt: skip
     else:
         module = AutoencoderTiny(latent_channels=4, decoder_block_out_channels=(32,) * 4, encoder_block_out_channels=(32,) * 4)
@@ -62,3 +62,6 @@ def test_other_autoencoders(kind):
     latent = vae.encode(torch.rand(1, 64, 48, 3))
     assert latent.shape == (1, 4, 8, 6) and vae.decode(latent).shape == (1, 64, 48, 3)
     assert len(vae.latent_format.latent_rgb_factors) == 4
+    # what the UNet was trained on
+    assert torch.allclose(vae.latent_format.process_in(latent), scale * latent)
+    assert torch.allclose(vae.latent_format.process_out(scale * latent), latent, atol=1e-6)

@@ -95,4 +95,30 @@ MUTANTS = [
         ("models.intermediate(conditions.mask),\n            conditions.regions", "models.intermediate((conditions.mask > 0.5).float()),\n            conditions.regions",
          "rounding"),
     ),
+    *of(
+        "fireedit_cli/batch.py", CLI,
+        ('begin = "" if _ends_whole(path) else "\\n"', 'begin = ""', "lost line"),
+        ('errors="replace").split("\\n")', 'errors="replace").splitlines()', "line ends"),
+    ),
+    *of(
+        "fireedit_core/data/formats/reader.py", "tests/core/data/test_reading_pictures.py",
+        ("return _of_eight_bits(turned, what)", "return turned", "dropped part"),
+        ('frames > 1 and opened.format != "MPO"', "frames > 1", "special case"),
+    ),
+    *of(
+        "fireedit_core/bulk/results.py", "tests/core/bulk/test_results.py",
+        ("os.path.join(folder(os.path.dirname(path)), os.path.basename(path))", "os.path.abspath(path)", "links"),
+    ),
+    *of(
+        "fireedit_core/regions/selection.py", "tests/core/regions/test_selection.py",
+        ('size, masks, next(iter(pictures), "")', "size, masks", "dropped part"),
+    ),
+    *of(
+        "nodes/region_dialects.py", "tests/host/inside/test_regions.py",
+        ("replace(one, picture=fingerprint(picture)) for one", "replace(one, picture=fingerprint(pictures[0])) for one", "first row"),
+    ),
+    *of(
+        "nodes/sampling.py", "tests/host/inside/test_sampling.py",
+        ("if not bool(torch.isfinite(decoded).all()):", "if not bool(torch.isfinite(decoded[0]).all()):", "first row"),
+    ),
 ]  # fmt: skip
