@@ -43,7 +43,7 @@ MUTANTS = [
         ("* latent_scale(c[\"vae\"])", "", "scale"),
         ("generator.sample(self.first + i)", "generator.sample(i)", "wrong rows"),
         ("self.seed * 1_000_003 + number)", "self.seed)", "seeds"),
-        ("chosen.setdefault(number + which, [])", "chosen.setdefault(which, [])", "wrong rows"),
+        ("chosen.setdefault(self._oldest(number) + which, [])", "chosen.setdefault(which, [])", "wrong rows"),
         ("torch.random.set_rng_state(training)", "pass", "random state"),
     ),
     *of(
