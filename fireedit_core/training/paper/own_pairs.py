@@ -302,13 +302,18 @@ def _shown(pairs: OwnPairs) -> tuple[int, ...]:
 
 def _own_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """(what only a folder of pairs has, and the bundle; the arguments of the configuration)."""
-    parser = argparse.ArgumentParser(prog="fireedit train FOLDER", add_help=False, allow_abbrev=False)
-    parser.add_argument("--held", type=int, default=None)
-    parser.add_argument("--replay", type=_share, default=REPLAYED)
+    parser = argparse.ArgumentParser(
+        prog="fireedit train FOLDER", allow_abbrev=False, description="Teach a bundle an edit by your own pairs of pictures.",
+        epilog="Every setting of a configuration can be given too, such as --steps or --lr: fireedit train --help; docs/own-pairs.md.",
+    )  # fmt: skip
+    parser.add_argument("--held", type=int, help="pairs that are held aside, one in ten where it is not said")
+    parser.add_argument(
+        "--replay", type=_share, default=REPLAYED, help="rows of the bundle's own old edits for each row of the pairs, so that it forgets "
+        "less (default %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--bundle", help="folder of the bundle that learns; fireedit-tiny where it is not said")
     own, rest = parser.parse_known_args(list(arguments))
-    parser.add_argument("--bundle", default=None)
-    own.bundle = parser.parse_known_args(list(arguments))[0].bundle
-    return own, rest
+    return own, rest if own.bundle is None else [*rest, "--bundle", own.bundle]
 
 
 def _share(text: str) -> float:

@@ -210,3 +210,10 @@ def test_what_the_sheet_shows(folder, bundle, tmp_path):
     trained = load_sources(config.sources)[0].reader
     held = {shown[0].reader[i].instruction for i in range(2)}
     assert len(trained) == 4 and not held & {trained[i].instruction for i in range(4)}
+
+
+def test_help_names_what_a_folder_of_pairs_has(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        own_config(tmp_path, ["--help"])
+    said = capsys.readouterr().out
+    assert end.value.code == 0 and all(option in said for option in ("--held", "--replay", "--bundle", "--steps"))
