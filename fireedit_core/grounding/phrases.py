@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from . import names
-from .colours import colours_in, without_colours
+from .colours import COLOUR, colours_in, without_colours
 from .names import Name
 
 ALL = 0  # as a `number`: all that fit
@@ -55,6 +55,12 @@ _RELATIONS = (  # longest first; all ways to say one relation have one name
     ("of", r"of|from|belonging\s+to"),
 )  # fmt: skip
 _RELATION = re.compile("|".join(rf"\b(?P<r{i}>{pattern})\s+" for i, (_, pattern) in enumerate(_RELATIONS)))
+_COLOURED = re.compile(rf"\s+(?:(?:that|which|who)\s+(?:is|are|was|were)|(?:that|which|who)'s)\s+(?P<colour>{COLOUR})(?=\s|$)")
+_NOT_COLOURED = re.compile(
+    rf"\s+(?:(?:that|which|who)\s+(?:(?:is|are|was|were)\s+not|isn't|aren't|wasn't|weren't)|not)\s+(?P<colour>{COLOUR})(?=\s|$)"
+    rf"|\bnon-(?P<colour2>{COLOUR})(?=\s|$)"
+)
+_ALL_OF_THEM = re.compile(r"^(?:all(?:\s+of\s+(?:them|it|this|that|these|those))?|them\s+all|all\s+else)(?=$|\s+(?:but|except))")
 _WHO = re.compile(r"\b(?:who|that|which)\s+(?:(?:is|are|was|were)\b\s*)?(?=\S)|\b(?:that|who|which)\s*'s\s+")
 _OF_PICTURE = re.compile(rf"\s+(?:in|of|from|on|within|at|inside)\s+(?:the|this|that|my|our)\s+(?:whole\s+)?{_PICTURE}\b")
 _SOME_OF = re.compile(r"\b(all|both|each|every|one|two|three|four|five|any|some|most|either)(?:\s+one)?\s+of\s+(?:the|these|those|"
@@ -106,7 +112,7 @@ class Phrase:
         text: as it was written. name: the things that its noun may stand for; None where the noun is unknown or any thing will do.
         noun: its noun as written, singular. anything: any thing will do ("the thing on the left", "it"). main: the main object is meant.
         number: how many; `ALL` for all that fit. definite: whether it speaks of certain ones ("the two men", not "two men").
-        colours: that it should have; without: that it should not. size: "big" or "small".
+        colours: that it should have. size: "big" or "small".
         order: (along, place): the place-th (from 0; -1 the last) by "left", "right", "top", "bottom", "big", "small", "front", "back".
         sides: where it is: "left", "right", "top", "bottom", "middle", "front", "back".
         relations: (how it lies, to what). excluded: what is not meant. unread: words that say something that is not understood.
@@ -121,7 +127,6 @@ class Phrase:
     number: int = 1
     definite: bool = True
     colours: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
     size: str = ""
     order: tuple[str, int] | None = None
     sides: tuple[str, ...] = ()
@@ -157,14 +162,20 @@ def _parse(text: str, depth: int) -> Phrase:
     if depth > 4 or not text:  # nobody means five things within each other; a text that goes on so is cut
         return Phrase(whole, noun="", unread=(text,) if text else ())
     text = _OF_PICTURE.sub("", f" {text}").strip() if not re.fullmatch(rf".*\b{_PICTURE}", text) or _OF_PICTURE.search(f" {text}") else text
+    text = _ALL_OF_THEM.sub("everything", text)
     text = _SOME_OF.sub(r"\1 the ", text)
     text = re.sub(r"^(?:whatever|anything\s+that|everything\s+that)\s+(?:is|are)\s+", "everything ", text)
     text = _OF_TWO.sub(_one_of_them, text)
     text = _GROUP_OF.sub(lambda m: "both " if m[1] in ("pair", "couple") else "all ", text)
+    text = _COLOURED.sub(lambda m: f" in {m['colour']}", text)
     excluded: tuple[Phrase, ...] = ()
+    found = _NOT_COLOURED.search(text)
+    if found:
+        excluded = (_parse(f"the {found['colour'] or found['colour2']} ones", depth + 1),)
+        text = f"{text[: found.start()]} {text[found.end() :]}".strip()
     found = _EXCEPT.search(text)
     if found and found.start() > 0:
-        excluded = tuple(_parse(part, depth + 1) for part in _listed(found["rest"]))
+        excluded += tuple(_parse(part, depth + 1) for part in _listed(found["rest"]))
         text = text[: found.start()].strip()
     text = _WHO.sub("", text)
     head, relation, rest = _at_relation(text)
@@ -302,7 +313,7 @@ def _head(text: str, depth: int) -> Phrase:
     if many and order and order[1] == 0 and number == ALL and not counted:
         number = 1 if order[0] not in sides else ALL
     return Phrase(
-        whole, name, noun, anything, main, number, definite, colours, (), "" if order and order[0] == size else size, order, sides, (), (),
+        whole, name, noun, anything, main, number, definite, colours, "" if order and order[0] == size else size, order, sides, (), (),
         tuple(unread), others,
     )  # fmt: skip
 

@@ -59,6 +59,16 @@ _PICTURE_NOUN = r"(?:picture|image|photo(?:graph)?|pic|scene|shot)"
 _PICTURE = rf"(?:(?:{_DET}|a)?\s*(?:whole|entire|complete|full|overall)?\s*{_PICTURE_NOUN}|(?:the\s+)?whole\s+thing)"
 _WHOLE = re.compile(rf"^(?:{_PICTURE}|everything|all(?:\s+of)?(?:\s+it)?|(?:it|this|that|them)\s+all)$", re.IGNORECASE)
 _IT = re.compile(r"^(?:it|this|that)$", re.IGNORECASE)
+_OUT_OF_PICTURE = re.compile(
+    rf"^(?:get|take|throw|kick|move|bring|put|push)\s+(?P<thing>.+?)\s+out\s+of\s+{_DET}\s+(?:whole\s+|entire\s+)?"
+    rf"(?:{_PICTURE_NOUN}|frame|view|composition)$",
+    re.IGNORECASE,
+)
+# With an article these are things, where nothing says that a colour is meant: "swap the apple for an orange".
+_COLOUR_THING = re.compile(
+    r"\b(?P<after>an?\s+(?:orange|rose|lemon|lime|peach|plum|apricot|olive|chestnut|violet|salmon|camel|tangerine|ruby|emerald|chocolate))$",
+    re.IGNORECASE,
+)
 _OF_PICTURE = re.compile(rf"\s+(?:in|of|from|out\s+of|on|within|throughout)\s+{_DET}\s+(?:whole\s+|entire\s+)?{_PICTURE_NOUN}$",
                          re.IGNORECASE)
 _IN_PICTURE = re.compile(rf"^(?:in|from|on)\s+{_DET}\s+{_PICTURE_NOUN}\s*,?\s+", re.IGNORECASE)
@@ -124,14 +134,11 @@ def _scenery(text: str) -> str:
         return "transparent"
     if _blurry(text) == "blur":
         return "blur"
-    if re.fullmatch(_GREY, text, re.IGNORECASE):
-        return "black and white"
-    if re.fullmatch(_BRIGHT, text, re.IGNORECASE):
-        return "brighter"
-    if re.fullmatch(_DARK, text, re.IGNORECASE):
-        return "darker"
-    plain = re.sub(r"^(?:an?|the|plain|solid|pure|simple|clean)\s+",
-                   "", re.sub(r"^(?:an?|the)\s+", "", text, flags=re.IGNORECASE), flags=re.IGNORECASE)
+    bare = re.sub(r"^(?:an?|the)\s+", "", text, flags=re.IGNORECASE)
+    for pattern, after in ((_GREY, "black and white"), (_BRIGHT, "brighter"), (_DARK, "darker")):
+        if re.fullmatch(pattern, bare, re.IGNORECASE):
+            return after
+    plain = re.sub(r"^(?:an?|the|plain|solid|pure|simple|clean)\s+", "", bare, flags=re.IGNORECASE)
     return colour_text(plain) if is_colour(plain) else text
 
 
@@ -175,6 +182,9 @@ def _remove(match: re.Match) -> _Clause | None:
 
 def _recolour(match: re.Match) -> _Clause | None:
     thing, colour = match["thing"].strip(), match["colour"]
+    other = _COLOUR_THING.search(match[0])
+    if other:
+        return _Clause("replace", thing, other["after"])
     thing = re.sub(rf"\s+from\s+(?:an?\s+)?{COLOUR}$", "", thing, flags=re.IGNORECASE)
     behind = re.fullmatch(_BEHIND, thing, re.IGNORECASE)
     if behind:
@@ -189,7 +199,7 @@ def _turned(match: re.Match) -> _Clause | None:
         return _adjust(thing, _adjusted(after))
     if _WHOLE.match(thing) or _IT.match(thing):
         return _Clause("restyle", "", after)
-    if is_colour(after):
+    if is_colour(after) and not _COLOUR_THING.fullmatch(after):
         return _Clause("recolour", thing, colour_text(after))
     if re.fullmatch(_BEHIND, thing, re.IGNORECASE):
         return _background(re.fullmatch(_BEHIND, thing, re.IGNORECASE), _scenery(after))
@@ -215,11 +225,18 @@ def _replaced(match: re.Match) -> _Clause | None:
         return _background(re.fullmatch(_BEHIND, thing, re.IGNORECASE), _scenery(after))
     if re.fullmatch(r"nothing|empty\s+space|(?:the\s+)?background|what\s+is\s+behind(?:\s+it)?", after, re.IGNORECASE):
         return _Clause("remove", thing)
-    if is_colour(after):
+    if is_colour(after) and not _COLOUR_THING.fullmatch(after):
         return _Clause("recolour", thing, colour_text(after))
     if _same_but_colour(thing, after):
         return _Clause("recolour", thing, _same_but_colour(thing, after))
     return _Clause("replace", thing, after)
+
+
+def _only_background(match: re.Match) -> _Clause | None:
+    """ "white background", "a blurred background": what it shall be, without a verb."""
+    after = _scenery(match["after"])
+    known = after in ("blur", "transparent", "black and white", "brighter", "darker") or is_colour(after)
+    return _Clause("background", "", after, subject=True) if known else None
 
 
 def _placed(match: re.Match) -> _Clause | None:
@@ -279,7 +296,10 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], _Clause | None]], ...]
          r"back-?drop))", lambda m: _background(m, _scenery(m["after"]))),
         (r"(?:put|place|set|move|transport|teleport|bring|take|send)\s+(?P<thing>.+?)\s+(?:in\s+front\s+of|on(?:to)?|in(?:to)?|at|to|"
          r"against|before|under|inside)\s+(?P<after>.+)", _placed),
+        (r"(?P<after>.+?)\s+(?:background|back-?drop)", _only_background),
         # cut out
+        (rf"(?:keep|leave)\s+(?:only\s+|just\s+)?(?P<thing>.+?)\s*,?\s+(?:and|but)\s+{_REMOVE}\s+(?:everything\s+else|all\s+else|the\s+rest)",
+         lambda m: _Clause("cutout", m["thing"], "transparent")),
         (r"(?:cut\s*-?out|extract|isolate|crop\s+out|separate|clip\s+out|single\s+out|make\s+a\s+cut-?out\s+of|"
          r"lift\s+out)\s+(?P<thing>.+?)(?:\s+from\s+(?:its|the)\s+(?:background|rest|surroundings))?",
          lambda m: _Clause("cutout", m["thing"], "transparent")),
@@ -312,12 +332,16 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], _Clause | None]], ...]
         (rf"give\s+(?P<thing>.+?)\s+an?\s+(?P<colour>{COLOUR})\s+(?:colou?r|tint|paint(?:\s+job)?|coat\s+of\s+paint|tone|look|hue|"
          rf"finish|shade)", _recolour),
         (rf"give\s+(?P<thing>.+?)\s+an?\s+(?:coat|layer|touch|splash)\s+of\s+(?P<colour>{COLOUR})(?:\s+(?:paint|colou?r))?", _recolour),
+        (rf"{_PAINT}\s+(?P<thing>.+?)\s+(?P<after>(?:(?:a\s+(?:bit|little)|much)\s+)?less\s+{COLOUR})",
+         lambda m: _Clause("other", m["thing"], m["after"])),
+        (rf"{_PAINT}\s+(?P<thing>.+?)\s+(?:(?:a\s+(?:bit|little)|much)\s+)?more\s+(?P<colour>{COLOUR})", _recolour),
         (rf"{_PAINT}\s+(?P<thing>.+?)\s+(?:(?:from\s+.+?\s+)?{_TO}\s+)?(?:an?\s+)?(?P<colour>{COLOUR})(?:\s+(?:colou?r|instead|one))?",
          _recolour),
         (rf"(?:i\s+(?:want|would\s+like|need|wish)|i'd\s+like)\s+(?P<thing>.+?)\s+(?:to\s+be(?:come)?\s+|in\s+)?(?P<colour>{COLOUR})",
          _recolour),
         (rf"(?P<thing>.+?)\s+(?:should|must|shall|has\s+to|have\s+to|needs?\s+to|ought\s+to)\s+(?:be(?:come)?|turn|look)\s+(?:an?\s+|"
          rf"in\s+)?(?P<colour>{COLOUR})(?:\s+colou?r)?", _recolour),
+        (rf"{_PAINT}\s+(?P<thing>.+?)\s+(?P<after>to\s+match\s+.+)", lambda m: _Clause("other", m["thing"], m["after"])),
         (r"(?:recolou?r|re-colou?r|repaint|dye)\s+(?P<thing>.+)", lambda m: _Clause("recolour", m["thing"])),
         (rf"{_CHANGE}\s+(?:the\s+)?colou?r\s+of\s+(?P<thing>.+)", lambda m: _Clause("recolour", m["thing"])),
         # remove
@@ -476,6 +500,7 @@ def _read_clause(text: str) -> tuple[_Clause, list[str]]:
         keep.append((found["keep"] or found["keep2"]).strip())
         clause = clause[: found.start()].strip(" ,")
     clause = _IN_PICTURE.sub("", _WISH.sub("", clause))
+    clause = _OUT_OF_PICTURE.sub(r"remove \g<thing>", clause)
     if not re.fullmatch(rf".*\b(?:of|the|this|my|whole)\s+{_PICTURE_NOUN}", clause, re.IGNORECASE) or _OF_PICTURE.search(clause):
         clause = _OF_PICTURE.sub("", clause) or clause
     clause = re.sub(r"\s+(?:please|thanks|thank\s+you|now|for\s+me|ok|right\s+now|immediately|asap)$", "", clause, flags=re.IGNORECASE)

@@ -108,7 +108,7 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/grounding/words.py", GROUNDING,
-        ("        return \"darker\"\n", "        return \"brighter\"\n", "swapped"),
+        ("(_DARK, \"darker\")):\n        if re.fullmatch(pattern, bare", "(_DARK, \"brighter\")):\n        if re.fullmatch(pattern, bare", "swapped"),
     ),
     *of(
         "fireedit_core/checkpoints/convert.py", "tests/core/checkpoints/test_convert.py tests/core/checkpoints/test_convert_sources.py",
