@@ -17,7 +17,7 @@ ALL = 0  # as a `number`: all that fit
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "both": 2}
 _ORDINALS = {
     "first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5, "seventh": 6, "eighth": 7, "ninth": 8, "tenth": 9, "last": -1,
-    "second-last": -2, "outermost": 0,
+    "second-last": -2, "penultimate": -2, "third-last": -3, "outermost": 0,
 }  # fmt: skip
 _PICTURE = r"(?:picture|image|photo(?:graph)?|pic|frame|scene|shot|screen)"
 _EXCEPT = re.compile(
@@ -60,6 +60,7 @@ _NOT_COLOURED = re.compile(
     rf"\s+(?:(?:that|which|who)\s+(?:(?:is|are|was|were)\s+not|isn't|aren't|wasn't|weren't)|not)\s+(?P<colour>{COLOUR})(?=\s|$)"
     rf"|\bnon-(?P<colour2>{COLOUR})(?=\s|$)"
 )
+_TO_LAST = re.compile(r"\b(second|third|next)\s+(?:to|from)\s+(?:the\s+)?last\b")
 _ALL_OF_THEM = re.compile(r"^(?:all(?:\s+of\s+(?:them|it|this|that|these|those))?|them\s+all|all\s+else)(?=$|\s+(?:but|except))")
 _WHO = re.compile(r"\b(?:who|that|which)\s+(?:(?:is|are|was|were)\b\s*)?(?=\S)|\b(?:that|who|which)\s*'s\s+")
 _OF_PICTURE = re.compile(rf"\s+(?:in|of|from|on|within|at|inside)\s+(?:the|this|that|my|our)\s+(?:whole\s+)?{_PICTURE}\b")
@@ -75,6 +76,7 @@ _SMALL = {"small": 1, "little": 1, "tiny": 1, "short": 1, "smaller": 2, "shorter
 _NEAR_FAR = {"nearest": "front", "closest": "front", "front": "front", "foremost": "front", "farthest": "back", "furthest": "back",
              "rear": "back", "rearmost": "back", "back": "back"}  # fmt: skip
 _UP_DOWN = {"upper": "top", "top": "top", "uppermost": "top", "lower": "bottom", "bottom": "bottom", "lowermost": "bottom"}
+_ENDS = ("left", "right", "top", "bottom")
 _ANYTHING = frozenset(("thing", "object", "item", "one", "it", "this", "that", "stuff", "element", "region", "something", "anything"))
 _MAIN = frozenset(("subject", "motif", "main object", "main thing", "main subject", "main motif", "main character"))
 _PRONOUNS = {"him": False, "her": False, "he": False, "she": False, "them": True, "they": True, "everyone": True}
@@ -162,6 +164,7 @@ def _parse(text: str, depth: int) -> Phrase:
     if depth > 4 or not text:  # nobody means five things within each other; a text that goes on so is cut
         return Phrase(whole, noun="", unread=(text,) if text else ())
     text = _OF_PICTURE.sub("", f" {text}").strip() if not re.fullmatch(rf".*\b{_PICTURE}", text) or _OF_PICTURE.search(f" {text}") else text
+    text = _TO_LAST.sub(lambda m: f"{'second' if m[1] == 'next' else m[1]}-last", text)
     text = _ALL_OF_THEM.sub("everything", text)
     text = _SOME_OF.sub(r"\1 the ", text)
     text = re.sub(r"^(?:whatever|anything\s+that|everything\s+that)\s+(?:is|are)\s+", "everything ", text)
@@ -304,8 +307,10 @@ def _head(text: str, depth: int) -> Phrase:
     if not counted:
         number = ALL if many else 1
     if order and order[0] == "":
-        order = (sides[0] if sides and sides[0] in ("left", "right", "top", "bottom") else "left", order[1])
-        sides = tuple(side for side in sides if side != order[0])
+        end = next((side for side in sides[:1] if side in _ENDS), "")
+        sides = tuple(side for side in sides if side != end)
+        # "the last one on the right" is the first from there
+        order = (end, -1 - order[1]) if end and order[1] < 0 else (end or "left", order[1])
     elif far and sides and not order and number == 1:
         order, sides = (sides[0], 0), sides[1:]
     if many and counted and number == 1 and not definite:
@@ -320,7 +325,7 @@ def _head(text: str, depth: int) -> Phrase:
 
 def _superlative(order: tuple[str, int] | None, along: str) -> tuple[str, int]:
     """ "third largest" is the third by size; "largest" the first."""
-    return (along, order[1]) if order and order[0] == "" else (along, 0)
+    return (along, order[1]) if order and order[0] in ("", *_ENDS) else (along, 0)
 
 
 def _read_sides(text: str) -> tuple[str, tuple[str, int] | None, tuple[str, ...], bool]:
@@ -331,8 +336,7 @@ def _read_sides(text: str) -> tuple[str, tuple[str, int] | None, tuple[str, ...]
         while match:
             said = match.groupdict()
             if said.get("from"):
-                order = ("" if order is None else order[0], 0)
-                sides.insert(0, said["end"])
+                order = (said["end"], 0)
             for key in ("h", "v", "v2", "v3"):
                 if said.get(key):
                     side = {"upper": "top", "lower": "bottom", "topmost": "top", "uppermost": "top", "highest": "top", "lowest": "bottom"}
@@ -345,7 +349,7 @@ def _read_sides(text: str) -> tuple[str, tuple[str, int] | None, tuple[str, ...]
             text = f"{text[: match.start()]} {text[match.end() :]}"
             match = pattern.search(text)
     if order is not None and not any(word.strip(",") in _ORDINALS or re.fullmatch(r"\d+(?:st|nd|rd|th)", word) for word in text.split()):
-        order = None
+        order, sides = None, [order[0], *sides]
     return re.sub(r"\s+", " ", text).strip(), order, tuple(dict.fromkeys(sides)), far
 
 

@@ -107,7 +107,7 @@ MUTANTS = [
         ("masks[row] = regions.masks[number]", "masks[row] = regions.masks[row]", "wrong row"),
     ),
     *of(
-        "fireedit_core/grounding/words.py", GROUNDING,
+        "fireedit_core/grounding/clauses.py", GROUNDING,
         ("(_DARK, \"darker\")):\n        if re.fullmatch(pattern, bare", "(_DARK, \"brighter\")):\n        if re.fullmatch(pattern, bare", "swapped"),
     ),
     *of(
