@@ -76,9 +76,9 @@ _TITLE, _GAP, _GAP_FOLDED, _LEFT, _TOP = 30, 30, 12, 20, 40
 # what nodes show after a run, and the height that it takes
 _SHOWN = {
     260: ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditGroundingPreview", "FireEditRegionSelect", "FireEditCompare"),
-    100: ("FireEditApply",),
+    100: ("FireEditApply", "FireEditSample"),
     150: ("FireEditRegionMasks", "FireEditGround", "FireEditQuickEdit", "FireEditPhotoFinish"),
-    60: ("FireEditRegionDetect", "FireEditRegionTokenize", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn",
+    60: ("FireEditRegionDetect", "FireEditRegionTokenize", "FireEditVLMConditioning", "FireEditMultiTurn",
          "FireEditConfinedMask", "FireEditPhotoCrop",
          "FireEditRegionsFilter", "FireEditRegionsMerge", "FireEditRegionsFromMask", "FireEditRegionsFromSEGS", "FireEditRegionsFromBBox"),
 }  # fmt: skip
