@@ -75,10 +75,11 @@ SCREEN = (1920, 990)  # px that a workflow may cover at full size
 _TITLE, _GAP, _GAP_FOLDED, _LEFT, _TOP = 30, 30, 12, 20, 40
 # what nodes show after a run, and the height that it takes
 _SHOWN = {
-    260: ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditGroundingPreview", "FireEditRegionSelect", "FireEditCompare"),
+    260: ("SaveImage", "PreviewImage", "FireEditRegionsPreview", "FireEditGroundingPreview", "FireEditRegionSelect", "FireEditCompare",
+          "FireEditSample"),
     100: ("FireEditApply",),
     150: ("FireEditRegionMasks", "FireEditGround", "FireEditQuickEdit", "FireEditPhotoFinish"),
-    60: ("FireEditRegionDetect", "FireEditRegionTokenize", "FireEditVLMConditioning", "FireEditSample", "FireEditMultiTurn",
+    60: ("FireEditRegionDetect", "FireEditRegionTokenize", "FireEditVLMConditioning", "FireEditMultiTurn",
          "FireEditConfinedMask", "FireEditPhotoCrop",
          "FireEditRegionsFilter", "FireEditRegionsMerge", "FireEditRegionsFromMask", "FireEditRegionsFromSEGS", "FireEditRegionsFromBBox"),
 }  # fmt: skip

@@ -20,8 +20,8 @@ async function upload(name) {
 }
 
 /** Bring the picture that a Load Image node names to the server, if it is one of ours and missing there. */
-async function provide(node) {
-  const widget = node.widgets?.find((w) => w.name === "image");
+export async function provide(node) {
+  const widget = node?.widgets?.find((w) => w.name === "image");
   const name = widget?.value, known = widget?.options?.values;
   if (typeof name !== "string" || !OURS.test(name) || !Array.isArray(known) || known.includes(name)) return;
   if (!uploads.has(name)) uploads.set(name, upload(name));

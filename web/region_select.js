@@ -6,6 +6,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { addElement } from "./element_widget.js";
+import { provide } from "./examples.js";
 
 const NODE = "FireEditRegionSelect";
 const WIDGET = "FIREEDIT_REGION_PICKER";
@@ -162,7 +163,8 @@ class Picker {
   }
 
   /** Another picture was chosen in front of the node: it is shown, and the regions of the one before are not. */
-  looked() {
+  async looked() {
+    await this.arrived();
     const now = upstreamPicture(this.node), { fireedit_source: source } = this.node.properties;
     if (!now || now === this.seen) return;
     this.seen = now;
@@ -173,6 +175,9 @@ class Picker {
     this.show();
     this.render();
   }
+
+  /** Until the server has the picture in front of the node: that of a template just opened may be on its way. */
+  arrived() { return provide(origin(this.node)).catch(() => null); }
 
   show(reference) {
     if (reference) this.url = api.apiURL(`/view?${new URLSearchParams(reference)}&rand=${Math.random()}`);
@@ -551,13 +556,13 @@ app.registerExtension({
       const result = configured?.apply(this, arguments);
       // the text was set without its callback; links and the pictures of other nodes come a moment later
       if (this.properties?.fireedit_regions) picker.found = JSON.parse(this.properties.fireedit_regions);
-      setTimeout(() => { picker.show(); picker.render(); }, 100);
+      setTimeout(async () => { await picker.arrived(); picker.show(); picker.render(); }, 100);
       return result;
     };
     const connected = node.onConnectionsChange;
     node.onConnectionsChange = function () {
       const result = connected?.apply(this, arguments);
-      setTimeout(() => { picker.show(); picker.render(); }, 100);
+      setTimeout(async () => { await picker.arrived(); picker.show(); picker.render(); }, 100);
       return result;
     };
     node.setSize?.([Math.max(node.size[0], 340), Math.max(node.size[1], 420)]);

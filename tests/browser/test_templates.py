@@ -60,6 +60,18 @@ def test_a_template_opens_runs_and_shows(canvas: Canvas, name: str):
 
 
 @pytest.mark.parametrize("canvas", TWO, indirect=True)
+def test_the_picker_shows_the_picture_of_a_template_that_the_server_did_not_have(canvas: Canvas):
+    """And knows it before the first run, so that what is drawn on it belongs to it; the server is not asked for a file it has not got."""
+    (canvas.server.base / "input" / "fireedit_remove.png").unlink(missing_ok=True)
+    canvas.open()
+    canvas.load(json.loads((REPO / "workflows" / "fireedit_pick_regions.json").read_text(encoding="utf-8")), "fresh")
+    known = """() => { const { picture, natural } = app.graph.nodes.find((n) => n.type === 'FireEditRegionSelect').fireeditPicker;
+      return picture.startsWith('128x128:') && natural?.[0] === 128; }"""
+    canvas.page.wait_for_function(known, timeout=20_000)
+    assert not canvas.errors
+
+
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
 @pytest.mark.parametrize("name", sorted(NEEDS))
 def test_a_template_that_needs_a_file_says_so(canvas: Canvas, name: str):
     canvas.load(json.loads((REPO / "workflows" / f"{name}.json").read_text(encoding="utf-8")), name)
