@@ -15,11 +15,12 @@ import requests
 from PIL import Image
 
 from fireedit_cli import __main__ as command
-from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, Places, jobs_of
+from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, jobs_of
 from fireedit_cli.comfy_client import ComfyClient, HostError, PromptRejected, RequestRefused, RunResult, encode_png
 from fireedit_cli.pictures import PictureError, check_picture, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import SHIPPED, Workflow, WorkflowError, use_detector
+from host_setup.host_lookup import HostNotFound
 
 COLOURS = {"one": (200, 20, 60), "two": (10, 180, 90), "three": (40, 70, 220)}
 
@@ -310,6 +311,29 @@ def test_one_that_fails_is_seen_in_the_exit_code(pictures, tmp_path, recorder, m
         patch.setattr(recorder, "run", refused)
         assert edit(*arguments) == 1 and "3 of 3 edits failed" in caplog.text
     assert edit(*arguments) == 0
+
+
+@pytest.mark.parametrize(
+    "ended, code",
+    [
+        (HostError("gone"), 3), (requests.ConnectionError("gone"), 3), (NoServer("gone"), 3), (HostNotFound("gone"), 3),
+        (JobError("gone"), 2), (WorkflowError("gone"), 2), (KeyboardInterrupt(), 130),
+    ],
+)  # fmt: skip
+def test_what_ends_a_run_is_seen_in_the_exit_code(pictures, tmp_path, monkeypatch, caplog, ended, code):
+    def end(*_, **__):
+        raise ended
+
+    monkeypatch.setattr(Fleet, "run", end)
+    assert edit(pictures / "one.png", "remove it", "-o", tmp_path / "o.png") == code
+    assert ("cancelled" if code == 130 else "gone") in caplog.text
+
+
+def test_how_long_is_waited_reaches_the_fleet(pictures, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(Fleet, "run", lambda self, *_: made.append((self.patience, self.timeout)) or [])
+    assert edit(pictures / "one.png", "remove it", "-o", tmp_path / "o.png", "--patience", 4, "--timeout", 70) == 0
+    assert made == [(4, 70)]
 
 
 def test_a_folder_whose_name_begins_alike_is_another(pictures, tmp_path):

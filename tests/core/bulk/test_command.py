@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from fireedit_core.bulk.__main__ import CANCELLED, DONE, STOPPED, USAGE, main
+from fireedit_core.bulk.rows import BulkReport
 
 
 @pytest.fixture
@@ -44,6 +45,14 @@ def test_a_folder(make_rows, tiny_bundle, edits, tmp_path, monkeypatch):
     arguments = ["pictures", "--instruction", "remove the apple", "--out", "out", "--bundle", str(tiny_bundle), "--steps", "1"]
     assert main([*arguments, "--batch", "2"]) == DONE
     assert sorted(edits(tmp_path / "out")) == ["0", "1"]
+
+
+def test_the_seed_of_the_command_is_of_all_rows_without_one(make_rows, tiny_bundle, tmp_path, monkeypatch):
+    make_rows(2)
+    sent = []
+    monkeypatch.setattr("fireedit_core.bulk.__main__.edit_rows", lambda rows, *_, **__: sent.extend(rows) or BulkReport())
+    arguments = [str(tmp_path / "pictures"), "--instruction", "x", "--out", str(tmp_path / "out"), "--bundle", str(tiny_bundle)]
+    assert main([*arguments, "--seed", "7"]) == DONE and [row.seed for row in sent] == [7, 7]
 
 
 @pytest.mark.parametrize(

@@ -81,3 +81,9 @@ def test_check_image_names_both_sizes():
         make().select([3])
     with pytest.raises(ValueError, match="image_size"):
         Regions.from_dict({"boxes": []})
+
+
+def test_boxes_are_cut_along_each_axis_by_its_own_side():
+    """A picture much wider than high: what lies right of its height stays."""
+    one = Regions(torch.tensor([[60.0, 5, 120, 40], [10, 25, 20, 28]]), torch.ones(2), ("a", "b"), (20, 100)).clipped()
+    assert one.boxes.tolist() == [[60, 5, 100, 20]] and one.labels == ("a",)

@@ -161,7 +161,8 @@ def test_a_picture_of_another_kind_is_said_and_its_probability_is_not_bare(loade
 
     handle, _, vae = loaded
     images, region_tokens = tokens
-    text = lambda: nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, 0).ui["text"][0]  # noqa: E731
+    ui = lambda: nodes.FireEditVLMConditioning.execute(handle, region_tokens, images, vae, INSTRUCTION, 0).ui  # noqa: E731
+    text = lambda: ui()["text"][0]  # noqa: E731
     assert "not of the kind" not in text() and "probability" in text()
     plan = WorkingSize.plan(tuple(images.shape[1:3]), handle.options["native_size"])
     shrunk = plan.shrink(images.movedim(-1, 1))
@@ -171,3 +172,8 @@ def test_a_picture_of_another_kind_is_said_and_its_probability_is_not_bare(loade
     lines = [line for line in text().splitlines() if line.startswith(f"picture {worse + 1}")]
     assert "guess" in lines[0] and "probability" not in lines[0] and "FireEdit Quick Edit" in lines[1]
     assert text().count("not of the kind") == 1
+    assert ui()["fireedit_foreign"] == [i == worse for i in range(2)]
+    monkeypatch.setitem(handle.options, "reconstruction_limit", float(errors.min()) / 2)  # both, each with its own error
+    assert errors[0] != errors[1]
+    for i, error in enumerate(errors.tolist()):
+        assert any(line.startswith(f"picture {i + 1}: ") and f"misses it by {error:.4f}" in line for line in text().splitlines())

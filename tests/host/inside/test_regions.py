@@ -63,6 +63,10 @@ def test_segs_there_and_back(images):
     segs = nodes.FireEditRegionsToSEGS.execute(two(), 1.5, images)[0]
     assert [len(items) for _, items in segs] == [2, 1] and segs[0][0] == (SIZE, SIZE)
     assert segs[0][1][0].cropped_image.shape == (1, 24, 24, 3)
+    for picture_of, (_, items) in zip(images, segs, strict=True):  # each has crops of its own picture
+        for seg in items:
+            left, top, right, bottom = seg.crop_region
+            assert torch.equal(torch.from_numpy(seg.cropped_image[0]), picture_of[top:bottom, left:right])
     back = nodes.FireEditRegionsFromSEGS.execute(segs, [images])[0]
     assert boxes(back) == boxes(two()) and back[0].labels == ("cat", "dog") and back[0].masks is not None
     assert boxes(nodes.FireEditRegionsFromSEGS.execute(segs[:1], [images])[0]) == [boxes(two())[0]] * 2

@@ -46,6 +46,17 @@ def test_soft_holds_the_source_latent_outside(loaded, model, conds, tokens, samp
     assert picture.shape == images.shape and "outside" in report
 
 
+def test_soft_holds_each_picture_outside_of_its_own_mask(loaded, model, conds, tokens):
+    images = tokens[0]
+    source = conds.args[0][0][1]["concat_latent_image"]
+    masks = torch.cat([left_half(), left_half().flip(-1)])
+    held = sample(loaded, model, conds, images, "soft", masks)[0]["samples"]
+    cells = SIZE // 8
+    kept = (slice(cells // 2 + 1, None), slice(0, cells // 2 - 1))
+    for off, there, other in zip(held - source, kept, reversed(kept), strict=True):
+        assert off[..., there].abs().max() <= 1e-4 and off[..., other].abs().max() > 0.01
+
+
 def test_soft_lets_other_masks_have_their_say(loaded, model, conds, tokens):
     """Differential Diffusion and its kin sit in the one slot for mask functions; we do not take it."""
     seen = []
