@@ -35,6 +35,12 @@ _OUT_OF_PICTURE = re.compile(
     rf"(?:{_PICTURE_NOUN}|frame|view|composition)$",
     re.IGNORECASE,
 )
+# "blur what is behind the car" is "blur the background behind the car"
+_ALL_BEHIND = re.compile(
+    r"^(?P<how>blur|defocus|soften|darken|dim|brighten|lighten|desaturate)(?:\s+out)?\s+(?:what\s+is\s+|what's\s+|all\s+that\s+is\s+)?"
+    r"(?=(?:behind|around)\s)",
+    re.IGNORECASE,
+)
 # With an article these are things, where nothing says that a colour is meant: "swap the apple for an orange".
 _COLOUR_THING = re.compile(
     r"\b(?P<after>an?\s+(?:orange|rose|lemon|lime|peach|plum|apricot|olive|chestnut|violet|salmon|camel|tangerine|ruby|emerald|chocolate))$",
@@ -93,13 +99,6 @@ _ON = (
     r"(?:on\s+top\s+of|on(?:to)?|in(?:to)?|to|next\s+to|beside|behind|above|below|under(?:neath)?|in\s+front\s+of|over|near|between|"
     r"around|at|inside|by|for)"
 )
-
-
-# by the first letters of a verb, what it does to what is behind a thing
-_SCENERY_BY_VERB = {
-    "blu": "blur", "def": "blur", "sof": "blur", "dar": "darker", "dim": "darker", "bri": "brighter", "lig": "brighter",
-    "des": "black and white",
-}  # fmt: skip
 
 
 def _blurry(after: str) -> str:
@@ -262,8 +261,6 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
         (rf"(?:brighten|lighten)\s+(?:up\s+)?{_BEHIND}", lambda m: _background(m, "brighter")),
         (rf"(?:darken|dim)\s+{_BEHIND}", lambda m: _background(m, "darker")),
         (rf"(?:desaturate|gr[ae]y\s+out)\s+{_BEHIND}", lambda m: _background(m, "black and white")),
-        (r"(?P<how>blur|defocus|soften|darken|dim|brighten|lighten|desaturate)(?:\s+out)?\s+(?:what\s+is\s+|what's\s+|all\s+that\s+is\s+)?"
-         r"(?:behind|around)\s+(?P<thing>.+)", lambda m: _background(m, _SCENERY_BY_VERB[m["how"][:3].lower()])),
         # one thing in colour, or sharp, or bright, and the rest not
         (rf"{_MAKE}\s+(?:everything|all|the\s+rest|the\s+(?:whole\s+)?{_PICTURE_NOUN})(?:\s+else)?\s+"
          rf"(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|{_TO_BLUR})\s*,?\s+{_BUT}\s+(?P<thing>.+)", lambda m: _background(m, _scenery(m["after"]))),
@@ -417,7 +414,7 @@ def read_clause(text: str) -> tuple[Clause, list[str]]:
         keep.append((found["keep"] or found["keep2"]).strip())
         clause = clause[: found.start()].strip(" ,")
     clause = _IN_PICTURE.sub("", _WISH.sub("", clause))
-    clause = _OUT_OF_PICTURE.sub(r"remove \g<thing>", clause)
+    clause = _ALL_BEHIND.sub(r"\g<how> the background ", _OUT_OF_PICTURE.sub(r"remove \g<thing>", clause))
     if not re.fullmatch(rf".*\b(?:of|the|this|my|whole)\s+{_PICTURE_NOUN}", clause, re.IGNORECASE) or _OF_PICTURE.search(clause):
         clause = _OF_PICTURE.sub("", clause) or clause
     clause = re.sub(r"\s+(?:please|thanks|thank\s+you|now|for\s+me|ok|right\s+now|immediately|asap)$", "", clause, flags=re.IGNORECASE)

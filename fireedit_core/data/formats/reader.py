@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from ...pillow import eight_bits, frames
 from ..sample import EditSample
 
 logger = logging.getLogger("fireedit")
@@ -266,17 +267,17 @@ def _opened(value: Any, what: str) -> Image.Image:
         else:
             opened = Image.open(io.BytesIO(value) if isinstance(value, bytes) else value)
             opened.load()
-        frames = getattr(opened, "n_frames", 1)
+        count = frames(opened)
         turned = ImageOps.exif_transpose(opened)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
         raise BrokenRow(f"broken {what}: {error}") from error
-    if frames > 1 and opened.format != "MPO":  # in which cameras put a smaller copy or a gain map behind the photograph
-        raise BrokenRow(f"a moving {what}: it has {frames} frames")
+    if count > 1:
+        raise BrokenRow(f"a moving {what}: it has {count} frames")
     return _of_eight_bits(turned, what)
 
 
 def _of_eight_bits(picture: Image.Image, what: str) -> Image.Image:
-    """A picture whose values are 0..255: Pillow's `convert` cuts more bits off, which makes nearly all of it white, or black."""
+    """A picture whose values are 0..255; one whose range nobody knows is refused."""
     if picture.mode == "F":
         raise BrokenRow(f"a {what} of floating point, whose range nobody knows")
     if not picture.mode.startswith("I"):
@@ -284,4 +285,4 @@ def _of_eight_bits(picture: Image.Image, what: str) -> Image.Image:
     values = np.asarray(picture, np.float32)
     if not 0 <= values.min() <= values.max() <= 65535:
         raise BrokenRow(f"a {what} of more than 16 bits, whose range nobody knows: {values.min():g} to {values.max():g}")
-    return Image.fromarray((values / 257).round().astype(np.uint8))
+    return eight_bits(picture)

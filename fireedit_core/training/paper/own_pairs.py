@@ -26,6 +26,7 @@ from ...checkpoints.bundle import bundle_options, load_component, read_index
 from ...checkpoints.index import parts_of
 from ...data.formats.pairs import PICTURE, PairsFolder
 from ...data.formats.reader import BrokenRow, DatasetError, inside, mask, picture
+from ...pillow import frames
 from ...precision import quick_precision
 from .config import PaperConfig, load_config
 from .replay import replay_texts, unknown_words, write_replay
@@ -201,8 +202,8 @@ def _plain(file: Path) -> None:
     """Raises BrokenRow for a picture that would lose something on its way to 8 bits of red, green and blue."""
     try:
         with Image.open(file) as opened:
-            if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":  # a photograph, with a small copy or a gain map behind it
-                raise BrokenRow(f"{file.name} is a film of {opened.n_frames} pictures; give one of them")
+            if frames(opened) > 1:
+                raise BrokenRow(f"{file.name} is a film of {frames(opened)} pictures; give one of them")
             if opened.mode.startswith(("I", "F")):
                 raise BrokenRow(f"{file.name} has {opened.mode} pixels, which are no 8 bits a channel; save it as a PNG of 8 bits")
             if opened.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in opened.info:

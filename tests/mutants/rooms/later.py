@@ -103,7 +103,10 @@ MUTANTS = [
     *of(
         "fireedit_core/data/formats/reader.py", "tests/core/data/test_reading_pictures.py",
         ("return _of_eight_bits(turned, what)", "return turned", "dropped part"),
-        ('frames > 1 and opened.format != "MPO"', "frames > 1", "special case"),
+    ),
+    *of(
+        "fireedit_core/pillow.py", "tests/core/data/test_reading_pictures.py",
+        ('1 if picture.format == "MPO" else getattr', "getattr", "special case"),
     ),
     *of(
         "fireedit_core/bulk/results.py", "tests/core/bulk/test_results.py",
