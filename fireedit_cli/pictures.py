@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from fireedit_core.pillow import eight_bits, frames
-
 
 class PictureError(ValueError):
     """A file that is no picture which can be edited; the message names it and the mend."""
@@ -26,8 +24,8 @@ def read_picture(path: Path, alpha: bool = False) -> np.ndarray:
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I"):  # 16 bit
-                picture = eight_bits(picture)
+            if picture.mode.startswith("I"):  # 16 bit; convert("RGB") would clip instead of scaling
+                picture = Image.fromarray((np.asarray(picture, np.float32) / 257).round().clip(0, 255).astype(np.uint8))
             return np.asarray(picture.convert("RGBA" if alpha and _has_alpha(picture) else "RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise PictureError(f"{path} is no picture that can be read ({error}); give a PNG or JPEG") from error
@@ -58,8 +56,9 @@ def check_picture(path: Path) -> list[str]:
     """
     try:
         with Image.open(path) as picture:
-            if frames(picture) > 1:
-                raise PictureError(f"{path} is moving: it has {frames(picture)} frames; save the one that is meant")
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1 and picture.format != "MPO":  # in which cameras put a smaller copy or a gain map behind the photograph
+                raise PictureError(f"{path} is moving: it has {frames} frames; save the one that is meant")
             picture.load()
             if picture.mode == "F":
                 raise PictureError(f"{path} has floating point pixels, whose range nobody knows; save it with 8 or 16 bits")

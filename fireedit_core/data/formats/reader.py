@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ...pillow import eight_bits, frames
 from ..sample import EditSample
 
 logger = logging.getLogger("fireedit")
@@ -276,8 +275,13 @@ def _opened(value: Any, what: str) -> Image.Image:
     return _of_eight_bits(turned, what)
 
 
+def frames(picture: Image.Image) -> int:
+    """How many frames a picture has; 1 for photographs of phones (MPO), which keep a smaller copy or a gain map behind the first."""
+    return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+
+
 def _of_eight_bits(picture: Image.Image, what: str) -> Image.Image:
-    """A picture whose values are 0..255; one whose range nobody knows is refused."""
+    """A picture whose values are 0..255: Pillow's `convert` cuts more bits off, which makes nearly all of it white, or black."""
     if picture.mode == "F":
         raise BrokenRow(f"a {what} of floating point, whose range nobody knows")
     if not picture.mode.startswith("I"):
@@ -285,4 +289,4 @@ def _of_eight_bits(picture: Image.Image, what: str) -> Image.Image:
     values = np.asarray(picture, np.float32)
     if not 0 <= values.min() <= values.max() <= 65535:
         raise BrokenRow(f"a {what} of more than 16 bits, whose range nobody knows: {values.min():g} to {values.max():g}")
-    return eight_bits(picture)
+    return Image.fromarray((values / 257).round().astype(np.uint8))

@@ -25,8 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from ...checkpoints.bundle import bundle_options, load_component, read_index
 from ...checkpoints.index import parts_of
 from ...data.formats.pairs import PICTURE, PairsFolder
-from ...data.formats.reader import BrokenRow, DatasetError, inside, mask, picture
-from ...pillow import frames
+from ...data.formats.reader import BrokenRow, DatasetError, frames, inside, mask, picture
 from ...precision import quick_precision
 from .config import PaperConfig, load_config
 from .replay import replay_texts, unknown_words, write_replay

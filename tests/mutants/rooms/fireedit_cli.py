@@ -32,8 +32,7 @@ MUTANTS = [
         ("if reader[0] == node or not told:", "if reader[0] == node:", "missing check"),
         ("MAKERS = (\"FireEditSample\", \"FireEditQuickEdit\", \"FireEditPhotoFinish\")", "MAKERS = (\"FireEditConfine\",)", "wrong node"),
     ),
-    *of("fireedit_cli/pictures.py", FAST, ("if frames(picture) > 1", "if frames(picture) > 2", "bound")),
-    *of("fireedit_core/pillow.py", FAST, ("/ 257).round().clip", "/ 257).clip", "rounding")),
+    *of("fireedit_cli/pictures.py", FAST, ("if frames > 1 and", "if frames > 2 and", "bound"), ("/ 257).round().clip", "/ 257).clip", "rounding")),
     *of("fireedit_cli/comfy_client.py", FAST, ("np.round(np.clip(array.astype(np.float32), 0.0, 1.0) * 255.0)", "(np.clip(array.astype(np.float32), 0.0, 1.0) * 255.0)", "rounding")),
     *of(
         "fireedit_cli/workflow.py", FAST,

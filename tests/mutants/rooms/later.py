@@ -103,9 +103,6 @@ MUTANTS = [
     *of(
         "fireedit_core/data/formats/reader.py", "tests/core/data/test_reading_pictures.py",
         ("return _of_eight_bits(turned, what)", "return turned", "dropped part"),
-    ),
-    *of(
-        "fireedit_core/pillow.py", "tests/core/data/test_reading_pictures.py",
         ('1 if picture.format == "MPO" else getattr', "getattr", "special case"),
     ),
     *of(
