@@ -21,6 +21,7 @@ from . import names
 from .answer import CHOSEN
 from .colours import colour_share
 from .phrases import ALL, PARTS, Phrase
+from .places import lies
 
 _DOUBT = 0.05  # weight of "none of these", beside the best region's 1
 _PROMINENCE = 0.3  # of what is named without more, the larger is rather meant: weight (area / largest area) ** this
@@ -252,6 +253,11 @@ class _Search:
         for side in phrase.sides if not several else ():
             if float(self._on_side(candidates, side, fit, ranked=False)[0]) < 0.3:
                 notes.append(f"The only {self.regions.labels[candidates[0]]} that was found lies elsewhere ({side} was said).")
+        if phrase.order and not several:  # "the smallest dog" speaks of several, and small ones are what a detector misses
+            notes.append(
+                f"Only one {self.regions.labels[candidates[0]]} was found, so it was compared with none: if there are more in the picture, "
+                "another may be meant."
+            )
         wrong = len(notes) - said  # what the words say and the picture does not show
         for side in phrase.sides:
             fit = fit * (self._on_side(candidates, side, fit, ranked=phrase.number not in (ALL,) and not phrase.order) if several else 1)
@@ -382,11 +388,11 @@ class _Search:
             if not usable:
                 values.append(0.0)
             elif relation == "without":
-                values.append(max(0.02, 1 - max(self._lies("with", self.boxes[i], self.boxes[j]) for j in usable)))
+                values.append(max(0.02, 1 - max(lies("with", self.boxes[i], self.boxes[j]) for j in usable)))
             elif relation == "between":
                 values.append(self._between(i, usable))
             else:
-                values.append(max(self._lies(relation, self.boxes[i], self.boxes[j]) for j in usable))
+                values.append(max(lies(relation, self.boxes[i], self.boxes[j]) for j in usable))
         # not the one itself that others are placed by: "the man next to the man on the left"
         return torch.tensor(values), notes
 
@@ -397,42 +403,6 @@ class _Search:
         low, high = min(places), max(places)
         at = float(self.centre[i, 0])
         return 1.0 if low < at < high else 0.05
-
-    def _lies(self, relation: str, box: Tensor, other: Tensor) -> float:
-        x1, y1, x2, y2 = box.tolist()
-        a1, b1, a2, b2 = other.tolist()
-        width, height = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
-        shared_x, shared_y = max(0.0, min(x2, a2) - max(x1, a1)), max(0.0, min(y2, b2) - max(y1, b1))
-        gap = (max(0.0, max(x1, a1) - min(x2, a2)) ** 2 + max(0.0, max(y1, b1) - min(y2, b2)) ** 2) ** 0.5
-        scale = (width * height) ** 0.5 + max((a2 - a1) * (b2 - b1), 1.0) ** 0.5
-        near = 2 ** -(gap / (0.15 * scale))
-        inside = shared_x * shared_y / (width * height)
-        holds = shared_x * shared_y / max((a2 - a1) * (b2 - b1), 1.0)
-        middle, other_middle = ((x1 + x2) / 2, (y1 + y2) / 2), ((a1 + a2) / 2, (b1 + b2) / 2)
-        if relation == "left of":
-            return (1.0 if middle[0] < other_middle[0] else 0.02) * (0.3 + 0.7 * near)
-        if relation == "right of":
-            return (1.0 if middle[0] > other_middle[0] else 0.02) * (0.3 + 0.7 * near)
-        if relation == "above":
-            return (1.0 if middle[1] < other_middle[1] else 0.02) * (0.3 + 0.7 * near)
-        if relation == "below":
-            return (1.0 if middle[1] > other_middle[1] else 0.02) * (0.3 + 0.7 * near)
-        in_line = 0.1 + 0.9 * min(1.0, 1.25 * shared_x / min(width, max(a2 - a1, 1.0)))
-        if relation == "in front of":  # what is nearer stands lower in the picture
-            return (1.0 if y2 > b2 - 0.02 * height else 0.1) * in_line * near
-        if relation == "behind":
-            return (1.0 if y2 < b2 + 0.02 * height else 0.1) * in_line * near
-        if relation == "on":
-            stands = b1 - 0.15 * height <= y2 <= b2 + 0.15 * height and shared_x > 0.5 * min(width, max(a2 - a1, 1.0))
-            return max(1.0 if stands else 0.0, inside if y2 <= b2 else 0.5 * inside)
-        if relation in ("in",):
-            return inside
-        if relation == "with":
-            return max(holds, 0.5 * near if gap < 0.1 * scale else 0.0)
-        if relation == "of":
-            return max(inside, holds, 0.3 * near)
-        # next to: near, and not one upon the other
-        return near * (1.0 - 0.5 * max(inside, holds))
 
     # from fits to probabilities
 

@@ -125,6 +125,16 @@ def test_what_is_said_and_not_seen_lowers_the_score(image):
         assert found.regions.labels[0] == "dog" and found.regions.scores[0] < 0.8 * plain and found.answer.note, words
 
 
+@pytest.mark.parametrize("words", ["the smallest dog", "the leftmost dog", "the biggest animal"])
+def test_what_is_compared_with_nothing_is_said_and_lowers_the_score(image, words):
+    alone = regions().select([0, 4])  # a detector that missed the cat
+    plain = ground(image, "remove the dog", alone).answer.chosen[0]
+    answer = ground(image, f"remove {words}", alone).answer
+    assert "compared with none" in answer.note
+    assert answer.chosen[0].box == plain.box and answer.chosen[0].score == pytest.approx(0.75 * plain.score, abs=0.01)
+    assert "compared" not in ground(image, "remove the smallest car", regions()).answer.note
+
+
 def test_a_second_opinion_counts_for_less(image):
     boxes = torch.tensor([[5.0, 5, 200, 95], [8, 6, 198, 95]])
     two = Regions(boxes, torch.tensor([0.59, 0.40]), ("person", "cat"), (HEIGHT, WIDTH))
