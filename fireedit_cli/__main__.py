@@ -27,9 +27,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fireedit_cli.batch import BROKEN, Fleet, Job, JobError, Journal, NoServer, Places, check_places, jobs_of
+from fireedit_cli.batch import BROKEN, Fleet, NoServer, Places
 from fireedit_cli.comfy_client import ComfyClient, HostError
 from fireedit_cli.comfy_host import ComfyServer, HostNotFound
+from fireedit_cli.jobs import Job, JobError, jobs_of
+from fireedit_cli.journal import Journal, check_places
 from fireedit_cli.model_files import LOADERS, missing, named_in
 from fireedit_cli.ways import MODEL_WORKFLOWS, PHOTO_WORKFLOW, WAYS, Ways
 from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, named_workflow, use_bundle, use_detector

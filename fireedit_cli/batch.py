@@ -8,16 +8,12 @@ back to the queue and is done by another one.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
-import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import requests
@@ -33,16 +29,14 @@ from fireedit_cli.comfy_client import (
     RequestRefused,
     TooSlow,
 )
+from fireedit_cli.jobs import Job, JobError
+from fireedit_cli.journal import Journal
 from fireedit_cli.pictures import PictureError, check_picture, is_deep, is_read_alike, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import Workflow, WorkflowError
 
 log = logging.getLogger("fireedit")
 
-JOURNAL = ".fireedit.jsonl"
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-COLUMNS = ("image", "instruction", "output", "seed")
-SEEDS = range(2**64)  # what ComfyUI's seed widgets take
 # node -> the input that its seed is
 SEEDED = {
     "FireEditSample": "seed", "FireEditMultiTurn": "seed", "KSampler": "seed", "KSamplerAdvanced": "noise_seed",
@@ -60,194 +54,8 @@ NOT_LET_IN = (401, 403, 407)  # a server that asks for a password refuses every 
 BROKEN = (requests.RequestException, websocket.WebSocketException, ConnectionError, TimeoutError)
 
 
-class JobError(ValueError):
-    """A list of jobs that cannot be worked off; the message says what to give instead."""
-
-
 class NoServer(HostError):
     """No server is left that answers."""
-
-
-@dataclass
-class Job:
-    """One edit: a picture file, an instruction, the file that receives the result.
-
-    `refused` are the servers that could not do it, with what they said; `said` is what the nodes said of it when it was done.
-    """
-
-    source: Path
-    instruction: str
-    output: Path
-    seed: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
-
-
-def jobs_of(source: Path, instruction: str | None, output: Path | None, seed: int = 0) -> list[Job]:
-    """Jobs of a picture, of a folder of pictures, or of a CSV file with the columns image, instruction and, if wanted, output and seed.
-
-    Args:
-        instruction: what to do; in a CSV for the rows that have none of their own.
-        output: file for a picture, folder otherwise; None puts the result beside the source.
-
-    Raises:
-        JobError: for a source that is not there, no instruction, two jobs with one output, or an output that is a source of any job
-            or lies outside the output folder: a picture of the user's is never written over.
-    """
-    if seed not in SEEDS:
-        raise JobError(f"the seed must be a whole number of 0 to 2^64 - 1, got {seed}")
-    folder: Path | None = None
-    if source.is_dir():
-        files = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file())
-        if not files:
-            raise JobError(f"{source} holds no pictures ({', '.join(PICTURES)})")
-        folder = output or source.resolve().with_name(f"{source.resolve().name}_edited")
-        jobs = [Job(p, instruction or "", folder / f"{p.stem}.png", seed) for p in files]
-    elif source.suffix.lower() in (".csv", ".jsonl"):
-        folder = output or source.with_name(f"{source.stem}_edited")
-        jobs = _jobs_of_list(source, instruction, folder, seed)
-    else:
-        target = output or source.with_name(f"{source.stem}_edited.png")
-        jobs = [Job(source, instruction or "", target / f"{source.stem}.png" if target.is_dir() else target, seed)]
-    for job in jobs:
-        if not job.instruction.strip():
-            raise JobError(f'what is to be done with {job.source}? Add an instruction, for example "remove the cat"')
-        if not job.source.is_file():
-            raise JobError(f"there is no picture {job.source}")
-        if job.output.suffix.lower() not in PICTURES:
-            raise JobError(f"{job.output} must end in one of {', '.join(PICTURES)}")
-    _check_outputs(jobs, source, folder)
-    return jobs
-
-
-def _check_outputs(jobs: Sequence[Job], source: Path, folder: Path | None) -> None:
-    twice = [o for o, n in _counts(job.output.resolve() for job in jobs).items() if n > 1]
-    if twice:
-        mend = "name one of the pictures otherwise" if source.is_dir() else "give the list a column output"
-        more = f", as are {len(twice) - 1} others" if len(twice) > 1 else ""
-        raise JobError(f"{twice[0]} is the output of more than one job{more}; {mend}")
-    if folder is not None and folder.is_file():
-        raise JobError(f"{folder} is a file; several edits need a folder as -o")
-    if source.is_dir() and folder is not None and folder.resolve() == source.resolve():
-        raise JobError(f"the results cannot go into the folder of the pictures, {source}; give another folder as -o")
-    pictures = {job.source.resolve() for job in jobs}
-    for job in jobs:
-        place = job.output.resolve()
-        if place in pictures:
-            raise JobError(f"{job.output} is a picture to be edited, and would be written over; give another -o")
-        if folder is not None and not place.is_relative_to(folder.resolve()):
-            raise JobError(f"the output {job.output} lies outside of {folder}; give a name below it, or another -o")
-
-
-def check_places(jobs: Sequence[Job], journal: Journal, overwrite: bool = False) -> None:
-    """Find out before the first edit whether all results can be written, and that none replaces a file that is not ours.
-
-    Raises:
-        JobError: for a folder that cannot be written to, or a file that no journal knows.
-    """
-    for folder in {job.output.parent for job in jobs}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=".fireedit"):
-                pass
-        except OSError as error:
-            raise JobError(f"{folder} cannot be written to: {error.strerror or error}") from error
-    strange = [job.output for job in jobs if job.output.exists() and not overwrite and not journal.knows(job)]
-    if strange:
-        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-        raise JobError(f"{strange[0]}{more} is there already and was not made by this command; give another -o, or --overwrite")
-
-
-def _jobs_of_list(source: Path, instruction: str | None, folder: Path, seed: int) -> list[Job]:
-    from fireedit_core.lists import ListError, read_records  # for lists alone: a picture needs nothing of the core
-
-    jobs = []
-    try:
-        for number, row in read_records(source, COLUMNS):
-            value = {name: "" if row.get(name) is None else str(row[name]).strip() for name in COLUMNS}
-            if not value["image"]:
-                raise JobError(f"{source}, line {number}: no image")
-            own = value["seed"]
-            if own and (not own.isdecimal() or int(own) not in SEEDS):
-                raise JobError(f"{source}, line {number}: the seed {own!r} is no whole number of 0 to 2^64 - 1")
-            picture = source.parent / value["image"]
-            place = folder / (value["output"] or f"{picture.stem}.png")
-            jobs.append(Job(picture, value["instruction"] or instruction or "", place, int(own) if own else seed))
-    except ListError as error:
-        raise JobError(str(error)) from error
-    if not jobs:
-        raise JobError(f"{source} needs a first line with the columns image and instruction, and rows below it")
-    return jobs
-
-
-def _counts(items: Iterable) -> dict:
-    found: dict = {}
-    for item in items:
-        found[item] = found.get(item, 0) + 1
-    return found
-
-
-# --- the journal -------------------------------------------------------------------------------------------------------
-
-
-class Journal:
-    """What was done, one JSON line per finished edit, in each output folder. Safe for several threads."""
-
-    def __init__(self, settings: str):
-        self.settings = settings
-        self._known: dict[Path, dict[str, str]] = {}
-        self._lock = threading.Lock()
-
-    def stamp(self, job: Job) -> str:
-        """Changes with the picture's content, the instruction, the seed and the settings."""
-        digest = hashlib.sha256(job.source.read_bytes())
-        digest.update(json.dumps([job.instruction, job.seed, self.settings]).encode())
-        return digest.hexdigest()[:16]
-
-    def done(self, job: Job) -> bool:
-        """Whether this very edit lies at its place."""
-        return job.output.is_file() and self._read(job.output.parent).get(job.output.name) == self.stamp(job)
-
-    def knows(self, job: Job) -> bool:
-        """Whether the file at the job's place was made by an earlier run, with whatever settings."""
-        return job.output.name in self._read(job.output.parent)
-
-    def write(self, job: Job, server: str, seconds: float, said: Sequence[str] = ()) -> None:
-        """Note a finished edit, and what the nodes said of it."""
-        record = {
-            "output": job.output.name, "stamp": self.stamp(job), "source": str(job.source), "instruction": job.instruction,
-            "seed": job.seed, "server": server, "seconds": round(seconds, 2), "said": list(said),
-        }  # fmt: skip
-        with self._lock:
-            known = self._read(job.output.parent)
-            path = job.output.parent / JOURNAL
-            begin = "" if _ends_whole(path) else "\n"  # else this line would be lost with the one that was cut off
-            with path.open("a", encoding="utf-8") as file:
-                file.write(begin + json.dumps(record, ensure_ascii=False) + "\n")
-            known[job.output.name] = record["stamp"]
-
-    def _read(self, folder: Path) -> dict[str, str]:
-        if folder not in self._known:
-            found = {}
-            path = folder / JOURNAL
-            # not splitlines: an instruction may hold what Unicode calls a line's end; a line may end within a letter
-            for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
-                try:
-                    record = json.loads(line)
-                    found[record["output"]] = record["stamp"]
-                except (ValueError, KeyError, TypeError):
-                    continue  # the line that was being written when the machine went down
-            self._known[folder] = found
-        return self._known[folder]
-
-
-def _ends_whole(path: Path) -> bool:
-    """Whether the last line of a file is complete, or there is none."""
-    if not path.is_file() or not path.stat().st_size:
-        return True
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
 
 
 # --- one edit on one server --------------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ import requests
 from PIL import Image
 
 from fireedit_cli import __main__ as command
-from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, jobs_of
+from fireedit_cli.batch import Fleet, NoServer, Places
 from fireedit_cli.comfy_client import ComfyClient, HostError, PromptRejected, RequestRefused, RunResult, encode_png
+from fireedit_cli.jobs import JobError, jobs_of
+from fireedit_cli.journal import JOURNAL, Journal
 from fireedit_cli.pictures import PictureError, check_picture, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import SHIPPED, Workflow, WorkflowError, use_detector

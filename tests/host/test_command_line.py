@@ -17,9 +17,11 @@ import requests
 from PIL import ExifTags, Image
 
 from fireedit_cli.__main__ import main, own_server
-from fireedit_cli.batch import JOURNAL, Fleet, JobError, Journal, NoServer, Places, jobs_of
+from fireedit_cli.batch import Fleet, NoServer, Places
 from fireedit_cli.comfy_client import ComfyClient, PromptRejected
 from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.jobs import JobError, jobs_of
+from fireedit_cli.journal import JOURNAL, Journal
 from fireedit_cli.pictures import PictureError, check_picture, is_read_alike, read_picture
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import Workflow, WorkflowError

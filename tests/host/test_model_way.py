@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from fireedit_cli.__main__ import main
-from fireedit_cli.batch import JOURNAL
 from fireedit_cli.comfy_host import ComfyServer
+from fireedit_cli.journal import JOURNAL
 from tests.host.small import REPO, load_workflow, with_small_models
 
 WORKFLOW = "fireedit_photo_ip2p"

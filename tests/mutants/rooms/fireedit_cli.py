@@ -9,26 +9,29 @@ FAST = "tests/core/test_command_line.py"
 
 MUTANTS = [
     *of(
-        "fireedit_cli/batch.py", FAST,
+        "fireedit_cli/jobs.py", FAST,
+        ("value[\"instruction\"] or instruction or \"\"", "instruction or value[\"instruction\"] or \"\"", "precedence"),
+        ("int(own) if own else seed))", "seed))", "dropped option"),
+    ),
+    *of(
+        "fireedit_cli/journal.py", FAST,
         ("digest = hashlib.sha256(job.source.read_bytes())", "digest = hashlib.sha256(job.source.name.encode())", "stale key"),
         ("json.dumps([job.instruction, job.seed, self.settings])", "json.dumps([job.seed, self.settings])", "stale key"),
         ("json.dumps([job.instruction, job.seed, self.settings])", "json.dumps([job.instruction, job.seed])", "stale key"),
         ("found[record[\"output\"]] = record[\"stamp\"]", "found.setdefault(record[\"output\"], record[\"stamp\"])", "latest line"),
+        ("known[job.output.name] = record[\"stamp\"]", "pass", "stale state"),
+        ("\"seed\": job.seed, \"server\": server", "\"seed\": 0, \"server\": server", "journal"),
+    ),
+    *of(
+        "fireedit_cli/batch.py", FAST,
         ("places.fill(flow, name, job.instruction, job.seed)", "places.fill(base, name, job.instruction, job.seed)",
          "wrong row"),
         ("flow.nodes[key][\"inputs\"][name] = seed", "flow.nodes[key][\"inputs\"].setdefault(name, seed)", "dropped option"),
         ("flow.nodes[self.picture][\"inputs\"][\"image\"] = picture", "flow.set(\"LoadImage\", \"image\", picture)", "wrong node"),
         ("f\"fireedit_{content}{job.source.suffix.lower()", "f\"fireedit_{job.source.stem}{job.source.suffix.lower()", "stale key"),
-        ("value[\"instruction\"] or instruction or \"\"", "instruction or value[\"instruction\"] or \"\"", "precedence"),
-        ("int(own) if own else seed))", "seed))", "dropped option"),
         ("{\"quality\": 95, \"subsampling\": 0}, \".jpeg\"", "{\"quality\": 75}, \".jpeg\"", "constant"),
         ("_as_wanted(pictures[0], job, said)", "_as_wanted(pictures[-1], job, said)", "wrong row"),
-        ("known[job.output.name] = record[\"stamp\"]", "pass", "stale state"),
         ("if url not in job.refused:", "if True:", "bookkeeping"),
-        ("\"seed\": job.seed, \"server\": server", "\"seed\": 0, \"server\": server", "journal"),
-    ),
-    *of(
-        "fireedit_cli/batch.py", FAST,
         ("if reader[0] == node or not told:", "if reader[0] == node:", "missing check"),
         ("MAKERS = (\"FireEditSample\", \"FireEditQuickEdit\", \"FireEditPhotoFinish\")", "MAKERS = (\"FireEditConfine\",)", "wrong node"),
     ),

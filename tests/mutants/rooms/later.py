@@ -83,6 +83,9 @@ MUTANTS = [
     *of(
         "fireedit_cli/batch.py", CLI,
         ("self._waiting.append(job)\n                    self._change.notify_all()\n                    return", "return", "lost job"),
+    ),
+    *of(
+        "fireedit_cli/jobs.py", CLI,
         ("for p in source.iterdir() if p.suffix.lower() in PICTURES", "for p in source.iterdir() if p.suffix in PICTURES", "capitals"),
     ),
     *of(
@@ -96,7 +99,7 @@ MUTANTS = [
          "rounding"),
     ),
     *of(
-        "fireedit_cli/batch.py", CLI,
+        "fireedit_cli/journal.py", CLI,
         ('begin = "" if _ends_whole(path) else "\\n"', 'begin = ""', "lost line"),
         ('errors="replace").split("\\n")', 'errors="replace").splitlines()', "line ends"),
     ),

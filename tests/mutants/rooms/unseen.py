@@ -97,7 +97,7 @@ MUTANTS = [
     ),
     *of("fireedit_cli/__main__.py", CLI, ("return FAILED if failed else DONE", "return DONE", "exit code")),
     *of(
-        "fireedit_cli/batch.py", CLI,
+        "fireedit_cli/jobs.py", CLI,
         ("not place.is_relative_to(folder.resolve())", "not str(place).startswith(str(folder.resolve()))", "check"),
     ),
     *of(

@@ -84,7 +84,7 @@ MUTANTS = [
         ("if options.bundle and options.server:", "if options.bundle and not options.server:", "dropped option"),
     ),
     *of(
-        "fireedit_cli/batch.py", CLI,
+        "fireedit_cli/jobs.py", CLI,
         ("folder / (value[\"output\"] or f\"{picture.stem}.png\")", "folder / f\"{picture.stem}.png\"", "wrong file"),
         ("picture = source.parent / value[\"image\"]", "picture = Path(value[\"image\"])", "wrong file"),
         ("place, int(own) if own else seed))", "place, int(own) if own else 0))", "dropped option"),
