@@ -474,6 +474,21 @@ def test_a_changed_model_file_is_another_edit(tmp_path: Path, monkeypatch):
     assert [one[0] for one in before] == ["ae.safetensors"] and command.weights_stamp(options, flow) != before
 
 
+@pytest.mark.parametrize(("way", "with_models"), [("model", True), ("bundle", False)])
+def test_only_the_way_of_a_model_needs_the_hosts_own_models(pictures, tmp_path, monkeypatch, way, with_models):
+    asked = []
+
+    def own_server(wanted):
+        asked.append(wanted)
+        raise HostNotFound("none here")
+
+    monkeypatch.setattr(command, "own_server", own_server)
+    monkeypatch.setattr(command, "require_host", lambda: type("Host", (), {"path": tmp_path})())
+    more = ["--workflow", "fireedit_photo_kontext"] if way == "model" else []
+    assert command.main(["edit", str(pictures), "remove the cat", "-o", str(tmp_path / "out"), "--way", way, *more]) == command.NO_SERVER
+    assert asked == [with_models]
+
+
 def test_grey_of_16_bits_is_rounded_to_8(tmp_path):
     """257 steps of 16 bits are one of 8: half of that and more is the next."""
     values = np.array([[0, 128, 129, 99 * 257 + 128, 99 * 257 + 129, 65535]], np.uint16)

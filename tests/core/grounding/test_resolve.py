@@ -123,6 +123,8 @@ def test_what_is_said_and_not_seen_lowers_the_score(image):
     for words in ("the green dog", "the dog on the right", "the dog behind the cat"):
         found = ground(image, f"remove {words}", regions())
         assert found.regions.labels[0] == "dog" and found.regions.scores[0] < 0.8 * plain and found.answer.note, words
+    twice = ground(image, "remove the green dog behind the cat", regions()).regions.scores[0]
+    assert float(twice) == pytest.approx(0.75**2 * float(plain), rel=0.01)  # each counts
 
 
 @pytest.mark.parametrize("words", ["the smallest dog", "the leftmost dog", "the biggest animal"])

@@ -241,3 +241,19 @@ def test_boxes_of_one_picture_serve_all():
     assert dialects.split_by_picture(boxes, 2) == [boxes, boxes] and dialects.split_by_picture(boxes, 3) == [boxes] * 3
     frames = [[(1, 2, 3, 4)], [(5, 6, 7, 8), (9, 10, 11, 12)]]
     assert dialects.split_by_picture(frames, 2) == frames
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ((400, 600), (200, 300), True),
+        ((480, 640), (481, 640), True),  # rounded to whole pixels
+        ((400, 600), (400, 605), True),
+        ((400, 600), (400, 615), False),
+        ((400, 600), (400, 640), False),
+        ((400, 600), (600, 400), False),
+        ((3, 4), (4, 5), True),  # of few pixels
+    ],
+)
+def test_of_one_shape_but_for_rounding(one, two, same):
+    assert dialects.same_shape(one, two) is same and dialects.same_shape(two, one) is same
