@@ -101,6 +101,15 @@ def test_the_second_look_lies_on_the_models_own_answer(parts, cache, prediction)
     assert torch.allclose(second, (1 - b).sqrt() * noise, atol=1e-4)  # its own answer, 0, under the same noise
 
 
+def test_what_is_logged_is_of_rows_that_were_shown_everything(parts, cache):
+    """A coarse source has to be guessed at: its errors are another matter."""
+    batch = cache.get(torch.arange(6), torch.device("cpu"))
+    for low_pass, known in ((0.0, True), (1.0, False)):
+        torch.manual_seed(0)
+        metrics = DiffusionModel(parts, own_answer=1.0, low_pass=low_pass)(batch)[1]
+        assert {"fvu", "outside", "fvu own", "outside own"} <= set(metrics) if known else not any("fvu" in name for name in metrics)
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_an_error_counts_four_times_inside_the_edit_and_once_outside(parts, cache, inside):
     """A UNet that is off by one in the edited cells alone, or in the others alone."""

@@ -200,6 +200,21 @@ def test_a_run_elsewhere_is_shown_other_pairs(parts, tmp_path):
     assert not {x.sum().item() for x in before.source} & {x.sum().item() for x in later.source}
 
 
+def test_a_run_begins_behind_the_pairs_that_its_weights_have_seen(start, tmp_path, monkeypatch):
+    """1,000 looks are 500 pairs, each seen twice in a pass: 62 caches of 8."""
+    asked = {}
+
+    def stands_in(*_, first, **__):
+        asked["first"] = first
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(endless, "RollingCache", stands_in)
+    config = EndlessConfig(folder=tmp_path, start=start, pieces=tmp_path / "none", pairs=8, compiled=False, world=WORLD, sizes=SIZES)
+    with pytest.raises(RuntimeError, match="enough"):
+        endless.run(config)
+    assert asked == {"first": 62}
+
+
 def test_a_cache_that_is_gone_is_made_again_to_the_bit(parts, tmp_path):
     here, weights = torch.device("cpu"), fingerprint(parts)
     one = RollingCache(parts, WORLD, tmp_path / "a", count=4, width=2).get(range(12, 20), here)
