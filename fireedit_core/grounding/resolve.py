@@ -28,6 +28,7 @@ _PROMINENCE = 0.3  # of what is named without more, the larger is rather meant: 
 _FITS = 0.4  # of several that are meant, those that fit at least this well against the best
 _CLEAR = 0.5  # a second best of more than this share of the best makes a guess of the choice
 _SUBJECT = 0.4  # of the most salient region's salience: what stands before a background beside it
+_HALFWAY = 0.05  # of the picture's side: a centre that is no further from the middle is on neither side
 _MISMATCH = 0.75  # of a score, for each thing said of a region that it does not show
 _DISSENT = 0.5  # of a region's score: from there on another name for the same box is told
 _SHADOW = 0.45  # of the surest candidate's score: below it another is no candidate
@@ -251,7 +252,7 @@ class _Search:
         many = phrase.number != 1
         several = len(candidates) > 1
         for side in phrase.sides if not several else ():
-            if float(self._on_side(candidates, side, fit, ranked=False)[0]) < 0.3:
+            if float(self._on_side(candidates, side, fit, ranked=False)[0]) < 0.3 or self._halfway(candidates[0], side):
                 notes.append(f"The only {self.regions.labels[candidates[0]]} that was found lies elsewhere ({side} was said).")
         if phrase.order and not several:  # "the smallest dog" speaks of several, and small ones are what a detector misses
             notes.append(
@@ -335,6 +336,11 @@ class _Search:
         last = -9.0 if towards_end else 9.0  # for those that are not meant anyway
         values = [float(at) if float(f) >= 0.3 * float(fit.max()) else last for at, f in zip(place, fit, strict=True)]
         return self._ranked(values, towards_end, 0.25) * torch.where(there > 0, 1.0, 0.5)
+
+    def _halfway(self, i: int, side: str) -> bool:
+        """Whether a region lies on neither side: it is hardly what "the bike on the left" means, which may not have been found."""
+        axis = {"left": 0, "right": 0, "top": 1, "bottom": 1}.get(side)
+        return axis is not None and abs(float(self.centre[i, axis]) / (self.width, self.height)[axis] - 0.5) < _HALFWAY
 
     @staticmethod
     def _ranked(values: list[float], largest_first: bool, step: float) -> Tensor:

@@ -137,6 +137,15 @@ def test_what_is_compared_with_nothing_is_said_and_lowers_the_score(image, words
     assert "compared" not in ground(image, "remove the smallest car", regions()).answer.note
 
 
+@pytest.mark.parametrize(("left", "elsewhere"), [(10, False), (110, False), (120, True), (130, True), (140, True), (150, True)])
+def test_one_thing_in_the_middle_is_on_neither_side(image, left, elsewhere):
+    """A box 40 px wide of 300: on the left it has to lie clearly, for the one that is meant may not have been found."""
+    one = Regions(torch.tensor([[left, 20.0, left + 40, 60]]), torch.tensor([0.8]), ("bicycle",), (HEIGHT, WIDTH))
+    plain, found = (ground(image, f"remove the bike{where}", one).answer for where in ("", " on the left"))
+    assert ("lies elsewhere (left was said)" in found.note) is elsewhere
+    assert found.chosen[0].score == pytest.approx(plain.chosen[0].score * (0.75 if elsewhere else 1), abs=0.01)
+
+
 def test_a_second_opinion_counts_for_less(image):
     boxes = torch.tensor([[5.0, 5, 200, 95], [8, 6, 198, 95]])
     two = Regions(boxes, torch.tensor([0.59, 0.40]), ("person", "cat"), (HEIGHT, WIDTH))
