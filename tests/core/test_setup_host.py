@@ -53,6 +53,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("torch", "expected"),
     [("2.9.0", "2.9.0"), ("2.9.1+cpu", "2.9.1"), ("2.14.1+cu130", "2.11.0")],
@@ -63,6 +64,7 @@ def test_torchaudio_fits_the_torch_that_is_there(environment, torch: str, expect
     assert setup_host.installed_torch(python) == [f"torch=={torch}", f"torchaudio=={expected}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("torch", "wheels", "code", "reason"),
     [

@@ -304,6 +304,7 @@ def test_a_failure_in_the_middle_leaves_nothing(sources, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_no_bundle(sources, tmp_path):
     code = f"""
 import os, signal

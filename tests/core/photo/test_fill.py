@@ -40,6 +40,7 @@ def test_texture_goes_on(name):
     assert kept > 0.7 and kept > 1.5 * smeared, (kept, smeared)
 
 
+@pytest.mark.slow
 @patchmatch
 def test_texture_goes_on_where_the_fill_is_made_small():
     """At twice the size that PatchMatch works at, fine texture has to be borrowed."""
@@ -133,6 +134,7 @@ def test_guesses_are_named():
     assert any("edges of other things run into it" in said for said in fill(wall, disc(200, 200, 0.1)).guesses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "box"), (("coffee", (75, 10, 482, 392)),))
 def test_wood_is_no_guess_by_its_edges(name, box):
     picture = photograph(name)

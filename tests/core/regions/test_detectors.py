@@ -161,6 +161,7 @@ def test_yolo_round_trip_and_sizes(tmp_path):
         yolo.YoloRegionDetector(input_size=100)
 
 
+@pytest.mark.slow
 @needs_yolo
 def test_import_leaves_no_trace(tmp_path):
     """In a fresh process: no settings in the profile, no changed environment, no replaced torch.save or Image.open."""
@@ -200,6 +201,7 @@ def test_embedded_detector_on_held_out_scenes():
     assert suppression.box_iou(wanted, found.boxes).amax(1).min() > 0.5
 
 
+@pytest.mark.slow
 @needs_yolo
 def test_training_loop_runs_and_resumes(tmp_path):
     from fireedit_core.training import detector as training

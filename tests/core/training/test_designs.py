@@ -23,6 +23,7 @@ def start(repo, tmp_path_factory):
     return write_small_bundle(repo, tmp_path_factory.mktemp("start"), looks=0)
 
 
+@pytest.mark.slow
 def test_each_design_is_what_its_name_says(start):
     made = {design.name: components_of(design, 0, start, SIZES) for design in DESIGNS}
     first, second = made["v1's design"], made["v2"]
@@ -63,6 +64,7 @@ def test_rows_are_given_a_share_of_the_power():
     assert one.grad.isfinite().all()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_q_former_with_rows_apart(start):
     """The start's own, with the share that is set between the rows of every picture and the same mean row."""

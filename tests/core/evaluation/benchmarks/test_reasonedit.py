@@ -49,6 +49,7 @@ def by_hand(source, edit, mask, caption, weights):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_numbers_of_the_authors_script(data, weights, tmp_path):
     bench = ReasonEditTest(data)
     assert bench.views == ("understanding", "reasoning") and [len(bench.trials(view)) for view in bench.views] == [5, 1]

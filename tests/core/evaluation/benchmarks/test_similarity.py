@@ -151,6 +151,7 @@ def test_grey_and_transparent_pictures_are_seen_as_rgb(weights):
     assert torch.equal(clip.picture(grey.convert("RGBA")), clip.picture(Image.fromarray(np.asarray(grey.convert("RGB")))))
 
 
+@pytest.mark.slow
 def test_scenes_are_measured_with_lpips_where_its_weights_are(weights_folder, bundle, tmp_path, caplog):
     pytest.importorskip("lpips")
     options = ["scenes", "--bundle", str(bundle), "--count", "3", "--steps", "1", "--out", str(tmp_path), "--metric-weights"]

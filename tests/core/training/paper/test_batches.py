@@ -47,6 +47,7 @@ def test_processes_share_what_one_process_would_have(rows):
         assert torch.equal(talk.pictures, torch.cat([t.pictures for _, t in halves]))
 
 
+@pytest.mark.slow
 def test_reading_ahead_changes_nothing(rows):
     made = rows(batch=2, steps=4)
     for workers in (0, 1):

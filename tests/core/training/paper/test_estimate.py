@@ -29,6 +29,7 @@ def test_parameters_are_those_of_the_run(config, bundle):
         assert sum(t for t, _ in said.values()) == sum(w.numel() for p in parts for w in p.parameters())
 
 
+@pytest.mark.slow
 def test_work_and_memory_grow_as_they_do(config, bundle):
     cost = lambda **changes: _pass(_of_bundle(bundle), config(**changes))  # noqa: E731
     one, two = cost(batch=2), cost(batch=4)
@@ -51,6 +52,7 @@ def test_the_largest_share_is_what_it_must_be(config, bundle):
     assert 2 * convolutions * 16 < unet_weights < 2 * convolutions * 64 * 1.5
 
 
+@pytest.mark.slow
 def test_before_there_is_a_bundle_it_speaks_of_the_full_size(config, tmp_path):
     text = estimate(config(bundle=str(tmp_path / "none"), batch=1, size=256, checkpointing=True, frozen_dtype="bfloat16", precision="bf16"))
     assert "fireedit-sd15" in text and "| language_model | 6738.4 M | 0.00 M |" in text and "| qformer | 65.0 M | 65.02 M |" in text
@@ -62,6 +64,7 @@ def test_before_there_is_a_bundle_it_speaks_of_the_full_size(config, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"stage": "vlm"}, {"checkpointing": True, "batch": 8}])
 def test_a_step_holds_no_more_than_is_said_and_not_much_less(config, bundle, changes):
     """The most that the allocator had given out at once in a step, weights included; there are no averages here."""

@@ -11,6 +11,7 @@ import pytest
 from fireedit_core.training.paper.stage import in_turn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("here", "machines"), [(3, 1), (2, 2)])
 def test_one_process_of_a_machine_at_a_time(monkeypatch, here, machines):
     """Threads stand for the processes; `LOCAL_WORLD_SIZE` is what torch.distributed.run sets."""

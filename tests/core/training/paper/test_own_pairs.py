@@ -200,6 +200,7 @@ def test_a_folder_that_has_moved_holds_the_same_pairs(folder, bundle, tmp_path):
     assert str(tmp_path / "elsewhere") in Path(config.sources).read_text()
 
 
+@pytest.mark.slow
 def test_what_the_sheet_shows(folder, bundle, tmp_path):
     from fireedit_core.data.formats.registry import load_sources
 

@@ -45,6 +45,7 @@ def same(a, b) -> bool:
     return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 def test_processes_and_workers_share_what_one_process_would_have(rows):
     whole, halves, workers = rows(), [rows(rank, 2) for rank in range(2)], rows(workers=2)
     assert whole.plans["edits"].count == 4 and halves[1].plans["edits"].own == range(2, 4) and workers.workers == 2
@@ -54,6 +55,7 @@ def test_processes_and_workers_share_what_one_process_would_have(rows):
         assert same(wanted, content([workers[0]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4)])
 def test_another_number_of_processes_goes_on_with_the_next_row(rows, before, after):
     """Over the end of an epoch too: 10 batches of 4 are more than the 24 rows."""

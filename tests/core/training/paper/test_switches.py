@@ -185,6 +185,7 @@ def test_switches_that_contradict_each_other_are_refused(config, changes, says):
         config(**changes)
 
 
+@pytest.mark.slow
 def test_each_part_that_is_trained_is_reached_by_every_pass(watch):
     """DDP waits for the gradient of every weight that wants one."""
     for changes in ({}, PAPER, {"regions": False, **PLAIN}, {"tati": False}, {"hvca": False, "mark": False}, PLAIN):
