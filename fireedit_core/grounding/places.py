@@ -22,14 +22,12 @@ def lies(relation: str, box: Tensor, other: Tensor) -> float:
     inside = shared_x * shared_y / (width * height)
     holds = shared_x * shared_y / max((a2 - a1) * (b2 - b1), 1.0)
     middle, other_middle = ((x1 + x2) / 2, (y1 + y2) / 2), ((a1 + a2) / 2, (b1 + b2) / 2)
-    if relation == "left of":
-        return (1.0 if middle[0] < other_middle[0] else 0.02) * (0.3 + 0.7 * near)
-    if relation == "right of":
-        return (1.0 if middle[0] > other_middle[0] else 0.02) * (0.3 + 0.7 * near)
-    if relation == "above":
-        return (1.0 if middle[1] < other_middle[1] else 0.02) * (0.3 + 0.7 * near)
-    if relation == "below":
-        return (1.0 if middle[1] > other_middle[1] else 0.02) * (0.3 + 0.7 * near)
+    beside = {
+        "left of": middle[0] < other_middle[0], "right of": middle[0] > other_middle[0],
+        "above": middle[1] < other_middle[1], "below": middle[1] > other_middle[1],
+    }  # fmt: skip
+    if relation in beside:
+        return (1.0 if beside[relation] else 0.02) * (0.3 + 0.7 * near)
     in_line = 0.1 + 0.9 * min(1.0, 1.25 * shared_x / min(width, max(a2 - a1, 1.0)))
     if relation == "in front of":  # what is nearer stands lower in the picture
         return (1.0 if y2 > b2 - 0.02 * height else 0.1) * in_line * near
@@ -38,7 +36,7 @@ def lies(relation: str, box: Tensor, other: Tensor) -> float:
     if relation == "on":
         stands = b1 - 0.15 * height <= y2 <= b2 + 0.15 * height and shared_x > 0.5 * min(width, max(a2 - a1, 1.0))
         return max(1.0 if stands else 0.0, inside if y2 <= b2 else 0.5 * inside)
-    if relation in ("in",):
+    if relation == "in":
         return inside
     if relation == "with":
         return max(holds, 0.5 * near if gap < 0.1 * scale else 0.0)

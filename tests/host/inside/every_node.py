@@ -86,27 +86,23 @@ class Case:
     run: Callable[[World, Any, dict[str, Any]], tuple] = lambda world, node, given: node.execute(**given).args
 
 
-def sampled(world: World, model: Any, conds: tuple, start: torch.Tensor | None = None, denoise: float = 1.0) -> tuple:
-    """Outputs of a MODEL: two steps of it."""
-    made = guider.make_guider(model, *conds[:3], 2.0, 1.5)
-    latent = torch.zeros_like(conds[3]["samples"]) if start is None else start
-    return (guider.sample(made, latent, 3, 2, "euler", "simple", denoise),)
+def sampled(made: Any, latent: torch.Tensor) -> torch.Tensor:
+    """Two steps of a guider."""
+    return guider.sample(made, torch.zeros_like(latent), 3, 2, "euler", "simple", 1.0)
 
 
 def of_guider(world: World, node: Any, given: dict[str, Any]) -> tuple:
     latent = given.pop("latent")
-    made = node.execute(**given)[0]
-    return (guider.sample(made, torch.zeros_like(latent), 3, 2, "euler", "simple", 1.0),)
+    return (sampled(node.execute(**given)[0], latent),)
 
 
 def of_model(world: World, node: Any, given: dict[str, Any]) -> tuple:
     conds = given.pop("conds")
-    return sampled(world, node.execute(**given)[0], conds)
+    return (sampled(guider.make_guider(node.execute(**given)[0], *conds[:3], 2.0, 1.5), conds[3]["samples"]),)
 
 
 def of_confine(world: World, node: Any, given: dict[str, Any]) -> tuple:
-    conds = given.pop("conds")
-    latent = sampled(world, node.execute(**given)[0], conds)[0]
+    (latent,) = of_model(world, node, given)
     return latent, nodes.FireEditConfinedMask.execute({"samples": latent})[0]
 
 
