@@ -254,6 +254,18 @@ def test_a_run_whose_gradients_stay_no_numbers_ends_with_a_message(config, monke
     assert "the gradient was not finite for 20 steps in a row" in caplog.text
 
 
+@pytest.mark.parametrize(("made", "code", "said"), [(None, 143, "stopped by a signal, the state is saved"), ("b", 0, "the bundle is in b")])
+def test_a_run_that_was_stopped_is_seen_in_the_exit_code(config, monkeypatch, tmp_path, caplog, made, code, said):
+    """A script that goes on to the next stage must not take it for a run that has ended."""
+    from fireedit_core.training.paper import __main__ as program
+
+    caplog.set_level("INFO", "fireedit")
+    monkeypatch.setattr("fireedit_core.training.paper.train.train", lambda config: made)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(asdict(config(steps=1))))
+    assert program.main([str(file)]) == code and said in caplog.text
+
+
 def test_adapters_that_a_bundle_brings_are_trained_on(config, tmp_path):
     first = train(config(out=str(tmp_path / "a")))
     second = train(config(out=str(tmp_path / "b"), bundle=str(first)))
