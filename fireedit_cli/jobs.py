@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def jobs_of(source: Path, instruction: str | None, output: Path | None, seed: in
 
 
 def _check_outputs(jobs: Sequence[Job], source: Path, folder: Path | None) -> None:
-    twice = [o for o, n in _counts(job.output.resolve() for job in jobs).items() if n > 1]
+    twice = [o for o, n in Counter(job.output.resolve() for job in jobs).items() if n > 1]
     if twice:
         mend = "name one of the pictures otherwise" if source.is_dir() else "give the list a column output"
         more = f", as are {len(twice) - 1} others" if len(twice) > 1 else ""
@@ -107,10 +108,3 @@ def _jobs_of_list(source: Path, instruction: str | None, folder: Path, seed: int
     if not jobs:
         raise JobError(f"{source} needs a first line with the columns image and instruction, and rows below it")
     return jobs
-
-
-def _counts(items: Iterable) -> dict:
-    found: dict = {}
-    for item in items:
-        found[item] = found.get(item, 0) + 1
-    return found

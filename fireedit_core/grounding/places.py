@@ -1,9 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How well boxes lie to each other as words say it: "left of", "on", "in front of", "next to"."""
+"""How well boxes lie in a picture and to each other as words say it: "left", "between", "on", "in front of", "next to"."""
 
 from __future__ import annotations
 
 from torch import Tensor
+
+SIDES = {"left": (0, False), "right": (0, True), "top": (1, False), "bottom": (1, True)}  # axis, and whether its far end is meant
+
+
+def towards(side: str, centre: Tensor, size: tuple[int, int]) -> float:
+    """How far from the middle a centre (x, y) lies towards one of `SIDES`, as a share of a picture of (height, width): -0.5 to 0.5."""
+    axis, towards_end = SIDES[side]
+    place = float(centre[axis]) / size[1 - axis]
+    return place - 0.5 if towards_end else 0.5 - place
+
+
+def between(centre: Tensor, others: Tensor) -> float:
+    """How well a centre (x, y) lies between others (n, 2), 0..1: of two or more, from the left to the right one."""
+    if len(others) < 2:
+        return 0.0
+    return 1.0 if float(others[:, 0].min()) < float(centre[0]) < float(others[:, 0].max()) else 0.05
 
 
 def lies(relation: str, box: Tensor, other: Tensor) -> float:

@@ -21,7 +21,7 @@ from . import names
 from .answer import CHOSEN
 from .colours import colour_share
 from .phrases import ALL, PARTS, Phrase
-from .places import lies
+from .places import SIDES, between, lies, towards
 
 _DOUBT = 0.05  # weight of "none of these", beside the best region's 1
 _PROMINENCE = 0.3  # of what is named without more, the larger is rather meant: weight (area / largest area) ** this
@@ -252,7 +252,7 @@ class _Search:
         many = phrase.number != 1
         several = len(candidates) > 1
         for side in phrase.sides if not several else ():
-            if float(self._on_side(candidates, side, fit, ranked=False)[0]) < 0.3 or self._halfway(candidates[0], side):
+            if self._elsewhere(candidates[0], side):
                 notes.append(f"The only {self.regions.labels[candidates[0]]} that was found lies elsewhere ({side} was said).")
         if phrase.order and not several:  # "the smallest dog" speaks of several, and small ones are what a detector misses
             notes.append(
@@ -327,20 +327,18 @@ class _Search:
             size = torch.tensor([self.width, self.height])
             off = [float(((self.centre[i] / size - 0.5).abs() * torch.tensor([1.0, 0.3])).sum()) for i in candidates]
             return self._ranked(off, False, 0.25) if ranked else torch.tensor([1.0 if value < 0.2 else 0.2 for value in off])
-        axis, towards_end = (0, side == "right") if side in ("left", "right") else (1, side == "bottom")
-        size = (self.width, self.height)[axis]
-        place = torch.tensor([float(self.centre[i, axis]) / size for i in candidates])
-        there = (place - 0.5) if towards_end else (0.5 - place)
+        there = torch.tensor([towards(side, self.centre[i], self.regions.image_size) for i in candidates])
         if not ranked:
-            return torch.where(there > 0, 1.0, torch.where(there > -0.05, 0.35, 0.1))
-        last = -9.0 if towards_end else 9.0  # for those that are not meant anyway
-        values = [float(at) if float(f) >= 0.3 * float(fit.max()) else last for at, f in zip(place, fit, strict=True)]
-        return self._ranked(values, towards_end, 0.25) * torch.where(there > 0, 1.0, 0.5)
+            return torch.where(there > 0, 1.0, torch.where(there > -_HALFWAY, 0.35, 0.1))
+        last = -9.0  # for those that are not meant anyway
+        values = [float(at) if float(f) >= 0.3 * float(fit.max()) else last for at, f in zip(there, fit, strict=True)]
+        return self._ranked(values, True, 0.25) * torch.where(there > 0, 1.0, 0.5)
 
-    def _halfway(self, i: int, side: str) -> bool:
-        """Whether a region lies on neither side: it is hardly what "the bike on the left" means, which may not have been found."""
-        axis = {"left": 0, "right": 0, "top": 1, "bottom": 1}.get(side)
-        return axis is not None and abs(float(self.centre[i, axis]) / (self.width, self.height)[axis] - 0.5) < _HALFWAY
+    def _elsewhere(self, i: int, side: str) -> bool:
+        """Whether the only region that was found hardly lies where it was said, so that another may be meant."""
+        if side in SIDES:
+            return towards(side, self.centre[i], self.regions.image_size) < _HALFWAY
+        return float(self._on_side([i], side, torch.ones(1), ranked=False)) < 0.3
 
     @staticmethod
     def _ranked(values: list[float], largest_first: bool, step: float) -> Tensor:
@@ -396,19 +394,11 @@ class _Search:
             elif relation == "without":
                 values.append(max(0.02, 1 - max(lies("with", self.boxes[i], self.boxes[j]) for j in usable)))
             elif relation == "between":
-                values.append(self._between(i, usable))
+                values.append(between(self.centre[i], self.centre[usable]))
             else:
                 values.append(max(lies(relation, self.boxes[i], self.boxes[j]) for j in usable))
         # not the one itself that others are placed by: "the man next to the man on the left"
         return torch.tensor(values), notes
-
-    def _between(self, i: int, anchors: list[int]) -> float:
-        if len(anchors) < 2:
-            return 0.0
-        places = [float(self.centre[j, 0]) for j in anchors]
-        low, high = min(places), max(places)
-        at = float(self.centre[i, 0])
-        return 1.0 if low < at < high else 0.05
 
     # from fits to probabilities
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class World:
     images: torch.Tensor
     made: dict[str, Any] = field(default_factory=dict)  # what is computed once
 
-    @property
+    @cached_property
     def masks(self) -> torch.Tensor:
         """(3, S, S): two parts in each, at another place."""
         made = torch.zeros(COUNT, SIZE, SIZE)
@@ -41,7 +42,7 @@ class World:
             made[i, 44:60, 34 + 6 * i : 48 + 6 * i] = 0.8
         return made
 
-    @property
+    @cached_property
     def regions(self) -> list[Regions]:
         """Three in each picture, with masks; the last of them lies on the first."""
         made = nodes.FireEditRegionsFromMask.execute(self.masks, 0.5, 16, "object", self.images)[0]
@@ -52,7 +53,11 @@ class World:
             made[i] = replace(again, boxes=boxes)
         return made
 
-    @property
+    def regions_of(self, rows: list[int]) -> list[Regions]:
+        """Those of some of the pictures."""
+        return [self.regions[i] for i in rows]
+
+    @cached_property
     def applied(self) -> Any:
         return patching.apply(self.model, self.fireedit, 1, 1, 0, 1)
 
@@ -60,8 +65,8 @@ class World:
         """positive, image_only, negative, latent of some of the pictures, each with its own instruction."""
         key = str(rows)
         if key not in self.made:
-            images, regions = self.images[rows], [self.regions[i] for i in rows]
-            tokens = nodes.FireEditRegionTokenize.execute(self.fireedit, images, regions)[0]
+            images = self.images[rows]
+            tokens = nodes.FireEditRegionTokenize.execute(self.fireedit, images, self.regions_of(rows))[0]
             text = "\n".join(TEXTS[i] for i in rows)
             self.made[key] = nodes.FireEditVLMConditioning.execute(self.fireedit, tokens, images, self.vae, text, 0).args
         return self.made[key]
@@ -126,7 +131,7 @@ def finish_inputs(world: World, rows: list[int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def chosen(world: World, **changes: Any) -> str:
+def chosen(**changes: Any) -> str:
     return json.dumps({"mode": "force", "picked": [1], "boxes": [], "moved": {}, "names": {}} | changes)
 
 
@@ -162,7 +167,7 @@ CASES = {
         },
     ),
     "FireEditRegionTokenize": Case(
-        lambda w, rows: {"fireedit": w.fireedit, "image": w.images[rows], "regions": [w.regions[i] for i in rows]},
+        lambda w, rows: {"fireedit": w.fireedit, "image": w.images[rows], "regions": w.regions_of(rows)},
         {"image": lambda w, given: given["image"] * 0.97, "regions": lambda w, given: [one.select([1]) for one in given["regions"]]},
         silent={"fireedit": LOADED},
         run=lambda w, node, given: tokens_of(node.execute(**given)[0]),
@@ -170,7 +175,7 @@ CASES = {
     "FireEditVLMConditioning": Case(
         lambda w, rows: {
             "fireedit": w.fireedit, "image": w.images[rows], "vae": w.vae, "working_size": 0, "mask": w.masks[rows],
-            "region_tokens": nodes.FireEditRegionTokenize.execute(w.fireedit, w.images[rows], [w.regions[i] for i in rows])[0],
+            "region_tokens": nodes.FireEditRegionTokenize.execute(w.fireedit, w.images[rows], w.regions_of(rows))[0],
             "instruction": "\n".join(TEXTS[i] for i in rows),
         },
         {
@@ -231,7 +236,7 @@ CASES = {
         run=of_confine,
     ),
     "FireEditGround": Case(
-        lambda w, rows: {"image": w.images[rows], "instruction": "remove the cat", "regions": [w.regions[i] for i in rows], "answer": ""},
+        lambda w, rows: {"image": w.images[rows], "instruction": "remove the cat", "regions": w.regions_of(rows), "answer": ""},
         {
             "image": lambda w, given: 1 - given["image"], "instruction": "remove the apple",
             "regions": lambda w, given: [one.select([0, 2]) for one in given["regions"]],
@@ -241,19 +246,19 @@ CASES = {
         silent={"grounder": LOADED},
     ),
     "FireEditRegionMasks": Case(
-        lambda w, rows: {"image": w.images[rows], "regions": [w.regions[i] for i in rows], "max_regions": 3},
+        lambda w, rows: {"image": w.images[rows], "regions": w.regions_of(rows), "max_regions": 3},
         {"image": swapped("image"), "regions": lambda w, given: [one.select([1]) for one in given["regions"]], "max_regions": 1},
         base={"image": {"regions": found_nowhere}},
         silent={"segmenter": LOADED},
     ),
     "FireEditRegionSelect": Case(
-        lambda w, rows: {"image": w.images[rows], "selection": chosen(w), "regions": [w.regions[i] for i in rows]},
-        {"selection": lambda w, given: chosen(w, picked=[0]), "regions": lambda w, given: [one.select([2, 0]) for one in given["regions"]]},
+        lambda w, rows: {"image": w.images[rows], "selection": chosen(), "regions": w.regions_of(rows)},
+        {"selection": lambda w, given: chosen(picked=[0]), "regions": lambda w, given: [one.select([2, 0]) for one in given["regions"]]},
         silent={"image": "shown in the picker: tests/browser"},
     ),
     "FireEditRegionsFilter": Case(
         lambda w, rows: {
-            "regions": [w.regions[i] for i in rows], "labels": "", "min_score": 0.0, "min_area": 0.0, "max_area": 1.0, "numbers": "",
+            "regions": w.regions_of(rows), "labels": "", "min_score": 0.0, "min_area": 0.0, "max_area": 1.0, "numbers": "",
             "top": 0,
         },
         {
@@ -276,7 +281,7 @@ CASES = {
         {"mask": swapped("mask"), "threshold": 0.9, "min_area": 300, "label": "cat", "image": swapped("image")},
     ),
     "FireEditRegionsFromSEGS": Case(
-        lambda w, rows: {"segs": segs_of([w.regions[i] for i in rows]), "image": [w.images[rows]]},
+        lambda w, rows: {"segs": segs_of(w.regions_of(rows)), "image": [w.images[rows]]},
         {"segs": lambda w, given: given["segs"][::-1], "image": lambda w, given: [given["image"][0].flip(0)]},
     ),
     "FireEditRegionsFromBBox": Case(
@@ -287,16 +292,16 @@ CASES = {
         {"bbox": lambda w, given: [given["bbox"][0][::-1]], "image": lambda w, given: [given["image"][0].flip(0)], "layout": ["xywh"]},
     ),
     "FireEditRegionsToMask": Case(
-        lambda w, rows: {"regions": [w.regions[i] for i in rows], "masks": "one per picture", "feather": 0},
+        lambda w, rows: {"regions": w.regions_of(rows), "masks": "one per picture", "feather": 0},
         {"regions": lambda w, given: given["regions"][::-1], "masks": "one per region", "feather": 3},
     ),
     "FireEditRegionsToSEGS": Case(
-        lambda w, rows: {"regions": [w.regions[i] for i in rows], "crop_factor": 1.5},
+        lambda w, rows: {"regions": w.regions_of(rows), "crop_factor": 1.5},
         {"regions": lambda w, given: given["regions"][::-1], "crop_factor": 3.0, "image": lambda w, given: w.images},
         run=lambda w, node, given: ([{"segs": one} for one in node.execute(**given)[0]],),
     ),
     "FireEditRegionsToBBox": Case(
-        lambda w, rows: {"regions": [w.regions[i] for i in rows], "layout": "xywh"},
+        lambda w, rows: {"regions": w.regions_of(rows), "layout": "xywh"},
         {"regions": lambda w, given: given["regions"][::-1], "layout": "xyxy"},
         run=lambda w, node, given: [[{"boxes": one} for one in boxes] for boxes in node.execute(**given).args[:2]],
     ),
@@ -334,7 +339,7 @@ CASES = {
         silent=dict.fromkeys(("original", "frame"), "those of another photograph are refused: test_photo_finish.py"),
     ),
     "FireEditRegionsPreview": Case(
-        lambda w, rows: {"image": w.images[rows], "regions": [w.regions[i] for i in rows], "zoom": 128, "mask": w.masks[rows]},
+        lambda w, rows: {"image": w.images[rows], "regions": w.regions_of(rows), "zoom": 128, "mask": w.masks[rows]},
         {"image": lambda w, given: given["image"] * 0.9, "regions": lambda w, given: [one.select([1]) for one in given["regions"]],
          "zoom": 192, "mask": swapped("mask")},
     ),

@@ -58,7 +58,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def same(one: Any, two: Any, tolerance: float = 0.0) -> bool:
+def same(one: Any, two: Any, tolerance: float) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
         return one.shape == two.shape and bool(torch.allclose(one.float(), two.float(), atol=tolerance, rtol=0))
     if isinstance(one, dict) and isinstance(two, dict):
