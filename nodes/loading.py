@@ -86,7 +86,7 @@ class FireEditDetectorLoader(io.ComfyNode):
             node_id="FireEditDetectorLoader",
             display_name=DETECTOR,
             category=f"{CATEGORY}/regions",
-            description="Loads a detector for FireEdit Region Detect: photo-detector, which comes with the pack and knows 80 kinds of "
+            description="Loads a detector for FireEdit Region Detect: photo-detector, which comes with the pack and knows 168 kinds of "
             "things, or one of your own: a YOLO file of ultralytics (models/ultralytics/bbox or segm), or a folder of transformers in "
             "models/detectors (RT-DETR, Deformable DETR, Grounding DINO, OWLv2 ...).",
             search_aliases=["nanodet", "photo detector", "coco", "ultralytics", "yolo", "grounding dino", "owlv2", "rt-detr", "adetailer"],

@@ -11,15 +11,18 @@ from safetensors import SafetensorError, safe_open
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def check_weights(folder: Path | str) -> None:
+def check_weights(folder: Path | str, wanted: str = "*.safetensors") -> None:
     """Make sure that a folder holds whole safetensors files; pickles beside them are never looked at.
+
+    Args:
+        wanted: name of the file that must be there; by default any.
 
     Raises:
         ValueError: naming the file that is a pickle, truncated or missing, and what mends it.
     """
     folder = Path(folder)
     files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    if not any(file.match(wanted) for file in files):
         pickles = sorted(f.name for f in folder.iterdir() if f.suffix in PICKLES)
         if pickles:
             raise ValueError(
@@ -27,7 +30,7 @@ def check_weights(folder: Path | str) -> None:
                 "it where you trust it: model.save_pretrained(folder, safe_serialization=True) in the library that made it, or "
                 "torch.load(..., weights_only=True) and safetensors.torch.save_file."
             )
-        raise ValueError(f"{folder} has no *.safetensors; copy the folder again.")
+        raise ValueError(f"{folder} has no {wanted}; copy the folder again.")
     for file in files:
         try:
             with safe_open(str(file), "pt") as handle:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The things that the shipped detector names (COCO's 80), and what else people call them: synonyms, plurals, kinds of things.
+"""The things that the shipped detector names, and what else people call them: synonyms, plurals, kinds of things.
 
     find("the red motorbikes") -> Name("motorbikes", ("motorcycle",), many=True)
 """
@@ -110,18 +110,45 @@ THINGS: dict[str, tuple[str, ...]] = {
     "toothbrush": ("tooth brush",),
 }  # fmt: skip
 
-ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
-_FRUIT = ("banana", "apple", "orange")
-_FOOD = (*_FRUIT, "sandwich", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake")
+# What the shipped detector's second look tells apart beyond COCO, where its first look boxes them. First animals, then things.
+_MORE_ANIMALS: dict[str, tuple[str, ...]] = {
+    "fish": ("goldfish",), "shark": (), "lizard": ("gecko", "iguana", "chameleon", "salamander"), "frog": ("toad",),
+    "turtle": ("tortoise",), "crocodile": ("alligator",), "snake": ("python", "cobra"), "scorpion": (), "spider": ("tarantula",),
+    "kangaroo": ("wallaby",), "koala": (), "jellyfish": (), "snail": (), "crab": (), "lobster": ("crayfish",), "whale": ("orca",),
+    "seal": ("sea lion",), "wolf": ("coyote",), "hyena": (), "fox": (), "cougar": ("puma", "mountain lion"), "lynx": ("bobcat",),
+    "leopard": ("jaguar", "panther"), "lion": ("lioness",), "tiger": ("tigress",), "cheetah": (), "meerkat": ("mongoose",),
+    "ladybird": ("ladybug", "lady bug", "lady bird", "ladybeetle"), "beetle": ("bug",), "bee": ("bumblebee", "honey bee"), "ant": (),
+    "grasshopper": ("cricket", "locust"), "mantis": ("praying mantis",), "dragonfly": ("damselfly",), "butterfly": (), "starfish": (),
+    "rabbit": ("bunny", "hare"), "hamster": (), "porcupine": (), "squirrel": (), "marmot": (), "beaver": (), "guinea pig": (),
+    "pig": ("hog", "boar", "piglet", "sow"), "hippopotamus": ("hippo",), "buffalo": ("bison",), "goat": ("ibex",),
+    "antelope": ("gazelle", "impala", "deer"), "camel": ("dromedary",), "llama": ("alpaca",), "weasel": ("ferret", "mink"),
+    "otter": (), "skunk": (), "badger": (), "armadillo": (), "sloth": (),
+    "monkey": ("ape", "gorilla", "chimpanzee", "chimp", "orangutan", "baboon"), "panda": ("panda bear",),
+}  # fmt: skip
+MORE_THINGS: dict[str, tuple[str, ...]] = _MORE_ANIMALS | {
+    "balloon": (), "basket": (), "bucket": ("pail",), "camera": (), "candle": (), "teapot": ("coffeepot", "coffee pot", "tea pot"),
+    "drum": (), "guitar": (), "violin": ("cello", "fiddle"), "piano": ("grand piano",), "helmet": (), "lamp": ("lampshade",),
+    "microphone": ("mic",), "mailbox": ("letterbox", "letter box"), "printer": (), "pillow": ("cushion",), "pumpkin": (), "tent": (),
+    "tractor": (), "flower": ("daisy", "blossom"), "mushroom": ("toadstool",), "strawberry": (), "lemon": (), "fig": (),
+    "pineapple": (), "pomegranate": (), "pepper": ("bell pepper",), "cucumber": (), "corn": ("corn cob",),
+    "ice cream": ("ice-cream", "ice lolly", "popsicle"),
+}  # fmt: skip
+
+ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", *_MORE_ANIMALS)
+_FRUIT = ("banana", "apple", "orange", "strawberry", "lemon", "fig", "pineapple", "pomegranate")
+_VEGETABLES = ("broccoli", "carrot", "pepper", "cucumber", "corn", "pumpkin", "mushroom")
+_FOOD = (*_FRUIT, *_VEGETABLES, "sandwich", "hot dog", "pizza", "donut", "cake", "ice cream")
 # Words for many things at once. A pet may be called a teddy bear by a detector, but nobody calls a teddy bear a pet.
 GROUPS: dict[str, tuple[str, ...]] = {
     "animal": ANIMALS,
-    "pet": ("cat", "dog", "bird"),
+    "pet": ("cat", "dog", "bird", "rabbit", "hamster", "guinea pig"),
+    "insect": ("ladybird", "beetle", "bee", "ant", "grasshopper", "mantis", "dragonfly", "butterfly"),
+    "big cat": ("lion", "tiger", "leopard", "cheetah", "cougar", "lynx"),
     "creature": (*ANIMALS, "person"),
-    "vehicle": ("bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
+    "vehicle": ("bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "tractor"),
     "two-wheeler": ("bicycle", "motorcycle"),
     "fruit": _FRUIT,
-    "vegetable": ("broccoli", "carrot"),
+    "vegetable": _VEGETABLES,
     "food": _FOOD,
     "snack": _FOOD,
     "furniture": ("chair", "couch", "bed", "dining table", "bench"),
@@ -133,6 +160,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "drink": ("cup", "bottle", "wine glass"),
     "electronics": ("tv", "laptop", "mouse", "remote", "keyboard", "cell phone"),
     "appliance": ("microwave", "oven", "toaster", "refrigerator"),
+    "instrument": ("guitar", "violin", "piano", "drum"),
+    "musical instrument": ("guitar", "violin", "piano", "drum"),
     "luggage": ("suitcase", "backpack", "handbag"),
     "baggage": ("suitcase", "backpack", "handbag"),
 }
@@ -146,11 +175,12 @@ _MANY = {
     "furniture": "furniture", "luggage": "luggage", "baggage": "baggage", "crockery": "crockery", "tableware": "tableware",
     "electronics": "electronics", "food": "food", "fruit": "fruit", "cattle": "cattle", "dishes": "dishes", "humans": "human",
     "anyone": "person",
-    "anybody": "person", "policemen": "policeman", "passersby": "passerby", "firemen": "person", "shelves": "shelf", "leaves": "leaf",
+    "anybody": "person", "wolves": "wolf",
+    "policemen": "policeman", "passersby": "passerby", "firemen": "person", "shelves": "shelf", "leaves": "leaf",
 }  # fmt: skip
 _ONE = frozenset((
     "bus", "glass", "wine glass", "tennis", "dress", "mattress", "scissors", "shears", "skis", "canvas", "grass", "cross", "lens", "sheep",
-    "sports", "waitress", "sunglasses", "glasses", "jeans", "trousers", "shoes",
+    "sports", "waitress", "mantis", "sunglasses", "glasses", "jeans", "trousers", "shoes",
 ))  # fmt: skip
 EVERYONE = ("everyone", "everybody", "anyone", "anybody")
 
@@ -160,7 +190,8 @@ class Name:
     """A noun that was read.
 
     Attributes:
-        text: as it was written. things: names of `THINGS` that it may stand for. many: whether it is a plural, or means several.
+        text: as it was written. things: names of `THINGS` and `MORE_THINGS` that it may stand for. many: whether it is a plural, or
+            means several.
     """
 
     text: str
@@ -188,7 +219,7 @@ def singular(word: str) -> str:
 
 def _index() -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
-    for thing, others in THINGS.items():
+    for thing, others in (THINGS | MORE_THINGS).items():
         for name in (thing, *others):
             found.setdefault(name, []).append(thing)
     for group, things in GROUPS.items():
@@ -237,7 +268,7 @@ _SPELLINGS = {
 def label_name(label: str) -> str:
     """A detector's label in the form of `THINGS`: lower case, singular, another detector's spelling ("sofa", "aeroplane") as ours."""
     text = re.sub(r"[\s_]+", " ", label.strip().lower())
-    if text in THINGS:
+    if text in THINGS or text in MORE_THINGS:
         return text
     if text in _SPELLINGS:
         return _SPELLINGS[text]

@@ -223,7 +223,8 @@ class _Search:
         way = "" if part or "Region Select" in found else " Draw a box around it in FireEdit Region Select, or use"
         return (
             f"{shown!r} is no name that is known, and no region is called so.{part} {found}{way or ' Or use'} {_READER}. The shipped "
-            f"detector knows, by these and other words for them: {', '.join(names.THINGS)}."
+            f"detector knows, by these and other words for them: {', '.join(names.THINGS)}; and where it takes a second look, "
+            f"{', '.join(names.MORE_THINGS)}."
         )
 
     # how well each fits

@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..checkpoints.weights import check_weights
-from .detector import LabelledDetector, Proposals
+from .detector import LabelledDetector, Proposals, select_regions
+from .efficientnet import dequantised
+from .second_look import EAGER, SecondLook
 
 INPUT_SIZE = 416  # px, of the square that pictures are stretched to
 STRIDES = (8, 16, 32)
@@ -118,15 +120,17 @@ class NanoDetDetector(LabelledDetector):
 
     Args:
         names: of the classes, in the order of the network.
+        second_look: names what it finds again, and brings names of its own.
     """
 
     second_opinions = True
     own_threshold = 0.35  # as the photo workflows have it
 
-    def __init__(self, names: list[str]):
+    def __init__(self, names: list[str], second_look: SecondLook | None = None):
         super().__init__()
         self.names = tuple(names)
         self.network = NanoDet(len(self.names)).eval().requires_grad_(False)
+        self.second_look = second_look
 
     def detect(self, images: Tensor, score_threshold: float = 0.4, iou_threshold: float = 0.5, max_regions: int = 100, prompt: str = ""):
         """As `LabelledDetector.detect`, with the thresholds that NanoDet is used with."""
@@ -137,9 +141,15 @@ class NanoDetDetector(LabelledDetector):
         scores, bins = self.network(prepare(image))
         best, kinds = torch.cat(scores, dim=1)[0].max(dim=1)
         boxes = torch.cat([cell_boxes(b[0], stride) for b, stride in zip(bins, STRIDES, strict=True)])
-        sure = (best > score_threshold).nonzero().flatten()
+        least = score_threshold * (EAGER if self.second_look else 1)
+        sure = (best > least).nonzero().flatten()
         boxes = boxes[sure] * boxes.new_tensor([image.shape[-1], image.shape[-2]] * 2) / INPUT_SIZE
-        return Proposals(boxes, best[sure], [self.names[i] for i in kinds[sure].tolist()])
+        labels = [self.names[i] for i in kinds[sure].tolist()]
+        if self.second_look is None:
+            return Proposals(boxes, best[sure], labels)
+        size = (image.shape[-2], image.shape[-1])
+        found = select_regions(boxes.float().cpu(), best[sure].float().cpu(), size, least, iou_threshold, len(labels), labels, None, True)
+        return self.second_look(image, Proposals(found.boxes, found.scores, found.labels), score_threshold)
 
 
 def prepare(image: Tensor) -> Tensor:
@@ -164,8 +174,11 @@ def cell_boxes(bins: Tensor, stride: int) -> Tensor:
 def load_nanodet(folder: Path | str, config: dict[str, Any] | None = None) -> NanoDetDetector:
     """The detector in a folder with config.json (names of the classes) and model.safetensors, on the CPU in float32.
 
+    Where the config has a `classifier` (`names` of ImageNet's classes, and which names are `living`), it takes a second look with the
+    weights of classifier.safetensors.
+
     Raises:
-        ValueError: for a config without names, or weights that are a pickle, broken, or of another network.
+        ValueError: for a config without names, or weights that are missing, a pickle, broken, or of another network.
     """
     folder = Path(folder)
     if config is None:
@@ -173,14 +186,29 @@ def load_nanodet(folder: Path | str, config: dict[str, Any] | None = None) -> Na
     names = config.get("names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"{folder / 'config.json'}: expected 'names', a list of the names of the classes, got {names!r}.")
-    check_weights(folder)
-    detector = NanoDetDetector(names)
+    check_weights(folder, "model.safetensors")
+    detector = NanoDetDetector(names, _second_look(folder, config.get("classifier")))
     file = folder / "model.safetensors"
     try:
         detector.network.load_state_dict({key: value.float() for key, value in load_file(file).items()})
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{file} does not hold a NanoDet-g of {len(names)} classes; copy the folder again ({error})") from error
     return detector
+
+
+def _second_look(folder: Path, config: Any) -> SecondLook | None:
+    if config is None:
+        return None
+    file = folder / "classifier.safetensors"
+    check_weights(folder, file.name)
+    try:
+        look = SecondLook(config["names"], config["living"])
+        look.network.load_state_dict(dequantised(load_file(file)))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{folder / 'config.json'}: 'classifier' is not as it ships; copy the folder again ({error})") from error
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{file} does not hold an EfficientNet-Lite0; copy the folder again ({error})") from error
+    return look
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:

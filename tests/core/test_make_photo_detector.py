@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from authoring import imagenet_names, make_photo_classifier
 from authoring import make_photo_detector as maker
 from fireedit_core.data.npm_package import PackageError
+from fireedit_core.grounding.names import ANIMALS, MORE_THINGS
 from fireedit_core.regions.loading import NANODET
 from fireedit_core.regions.nanodet import NanoDet
 
@@ -72,7 +74,11 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path):
 
 def test_what_ships_is_named_as_the_command_names_it(repo):
     config = json.loads((repo / "models" / "photo-detector" / "config.json").read_text(encoding="utf-8"))
-    assert config == {"_class_name": NANODET, "names": maker.NAMES} and len(maker.NAMES) == len(set(maker.NAMES)) == 80
+    assert len(maker.NAMES) == len(set(maker.NAMES)) == 80
+    assert config == {
+        "_class_name": NANODET, "names": maker.NAMES, "classifier": {"living": sorted(ANIMALS), "names": imagenet_names.names()},
+    }  # fmt: skip
     card = (repo / "models" / "photo-detector" / "README.md").read_text(encoding="utf-8")
     assert maker.PACKAGE.integrity in card and all(digest in card for digest in maker.FILES.values())
-    assert all(name in card.replace("\n", " ") for name in maker.NAMES)
+    assert make_photo_classifier.WHEEL_SHA256 in card and make_photo_classifier.CHECKPOINT_SHA256 in card
+    assert all(name in card.replace("\n", " ") for name in (*maker.NAMES, *MORE_THINGS))
