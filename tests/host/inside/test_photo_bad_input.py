@@ -58,10 +58,10 @@ def photo():
 
 @pytest.fixture(scope="module")
 def found(photo, detector):
-    """One person with a mask."""
+    """One person with a mask, without the helmet that she holds."""
     regions = detect(photo, detector)[0]
-    assert regions[0].labels == ("person",)
-    return masked(photo, regions)[0]
+    assert regions[0].labels == ("person", "helmet")
+    return masked(photo, [regions[0].select([0])])[0]
 
 
 def detect(image, detector):
@@ -192,7 +192,7 @@ INSTRUCTIONS = {
     "הסר את האיש": "Hebrew.*Region Select", "إزالة الشخص": "Arabic", "удали человека": "Cyrillic", "把人移除 please": "Chinese.*in English",
     "make it 红色": "'红色' looks like Chinese", "make the person אדום": "'אדום' looks like Hebrew", "entferne die Person": "German",
     "don't remove the person": "only says what must stay", "remove the 5000th person": "asks for number 5000, but 1 region fits",
-    "remove everything but the lamp": "no name that is known",
+    "remove everything but the lantern": "no name that is known",
 }  # fmt: skip
 READ = (
     "REMOVE THE PERSON!!!", "🐱 remove the person 🙏", "\u202e remove the person", "remove the \u200bper\u200bson", "remove the person\x00",
