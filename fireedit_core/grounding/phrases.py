@@ -73,6 +73,10 @@ _POSSESSIVE = re.compile(r"^(?P<owner>.+?)(?:'s|s')\s+(?P<rest>.+)$")
 _BIG = {"big": 1, "large": 1, "huge": 1, "tall": 1, "bigger": 2, "larger": 2, "taller": 2, "biggest": 2, "largest": 2, "tallest": 2,
         "hugest": 2, "main": 3}  # fmt: skip
 _SMALL = {"small": 1, "little": 1, "tiny": 1, "short": 1, "smaller": 2, "shorter": 2, "smallest": 2, "tiniest": 2, "shortest": 2}
+# What animals are called by their age, which shows as their size: "the bear cub", "the baby elephant", "the mother bear".
+_CUBS = frozenset(("cub", "calf", "foal", "chick", "pup", "puppy", "kit", "kitten", "fawn", "joey", "lamb", "baby"))
+_AGES = {"baby": "little", "young": "little", "juvenile": "little", "newborn": "little", "adult": "big", "grown": "big", "mother": "big",
+         "father": "big", "mama": "big", "papa": "big", "parent": "big"}  # fmt: skip
 _NEAR_FAR = {"nearest": "front", "closest": "front", "front": "front", "foremost": "front", "farthest": "back", "furthest": "back",
              "rear": "back", "rearmost": "back", "back": "back"}  # fmt: skip
 _UP_DOWN = {"upper": "top", "top": "top", "uppermost": "top", "lower": "bottom", "bottom": "bottom", "lowermost": "bottom"}
@@ -256,7 +260,7 @@ def _head(text: str, depth: int) -> Phrase:
         phrase = _head(owner["rest"], depth)
         return replace(phrase, text=whole, relations=(("of", (_parse(owner["owner"], depth + 1),)),))
     text, order, sides, far = _read_sides(text)
-    words = text.replace("-", "-").split()
+    words = _sizes_of_ages(text.replace("-", "-").split())
     number, definite, size, unread = 0, True, "", []
     counted = others = False
     kept: list[str] = []
@@ -321,6 +325,23 @@ def _head(text: str, depth: int) -> Phrase:
         whole, name, noun, anything, main, number, definite, colours, "" if order and order[0] == size else size, order, sides, (), (),
         tuple(unread), others,
     )  # fmt: skip
+
+
+def _sizes_of_ages(words: list[str]) -> list[str]:
+    """Words for the age of an animal as its size: "two bear cubs" -> "two little bears", "baby elephant" -> "little elephant"."""
+    words = list(words)
+    if len(words) > 1 and names.singular(words[-1]) in _CUBS and _animal(words[-2]):
+        many = names.singular(words[-1]) != words[-1]
+        kind = words[-2] + ("es" if words[-2].endswith(("s", "x", "sh", "ch")) else "s") if many else words[-2]
+        words[-2:] = ["little", kind]
+    if words and _animal(words[-1]):
+        words = [_AGES.get(word, word) for word in words[:-1]] + words[-1:]
+    return words
+
+
+def _animal(word: str) -> bool:
+    name = names.lookup(word)
+    return name is not None and set(name.things) <= set(names.ANIMALS)
 
 
 def _superlative(order: tuple[str, int] | None, along: str) -> tuple[str, int]:

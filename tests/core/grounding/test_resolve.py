@@ -156,6 +156,27 @@ def test_a_second_opinion_counts_for_less(image):
         ground(image, "remove the dog", two)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("the bear cub", {1}), ("the cub", {0}), ("the bear cubs", {1}), ("the baby bear", {1}), ("the young bear", {1}),
+        ("the adult bear", {0}), ("the mother bear", {0}), ("the baby brown bear on the right", {1}), ("the fox cub", {2}),
+        ("the lion cub", "refuse"), ("the young man", {4}), ("the baby", {4}), ("the mother", {4}),
+    ],
+)  # fmt: skip
+def test_the_age_of_an_animal_shows_as_its_size(image, words, expected):
+    boxes = [[5, 20, 60, 95], [70, 60, 95, 95], [100, 60, 125, 90], [130, 60, 160, 95], [165, 5, 195, 95]]
+    found = Regions(torch.tensor(boxes).float(), torch.full((5,), 0.8), ("bear", "bear", "fox", "fox", "person"), (HEIGHT, WIDTH))
+    if expected == "refuse":
+        with pytest.raises(NotFound, match="no lion was found"):
+            ground(image, f"remove {words}", found)
+        return
+    answer = ground(image, f"remove {words}", found).answer
+    first = answer.targets[: len(expected)]
+    assert {boxes.index([round(value) for value in target.box]) for target in first} == expected
+    assert words == "the cub" or all(target.score > 0.5 for target in first)  # "the cub" of two bears is a guess
+
+
 def test_the_mask_is_the_regions_own_or_their_boxes(image):
     assert ground(image, "remove the dog", regions()).mask.sum() == 20 * 30
     masks = torch.zeros(6, HEIGHT, WIDTH)

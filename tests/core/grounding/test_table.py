@@ -58,6 +58,17 @@ def test_strangers_words_mean_what_they_say():
     assert sum(bool(verdict.right) for verdict in verdicts) >= 0.95 * len(verdicts), grounding.report(verdicts)
 
 
+def test_passers_by_too():
+    """Forty more, written before any run of theirs; see docs/benchmarks.md."""
+    folder = FOLDER / "passers_by"
+    rows, entries = (json.loads((folder / name).read_text()) for name in (grounding.PAIRS, grounding.PHOTOGRAPHS))
+    assert len(rows) >= 40 and {row["picture"] for row in rows} == set(entries)
+    verdicts = [verdict for verdict in grounding.judge_table(folder) if verdict.right is not None]
+    if not verdicts:
+        pytest.skip("needs the photographs of Debian's darknet, opencv-doc and libvigraimpex-doc")
+    assert sum(bool(verdict.right) for verdict in verdicts) >= 0.95 * len(verdicts), grounding.report(verdicts)
+
+
 def test_the_command(tmp_path):
     out = tmp_path / "table.txt"
     assert main(["grounding", "--table", str(FOLDER), "--tuned", "--out", str(out)]) == 0
