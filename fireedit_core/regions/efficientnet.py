@@ -63,10 +63,13 @@ class EfficientNetLite0(nn.Module):
         self.head = ConvSame(channels, _HEAD, 1)
         self.classifier = nn.Linear(_HEAD, CLASSES)
 
+    def features(self, prepared: Tensor) -> Tensor:
+        """prepared (B, 3, 224, 224), see `prepare` -> (B, 1280, 7, 7): what is seen where."""
+        return F.relu6(self.head(self.blocks(F.relu6(self.stem(prepared)))))
+
     def forward(self, prepared: Tensor) -> Tensor:
         """prepared (B, 3, 224, 224), see `prepare` -> (B, 1000)."""
-        x = F.relu6(self.head(self.blocks(F.relu6(self.stem(prepared)))))
-        return self.classifier(x.mean(dim=(2, 3)))
+        return self.classifier(self.features(prepared).mean(dim=(2, 3)))
 
 
 def prepare(crop: Tensor) -> Tensor:

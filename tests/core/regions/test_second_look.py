@@ -16,7 +16,7 @@ from fireedit_core.grounding.names import ANIMALS, MORE_THINGS, THINGS, lookup
 from fireedit_core.regions.detector import Proposals
 from fireedit_core.regions.efficientnet import EfficientNetLite0, dequantised, prepare, quantised
 from fireedit_core.regions.loading import load_detector
-from fireedit_core.regions.second_look import SecondLook, crop, together
+from fireedit_core.regions.second_look import SecondLook, crop, fitted, together
 
 FOLDER = Path(__file__).parents[3] / "models" / "photo-detector"
 # The three best logits that timm 1.0's tf_efficientnet_lite0 gives with the checkpoint before it was made small, of `prepare`d pictures.
@@ -112,7 +112,7 @@ def look(*seen: dict[str, float]) -> SecondLook:
     for row, shares in zip(rows, seen, strict=True):
         for name, share in shares.items():
             row[made.names.index(name)] = share
-    made.shares = lambda image, boxes: rows[: len(boxes)]
+    made.look = lambda image, boxes: (rows[: len(boxes)], torch.ones(len(boxes), len(made.names), 7, 7))
     return made
 
 
@@ -185,6 +185,41 @@ def test_only_the_surest_are_looked_at_and_the_others_stay():
         0.66, 0.65, 0.64, 0.63, 0.62, 0.61
     ]  # fmt: skip
     assert judged([]) == []
+
+
+def test_a_box_that_is_far_too_large_is_shrunk_to_what_is_seen_in_it():
+    size, box = (700, 700), torch.tensor([50.0, 50, 650, 650])  # its window: -10 to 710 and so the picture, in cells of 100
+    evidence = torch.zeros(7, 7)
+    evidence[1, 4], evidence[2, 5], evidence[6, 0] = 1, 0.41, 0.39
+    assert fitted(box, evidence, size).tolist() == [400, 100, 600, 300]
+    evidence[6, 0] = 0.41  # from corner to corner: it fits
+    assert torch.equal(fitted(box, evidence, size), box)
+    evidence = torch.zeros(7, 7)
+    evidence[0, 0] = 1  # half of the cell lies outside of the box
+    assert fitted(box, evidence, size).tolist() == [50, 50, 100, 100]
+    for nothing in (torch.zeros(7, 7), -torch.ones(7, 7)):
+        assert torch.equal(fitted(box, nothing, size), box)
+
+
+def test_the_evidence_for_a_name_is_where_the_thing_is():
+    spec = importlib.util.find_spec("skimage")
+    if spec is None:
+        pytest.skip("scikit-image is not installed")
+    with Image.open(Path(spec.origin).parent / "data" / "chelsea.png") as picture:
+        cat = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)[None].float() / 255
+    image = torch.full((1, 3, 1200, 1200), 0.5)
+    image[..., 860:1160, 700:1151] = cat
+    look_ = load_detector(FOLDER).second_look
+    whole = torch.tensor([[0.0, 0, 1200, 1200]])
+    seen, evidence = look_.look(image, whole)
+    number = look_.names.index("cat")
+    assert seen.shape == (1, len(look_.names)) and evidence.shape == (1, len(look_.names), 7, 7) and float(seen[0, number]) > 0.5
+    x1, y1, x2, y2 = fitted(whole[0], evidence[0, number], (1200, 1200)).tolist()
+    assert 500 <= x1 <= 800 and 650 <= y1 <= 950 and x2 >= 1000 and y2 >= 1000
+    made = look_(image, Proposals(whole, torch.tensor([0.4]), ["cat"]), THRESHOLD)
+    assert made.labels == ["cat"] and made.boxes[0].tolist() == [x1, y1, x2, y2]
+    unknown = look_(image, Proposals(whole, torch.tensor([0.4]), ["person"]), THRESHOLD)
+    assert torch.equal(unknown.boxes, whole)
 
 
 def test_what_is_cut_out():
