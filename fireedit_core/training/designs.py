@@ -4,7 +4,8 @@
     python -m fireedit_core.training.designs --looks 24000 --seeds 0 1            all of them; docs/designs.md
     python -m fireedit_core.training.designs --looks 24000 --seeds 0 1 --only "v1's design" "v2"
 
-What was measured is not measured again, and a run that was killed goes on. Beside each design stands what it is a control of.
+What was measured is not measured again (the records lie beside the page, docs/designs.jsonl), and a run that was killed goes on. Beside
+each design stands what it is a control of.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Comparison:
     """What all designs share.
 
     Attributes:
+        folder: of the cached pairs and the runs. results: the file of records; None keeps it in the folder.
         looks: of each run. pairs: in the cache. scenes: of the validation. head_steps: see `EndlessConfig`.
         sizes: of the fresh modules; None is those of fireedit-tiny.
     """
@@ -98,6 +100,11 @@ class Comparison:
     head_steps: int = 120
     world: World = RICH_WORLD
     sizes: TinyConfig | None = None
+    results: Path | None = None
+
+    @property
+    def records(self) -> Path:
+        return self.results or self.folder / "results.jsonl"
 
     @property
     def steps(self) -> int:
@@ -134,8 +141,8 @@ def all_levels(components: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, 
 
 
 def run(design: Design, seed: int, shared: Comparison) -> dict[str, Any]:
-    """Train one design and measure it; returns its record, which is added to `results.jsonl`."""
-    results = shared.folder / "results.jsonl"
+    """Train one design and measure it; returns its record, which is added to those of `shared`."""
+    results = shared.records
     for row in read_records(results):
         if (row["design"], row["seed"], row["looks"]) == (design.name, seed, shared.looks):
             return row
@@ -188,7 +195,7 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         for name in dict.fromkeys(row["design"] for row in records if row["looks"] == looks):
             of = sorted((row for row in records if row["design"] == name and row["looks"] == looks), key=lambda row: row["seed"])
             each = lambda figure: ", ".join(map(figure, of))  # noqa: B023, E731
-            worst = lambda control: each(lambda row: f"{100 * max(row['costs'].get(control, {'none': 0}).values()):+.1f} %")  # noqa: B023, E731
+            worst = lambda control: each(lambda row: cost(row, control))  # noqa: B023, E731
             lines.append([
                 name, each(lambda row: f"{row['validation']['score']:.4f}"), each(lambda row: f"{at(row, 'inside'):.4f}"),
                 each(lambda row: f"{at(row, 'outside'):.4f}"), each(powers),
@@ -197,6 +204,11 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
             ])  # fmt: skip
         text += [f"## {looks:,} looks", markdown_table(head, lines)]
     return "\n\n".join(text) + "\n"
+
+
+def cost(row: dict[str, Any], control: str) -> str:
+    """The most that a control costs; "-" where it was not measured."""
+    return f"{100 * max(row['costs'][control].values()):+.1f} %" if control in row["costs"] else "-"
 
 
 def powers(row: dict[str, Any]) -> str:
@@ -221,13 +233,14 @@ def main(arguments: list[str] | None = None) -> int:
     o = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stdout)
     logger.setLevel(logging.INFO)
-    shared = Comparison(o.folder, looks=o.looks)
+    o.out.parent.mkdir(parents=True, exist_ok=True)
+    shared = Comparison(o.folder, looks=o.looks, results=o.out.with_suffix(".jsonl"))
     for seed in o.seeds:
         for design in DESIGNS:
             if not o.only or design.name in o.only:
                 run(design, seed, shared)
     command = shlex.join(["python", "-m", "fireedit_core.training.designs", *(sys.argv[1:] if arguments is None else arguments)])
-    o.out.write_text(page(read_records(o.folder / "results.jsonl"), command))
+    o.out.write_text(page(read_records(shared.records), command))
     return 0
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -84,5 +86,8 @@ def test_a_comparison_goes_on_where_it_stopped(start, tmp_path, monkeypatch):
     assert "v of another scene" in measured[1]["costs"] and measured[0]["validation"]["inside"] != measured[1]["validation"]["inside"]
     monkeypatch.setattr(designs, "components_of", lambda *_: pytest.fail("measured already"))
     assert run(V2, 0, shared)["time"] == measured[1]["time"]
-    text = page(read_records(tmp_path / "results.jsonl"), "a command")
+    elsewhere = dataclasses.replace(shared, results=tmp_path / "docs" / "designs.jsonl")
+    assert shared.records == tmp_path / "results.jsonl" and elsewhere.records == tmp_path / "docs" / "designs.jsonl"
+    text = page(read_records(shared.records), "a command")
+    assert " - |" not in text and " - |" in page([{**measured[1], "costs": {}}], "a command")
     assert "## 16 looks" in text and f"| v2 | {measured[1]['validation']['score']:.4f} |" in text
