@@ -62,7 +62,7 @@ def test_a_photograph_needs_no_bundle(server: ComfyServer):
     nodes["0"] = {"class_type": "FireEditDetectorLoader", "inputs": {"detector": first}}
     nodes["2"]["inputs"]["detector"] = nodes["2"]["inputs"].pop("fireedit")
     result = server.run(nodes, timeout=60)
-    assert result.outputs["2"]["text"] == ["1 region (1 person), best score 0.73"] and result.images["3"]
+    assert result.outputs["2"]["text"] == ["2 regions (1 helmet, 1 person), best score 0.84"] and result.images["3"]
     del nodes["2"]["inputs"]["detector"]
     with pytest.raises(ExecutionFailed, match="FireEdit Region Detect: .*FireEdit Detector Loader"):
         server.run(nodes, timeout=60)
