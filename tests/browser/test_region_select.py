@@ -184,19 +184,20 @@ def test_a_pick_stays_with_its_picture(picker: Picker, scene, drawn: bool):
     mine = picker.text
     assert json.loads(mine)["picture"].startswith("128x128:")
     choose(canvas, canvas.server.upload_image(SceneGenerator(split="heldout", seed=0).sample(5).source, "another.png"))
-    assert picker.page.locator(".fireedit-picker [aria-checked=true]").count() == 0
-    assert "another picture" in picker.page.locator(".fireedit-picker .hint").text_content()
+    hint, chosen = picker.page.locator(".fireedit-picker .hint", has_text="another picture"), ".fireedit-picker [aria-checked=true]"
+    hint.wait_for()  # the picker looks at the picture that came before it says so
+    assert picker.page.locator(chosen).count() == 0
     canvas.shot(f"pick-of-another-picture-{'drawn' if drawn else 'picked'}")
     with pytest.raises(RuntimeError, match="the selection was made on another picture"):
         canvas.queue()
     canvas.run("() => { document.querySelectorAll('.p-dialog-close-button, .p-toast-close-button').forEach((b) => b.click()); }")
     choose(canvas, "pick.png")
-    assert picker.text == mine and picker.page.locator(".fireedit-picker [aria-checked=true]").count() == 1
+    hint.wait_for(state="detached")
+    assert picker.text == mine and picker.page.locator(chosen).count() == 1
     canvas.queue()
     # a new pick on the other picture takes the place of the old one
     choose(canvas, "another.png")
-    hint = picker.page.locator(".fireedit-picker .hint", has_text="another picture")
-    hint.wait_for()  # what is drawn before it is there belongs to the picture that is still seen
+    hint.wait_for()  # what is drawn before belongs to the picture that was seen
     picker.drag((10, 10), (50, 50))
     assert len(picker.state["boxes"]) == 1 and "picked" not in picker.state
     assert json.loads(picker.text)["picture"] != json.loads(mine)["picture"]
