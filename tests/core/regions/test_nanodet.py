@@ -109,6 +109,7 @@ def test_things_in_photographs(detector, place):
         assert box == pytest.approx(seen, abs=0.05 * max(picture.shape))
 
 
+@pytest.mark.slow
 def test_sizes_and_batches(detector):
     picture = photograph("skimage", "motorcycle_left.png")
     whole = detector.detect(picture)[0]

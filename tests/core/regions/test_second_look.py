@@ -233,6 +233,7 @@ def test_what_is_cut_out():
     assert prepare(crop(torch.rand(1, 3, 1, 1), (0, 0, 1, 1))).shape == (1, 3, 224, 224)
 
 
+@pytest.mark.slow
 def test_pictures_of_a_batch_are_looked_at_alone():
     detector = load_detector(FOLDER)
     torch.manual_seed(0)
