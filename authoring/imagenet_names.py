@@ -7,6 +7,8 @@ worn by persons, and what a word does not tell apart from another (red wine is i
 
 from __future__ import annotations
 
+from fireedit_core.regions.efficientnet import CLASSES
+
 LIVING = {
     "bird": "7-24 80-100 127-146", "cat": "281-285", "dog": "151-268 273-275", "horse": "339", "sheep": "348-349", "cow": "345",
     "elephant": "101 385-386", "bear": "294-297", "zebra": "340",
@@ -51,13 +53,13 @@ def numbers(text: str) -> list[int]:
     return found
 
 
-def names(count: int = 1000) -> list[str]:
+def names() -> list[str]:
     """For each class its everyday name, "" where it has none.
 
     Raises:
         ValueError: for a class with two names.
     """
-    found = [""] * count
+    found = [""] * CLASSES
     for name, text in (LIVING | THINGS).items():
         for number in numbers(text):
             if found[number]:

@@ -25,8 +25,8 @@ _ENOUGH = 672  # px of the shorter side of a crop, three times what the classifi
 _AROUND = 0.1  # of the longer side of a box, on each side: a thing is also told by what it stands on
 _EVEN = 0.12  # share for a name from which the classifier speaks for it
 _WEIGHT = 0.45  # of the classifier's log odds beside the detector's
-_HEARD, _SURER = 0.5, 0.15  # another name counts from this share on, and this far above the detector's score;
-_ALONE = 0.7  # from this share on where the detector alone would not have shown the box
+_HEARD, _SURER = 0.5, 0.15  # another name counts from this share on, and this far above the detector's score
+_ALONE = 0.7  # another name counts from this share on where the detector alone would not have shown the box
 _SETTLED = 0.6  # a detector that is as sure as this is not contradicted
 _DENIED = 0.15  # above this share for its own name a thing keeps it
 _WARM = 0.4  # of the strongest evidence: from there on a cell of the map belongs to the thing
@@ -59,10 +59,11 @@ class SecondLook(nn.Module):
         if len(names) != CLASSES:
             raise ValueError(f"a name, or an empty one, is needed for each of ImageNet's {CLASSES} classes, got {len(names)}.")
         self.names = tuple(dict.fromkeys(name for name in names if name))
+        self._numbers = {name: number for number, name in enumerate(self.names)}
         self.living = frozenset(living)
         self.network = EfficientNetLite0().eval().requires_grad_(False)
-        columns = [self.names.index(name) if name else len(self.names) for name in names]
-        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        columns = torch.tensor([self._numbers.get(name, len(self.names)) for name in names])  # the last takes what has no name
+        self.register_buffer("columns", columns, persistent=False)
 
     @torch.no_grad()
     def look(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,9 +99,8 @@ class SecondLook(nn.Module):
             faint = score <= threshold
             if number < _MOST:
                 score, name = self._judge(score, name, seen[number], _ALONE if faint else _HEARD)
-                known = self.names.index(name) if name in self.names else None
-                if known is not None and float(seen[number, known]) >= _EVEN:
-                    box = fitted(box, evidence[number, known], (image.shape[-2], image.shape[-1]))
+                if self._share(seen[number], name) >= _EVEN:
+                    box = fitted(box, evidence[number, self._numbers[name]], (image.shape[-2], image.shape[-1]))
             if score > threshold:
                 judged.append(_Judged(box, score, name, faint))
         kept = [one for one in judged if not one.faint]
@@ -112,13 +112,16 @@ class SecondLook(nn.Module):
 
     def _judge(self, score: float, label: str, seen: Tensor, heard: float) -> tuple[float, str]:
         """Score and name of a box, of what the detector and the classifier (names,) make of it; another name needs the share `heard`."""
-        own = float(seen[self.names.index(label)]) if label in self.names else 0.0
-        best = int(seen.argmax())
-        name, share = self.names[best], float(seen[best])
+        own, name = self._share(seen, label), self.names[int(seen.argmax())]
+        share = self._share(seen, name)
         kin = label != "person" and (label in self.living) == (name in self.living)
         if kin and score < _SETTLED and own < _DENIED and share >= max(heard, score + _SURER):
             return together(score, share), name
         return together(score, own), label
+
+    def _share(self, seen: Tensor, name: str) -> float:
+        """Of what is seen (names,), how much has a name; 0 for one that the classifier does not have."""
+        return float(seen[self._numbers[name]]) if name in self._numbers else 0.0
 
 
 def together(score: float, share: float) -> float:
