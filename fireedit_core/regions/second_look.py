@@ -42,6 +42,19 @@ class _Judged:
     faint: bool = False  # whether the detector alone would not have shown it
 
 
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What is seen in a box.
+
+    Attributes:
+        shares: (names,), how much of it has each name, on the CPU. classes: (1000,), of ImageNet's. features: (1280, 7, 7), of its window.
+    """
+
+    shares: Tensor
+    classes: Tensor
+    features: Tensor
+
+
 class SecondLook(nn.Module):
     """Names and scores of boxes, judged again.
 
@@ -66,24 +79,20 @@ class SecondLook(nn.Module):
         self.register_buffer("columns", columns, persistent=False)
 
     @torch.no_grad()
-    def look(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """What is seen in each of boxes (n, 4), xyxy in pixels of image (1, 3, H, W) in 0..1.
-
-        Returns:
-            (n, names), how much of it has each name, and (n, names, 7, 7), the evidence for each over the window of the box, of any scale.
-        """
+    def look(self, image: Tensor, boxes: Tensor) -> list[Sight]:
+        """What is seen in each of boxes (n, 4), xyxy in pixels of image (1, 3, H, W) in 0..1."""
         if not len(boxes):
-            return torch.zeros(0, len(self.names)), torch.zeros(0, len(self.names), 7, 7)
+            return []
         features = self.network.features(torch.cat([prepare(crop(image, box)) for box in boxes.tolist()]))
-        linear = self.network.classifier
-        seen = linear(features.mean(dim=(2, 3))).float().softmax(dim=1)
-        evidence = torch.einsum("kc,nchw->nkhw", linear.weight - linear.weight.mean(dim=0), features).float() * seen[..., None, None]
-        return self._by_name(seen).cpu(), self._by_name(evidence).cpu()
+        classes = self.network.classifier(features.mean(dim=(2, 3))).float().softmax(dim=1)
+        shares = classes.new_zeros(len(boxes), len(self.names) + 1).index_add_(1, self.columns, classes)[:, :-1].cpu()
+        return [Sight(*seen) for seen in zip(shares, classes, features, strict=True)]
 
-    def _by_name(self, of_classes: Tensor) -> Tensor:
-        """(n, classes, ...) -> (n, names, ...), summed up."""
-        empty = of_classes.new_zeros(len(of_classes), len(self.names) + 1, *of_classes.shape[2:])
-        return empty.index_add_(1, self.columns, of_classes)[:, :-1]
+    def evidence(self, sight: Sight, name: str) -> Tensor:
+        """(7, 7), how much each part of a box's window speaks for a name, of any scale: class activation maps of its classes, summed."""
+        linear, own = self.network.classifier, (self.columns == self._numbers[name]).nonzero().flatten()
+        weight = sight.classes[own].to(linear.weight) @ (linear.weight[own] - linear.weight.mean(dim=0))
+        return torch.einsum("c,chw->hw", weight, sight.features).float().cpu()
 
     def forward(self, image: Tensor, found: Proposals, threshold: float) -> Proposals:
         """What was found in image (1, 3, H, W), named and scored anew; what falls below the threshold is left out.
@@ -92,15 +101,16 @@ class SecondLook(nn.Module):
             found: from `EAGER` times the threshold on, on the CPU; of boxes of one name that lie on each other only the surest.
         """
         order = torch.argsort(found.scores, descending=True, stable=True).tolist()
-        seen, evidence = self.look(image, found.boxes[order[:_MOST]])
+        sights = self.look(image, found.boxes[order[:_MOST]])
         judged = []
         for number, i in enumerate(order):
             box, score, name = found.boxes[i], float(found.scores[i]), found.labels[i]
             faint = score <= threshold
             if number < _MOST:
-                score, name = self._judge(score, name, seen[number], _ALONE if faint else _HEARD)
-                if self._share(seen[number], name) >= _EVEN:
-                    box = fitted(box, evidence[number, self._numbers[name]], (image.shape[-2], image.shape[-1]))
+                sight = sights[number]
+                score, name = self._judge(score, name, sight.shares, _ALONE if faint else _HEARD)
+                if self._share(sight.shares, name) >= _EVEN:
+                    box = fitted(box, self.evidence(sight, name), (image.shape[-2], image.shape[-1]))
             if score > threshold:
                 judged.append(_Judged(box, score, name, faint))
         kept = [one for one in judged if not one.faint]

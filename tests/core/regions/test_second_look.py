@@ -16,7 +16,7 @@ from fireedit_core.grounding.names import ANIMALS, MORE_THINGS, THINGS, lookup
 from fireedit_core.regions.detector import Proposals
 from fireedit_core.regions.efficientnet import EfficientNetLite0, dequantised, prepare, quantised
 from fireedit_core.regions.loading import load_detector
-from fireedit_core.regions.second_look import SecondLook, crop, fitted, together
+from fireedit_core.regions.second_look import SecondLook, Sight, crop, fitted, together
 
 FOLDER = Path(__file__).parents[3] / "models" / "photo-detector"
 # The three best logits that timm 1.0's tf_efficientnet_lite0 gives with the checkpoint before it was made small, of `prepare`d pictures.
@@ -112,7 +112,8 @@ def look(*seen: dict[str, float]) -> SecondLook:
     for row, shares in zip(rows, seen, strict=True):
         for name, share in shares.items():
             row[made.names.index(name)] = share
-    made.look = lambda image, boxes: (rows[: len(boxes)], torch.ones(len(boxes), len(made.names), 7, 7))
+    made.look = lambda image, boxes: [Sight(row, torch.zeros(1000), torch.zeros(1280, 7, 7)) for row in rows[: len(boxes)]]
+    made.evidence = lambda sight, name: torch.ones(7, 7)
     return made
 
 
@@ -211,10 +212,14 @@ def test_the_evidence_for_a_name_is_where_the_thing_is():
     image[..., 860:1160, 700:1151] = cat
     look_ = load_detector(FOLDER).second_look
     whole = torch.tensor([[0.0, 0, 1200, 1200]])
-    seen, evidence = look_.look(image, whole)
-    number = look_.names.index("cat")
-    assert seen.shape == (1, len(look_.names)) and evidence.shape == (1, len(look_.names), 7, 7) and float(seen[0, number]) > 0.5
-    x1, y1, x2, y2 = fitted(whole[0], evidence[0, number], (1200, 1200)).tolist()
+    (sight,) = look_.look(image, whole)
+    assert sight.shares.shape == (len(look_.names),) and float(sight.shares[look_.names.index("cat")]) > 0.5
+    evidence = look_.evidence(sight, "cat")
+    # by its formula, class by class
+    weight, of_cats = look_.network.classifier.weight, [i for i, name in enumerate(imagenet_names.names()) if name == "cat"]
+    maps = [sight.classes[i] * torch.einsum("c,chw->hw", weight[i] - weight.mean(dim=0), sight.features) for i in of_cats]
+    assert len(of_cats) > 3 and torch.allclose(evidence, torch.stack(maps).sum(dim=0), atol=1e-5)
+    x1, y1, x2, y2 = fitted(whole[0], evidence, (1200, 1200)).tolist()
     assert 500 <= x1 <= 800 and 650 <= y1 <= 950 and x2 >= 1000 and y2 >= 1000
     made = look_(image, Proposals(whole, torch.tensor([0.4]), ["cat"]), THRESHOLD)
     assert made.labels == ["cat"] and made.boxes[0].tolist() == [x1, y1, x2, y2]
