@@ -251,7 +251,7 @@ def _placed(match: re.Match) -> Clause | None:
     place = parse(after)
     # "the hat on the head" moves something; "the dog on the moon" changes what is around it
     scenery = place.name is None and not place.known and place.noun.split()[-1:] != [] and place.noun.split()[-1] not in PARTS
-    if definite and scenery:
+    if definite and scenery and not re.fullmatch(r"(?:the\s+)?(?:very\s+)?(?:front|back|side|edge|corner|end)", after, re.IGNORECASE):
         return Clause("background", "" if _IT.match(thing) else thing, _scenery(after), subject=bool(_IT.match(thing)))
     return None
 

@@ -122,7 +122,7 @@ def _before_what_stays(clause: Clause, kept: list[str]) -> Clause:
     whole = clause.kind == "adjust" and not clause.thing
     if clause.kind != "background" and not whole:
         return clause
-    held = [match["thing"] for match in map(_HELD.fullmatch, kept) if match and parse(match["thing"]).known]
+    held = [match["thing"] for match in map(_HELD.fullmatch, kept) if match and _named(match["thing"])]
     if not held:
         return clause
     note = f"What must stay stands before the background: {' and '.join(held)}."
@@ -131,13 +131,22 @@ def _before_what_stays(clause: Clause, kept: list[str]) -> Clause:
     return replace(made, thing=thing, subject=False, notes=(*clause.notes, note))
 
 
+def _named(thing: str) -> bool:
+    """Whether a text names something to stay: not "everything else", and not the "it" of "keep it simple"."""
+    phrase = parse(thing)
+    return phrase.name is not None or phrase.main and not _IT.fullmatch(thing)
+
+
 def _named_before(phrases: list[Phrase]) -> tuple[Phrase, ...]:
-    """Phrases of which "one" takes its noun from the one before: "the red cup and the blue one"."""
+    """Phrases of which "one" and "it" speak of the one before: "the red cup and the blue one", "the car and the man next to it"."""
     made: list[Phrase] = []
     for phrase in phrases:
         last = made[-1] if made else None
         if last is not None and (last.name or last.noun) and is_one(phrase):
             phrase = replace(phrase, name=last.name, noun=last.noun, anything=False)
+        if last is not None:
+            links = tuple((how, tuple(last if _IT.fullmatch(it.text) else it for it in others)) for how, others in phrase.relations)
+            phrase = replace(phrase, relations=links)
         made.append(phrase)
     return tuple(made)
 

@@ -89,6 +89,7 @@ def chosen(image, instruction, made=None) -> set[int]:
         ("everything red", {0, 2}),
         ("the blue car and the white one", {1, 3}),
         ("the blue car and the one on the far right", {1, 3}),
+        ("the blue car and the animal in front of it", {1, 4}),
         ("the first and the last car", {0, 3}),
         ("the left and right cars", {0, 3}),
         ("the blue and the white car", {1, 3}),
