@@ -14,16 +14,17 @@ import re
 from dataclasses import dataclass
 
 VERBS = (
-    "add", "change", "clear", "color", "colour", "convert", "crop", "cut", "delete", "draw", "drop", "dye", "enlarge", "erase",
-    "exchange", "fill", "get", "give", "grow", "increase", "insert", "let", "make", "move", "paint", "place", "put", "recolor",
-    "recolour", "reduce", "remove", "replace", "scale", "set", "shrink", "swap", "take", "tint", "transform", "turn", "write",
+    "add", "blur", "brighten", "change", "clear", "color", "colour", "convert", "crop", "cut", "darken", "delete", "desaturate", "draw",
+    "drop", "dye", "enlarge", "erase", "exchange", "extract", "fill", "get", "give", "grow", "increase", "insert", "isolate", "let",
+    "lighten", "make", "move", "paint", "place", "put", "recolor", "recolour", "reduce", "remove", "replace", "scale", "set", "sharpen",
+    "shrink", "swap", "take", "tint", "transform", "turn", "write",
 )  # fmt: skip
 # Words of order and of courtesy in front of a clause: they say nothing of the edit, and a small model does not know them.
 _ORDER = r"(?:first(?:ly| of all)?|second(?:ly)?|third(?:ly)?|next|then|lastly|last|finally|after (?:that|this)|afterwards|also|now)"
-_COURTESY = r"(?:please|kindly|(?:could|can|would|will) you(?: please)?|i(?: would|'d) like you to|i want you to|just)"
+_COURTESY = r"(?:please|pls|plz|kindly|(?:could|can|would|will) you(?: please)?|i(?: would|'d) like you to|i want you to|just)"
 _FRONT = re.compile(rf"^(?:(?:{_ORDER}|{_COURTESY})\b[\s,:]*)+", re.IGNORECASE)
 _ORDER_COMMA = re.compile(rf"\b({_ORDER}|please),\s+", re.IGNORECASE)
-_BACK = re.compile(r"[\s,]*\b(?:please|thanks|thank you)[.!]*$", re.IGNORECASE)
+_BACK = re.compile(r"[\s,]*\b(?:please|pls|plz|thanks|thank you|thx|ty|cheers)[.!]*$", re.IGNORECASE)
 # how a clause begins that asks for an edit, and what says so where it begins otherwise
 _ASKS = re.compile(rf"(?:(?:{_ORDER}|{_COURTESY})\b[\s,:]*)*(?:{'|'.join(VERBS)})\b", re.IGNORECASE)
 _WISHES = re.compile(r"\b(?:should|instead of|(?:do not|don't|would like|want))\b", re.IGNORECASE)
@@ -53,7 +54,8 @@ _ENDS = re.compile(
     r"brighter|lighter)|away|out of the (?:picture|image|photo)|from the (?:picture|image|photo))$",
     re.IGNORECASE,
 )
-_COLOURS = re.compile(r"\b(?:red|orange|yellow|green|blue|purple|pink|black|white|gr[ae]y|brown|gold|silver)$", re.IGNORECASE)
+_LOOKS = re.compile(r"\b(?:red|orange|yellow|green|blue|purple|pink|black|white|gr[ae]y|brown|gold|silver|bigger|smaller|larger|darker|"
+                      r"brighter|lighter)$", re.IGNORECASE)
 # what follows these are not further objects of the verb: "everything except the cat and the dog"
 _NO_LIST = re.compile(r"\b(?:between|except(?:ing)?|excluding|besides|(?:other|rather) than|(?:apart|aside) from|(?:all|every\w*|"
                       r"any\w*|people|nothing) but)\b", re.IGNORECASE)
@@ -128,7 +130,7 @@ def _clauses(text: str) -> list[str]:
     found = [parts[0]]
     for joint, clause in zip(parts[1::2], parts[2::2], strict=True):
         bare = joint.strip().lower() in ("and", "&", "+")
-        if _speaks(found[-1]) and _speaks(clause, bare=bare):
+        if _speaks(found[-1]) and _speaks(clause, bare=bare) and " " in _trimmed(found[-1]):  # not "darken" of "darken and blur it"
             found.append(clause)
         else:
             found[-1] += joint + clause
@@ -163,7 +165,7 @@ def _objects(clause: str) -> list[str]:
     things = re.split(r"\s*,\s*(?:and\s+|&\s*)?|\s+and\s+|\s*[&+]\s*|\s+as well as\s+|\s+plus\s+", rest)
     if len(things) < 2 or _NO_LIST.search(rest):
         return [clause]
-    if not _DETERMINER.match(things[0]) or any(not _is_thing(thing) for thing in things[1:]) or _COLOURS.search(things[0]):
+    if not _DETERMINER.match(things[0]) or any(not _is_thing(thing) for thing in things[1:]) or _LOOKS.search(things[0]):
         return [clause]
     named = [things[0], *(thing if _DETERMINER.match(thing) else f"the {thing}" for thing in things[1:])]
     return [" ".join(part for part in (verb, thing, end["end"] if end else "") if part) for thing in named]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from .colours import COLOUR, colour_text, colours_in, is_colour
 from .phrases import PARTS, parse
+from .plain import plain, verb_meant, without_amount
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Clause:
     after: str = ""
     subject: bool = False
     anchor: bool = False
+    notes: tuple[str, ...] = ()
 
 
 DET = r"(?:the|this|that|these|those|my|our|his|her|their|its|your)"
@@ -51,12 +53,12 @@ _OF_PICTURE = re.compile(rf"\s+(?:in|of|from|out\s+of|on|within|throughout)\s+{D
 _IN_PICTURE = re.compile(rf"^(?:in|from|on)\s+{DET}\s+{_PICTURE_NOUN}\s*,?\s+", re.IGNORECASE)
 _WISH = re.compile(
     r"^(?:(?:i\s+(?:want|need|wish|would\s+like|'d\s+like)\s+(?:you\s+)?to|i'd\s+like\s+(?:you\s+)?to|let's|let\s+us|help\s+me(?:\s+to)?|try\s+to|"
-    r"(?:can|could|would|will)\s+(?:you|we)(?:\s+please)?|please|go\s+ahead\s+and|make\s+sure\s+to|how\s+about|simply|completely|totally|quickly|hey|hi|"
-    r"hello|ok|okay|so|well|to|just|maybe|entirely|fully|only(?=\s+(?!keep)))\s*,?\s+)+",
+    r"(?:can|could|would|will)\s+(?:you|we)(?:\s+please)?(?:\s+mind)?|(?:is|would)\s+it\s+(?:be\s+)?possible\s+to|mind(?=\s+\w+ing\b)|please|go\s+ahead\s+and|make\s+sure\s+to|how\s+about|simply|completely|totally|quickly|hey|hi|"
+    r"hello|ok|okay|so|well|to|just|maybe|entirely|fully|only(?=\s+(?!keep)))\s*[,!.:]*\s+)+",
     re.IGNORECASE,
 )
 _KEEP = re.compile(
-    r"(?:\s*,|\s+(?:but|and|while|whilst))+\s*(?:also\s+)?(?:keep(?:ing)?|leave|leaving|preserve|preserving|retain(?:ing)?)\s+(?P<keep>.+?)"
+    r"(?:\s*[,;.:]|\s+(?:but|and|while|whilst))+\s*(?:also\s+)?(?:keep(?:ing)?|leave|leaving|preserve|preserving|retain(?:ing)?)\s+(?P<keep>.+?)"
     r"(?:\s+(?:as\s+(?:it|they)\s+(?:is|are)|unchanged|untouched|intact|alone|in\s+place|the\s+same))?$"
     r"|(?:\s*,)?\s+without\s+(?:changing|touching|altering|affecting|moving)\s+(?P<keep2>.+)$",
     re.IGNORECASE,
@@ -68,13 +70,16 @@ _BACKGROUND = (
     r"photo)'s\s+)?(?:background|back-?drop|back\s+ground)"
 )
 _BEHIND = rf"{_BACKGROUND}(?:\s+(?:behind|around|of|from)\s+(?P<thing>.+?))?"
-_BUT = r"(?:but(?:\s+not)?|except(?:\s+for)?|around|behind|besides|other\s+than|apart\s+from|outside(?:\s+of)?|surrounding)"
+_BUT = (
+    r"(?:but(?:\s+not)?|except(?:\s+for)?|around|behind|besides|other\s+than|apart\s+from|outside(?:\s+of)?|surrounding|"
+    r"(?:that|which)(?:\s+is\s+not|\s+isn't|'s\s+not))"
+)
 _AROUND = (
     rf"(?:everything|all|anything|the\s+(?:rest|surroundings?))"
     rf"(?:\s+(?:of\s+(?:the\s+)?{_PICTURE_NOUN}\s+)?(?:else\s+)?{_BUT}\s+(?P<thing>.+?))?"
 )
 ELSE = rf"(?:(?:everything|all|anything)\s+else|the\s+rest(?:\s+of\s+(?:it|the\s+{_PICTURE_NOUN}))?)"
-_AS_IT_IS = r"(?:(?:in|with)\s+(?:its\s+|their\s+)?colou?rs?|coloured|sharp|in\s+focus|bright|as\s+(?:it|they)\s+(?:is|are))"
+AS_IT_IS = r"(?:(?:in|with)\s+(?:its\s+|their\s+)?colou?rs?|coloured|sharp|in\s+focus|bright|as\s+(?:it|they)\s+(?:is|are))"
 _REMOVE = (
     r"(?:remove|delete|erase|eliminate|get\s+rid\s+of|take\s+(?:away|out|off)|clear(?:\s+(?:away|out|off))?|drop|wipe(?:\s+(?:out|away|off))?|edit\s+out|"
     r"photoshop\s+out|crop\s+out|lose|dispose\s+of|strip(?:\s+out)?|rub\s+out|paint\s+out|clean\s+(?:away|out)|hide|discard|banish|omit|exclude|cut(?!\s+out)|"
@@ -87,6 +92,12 @@ _GREY = (
 )
 _BRIGHT = r"(?:(?:much|a\s+bit|a\s+little|a\s+lot|far|slightly|way|even|more|very)\s+)?(?:brighter|bright|lighter|light)"
 _DARK = r"(?:(?:much|a\s+bit|a\s+little|a\s+lot|far|slightly|way|even|more|very)\s+)?(?:darker|dark|dimmer|dim)"
+LOOKS = rf"(?:{COLOUR}|{_GREY}|{_BRIGHT}|{_DARK}|{_TO_BLUR}|bigger|smaller|larger)"
+TONES = r"(?:blur|defocus|soften|darken|dim|brighten|lighten|desaturate|sharpen)"
+_PROPERTY = (
+    r"(?:contrast|saturation|sharpness|vibrance|clarity|gamma|(?:white|colou?r)\s+balance|colou?rs|lighting|(?:colou?r\s+)?temperature|"
+    r"tones?|noise|grain|shadows|highlights)"
+)
 _TO = r"(?:to\s+be(?:come)?|to|into|in|as|with|for|by|become)"
 _MAKE = r"(?:make|turn|convert|transform|change|render|paint|set|get|put|let|switch|edit|have|give|modify)"
 PAINT = (
@@ -99,6 +110,11 @@ _ON = (
     r"(?:on\s+top\s+of|on(?:to)?|in(?:to)?|to|next\s+to|beside|behind|above|below|under(?:neath)?|in\s+front\s+of|over|near|between|"
     r"around|at|inside|by|for)"
 )
+
+
+# "make the cups blue, except the one on the left"
+_EXCEPTED = re.compile(rf"^(?P<do>{PAINT}\s+.+?)\s+(?P<look>{LOOKS})\s*,?\s+(?P<but>(?:except|apart\s+from|other\s+than|but)\b.+)$",
+                       re.IGNORECASE)  # fmt: skip
 
 
 def _blurry(after: str) -> str:
@@ -117,8 +133,8 @@ def _scenery(text: str) -> str:
     for pattern, after in ((_GREY, "black and white"), (_BRIGHT, "brighter"), (_DARK, "darker")):
         if re.fullmatch(pattern, bare, re.IGNORECASE):
             return after
-    plain = re.sub(r"^(?:an?|the|plain|solid|pure|simple|clean)\s+", "", bare, flags=re.IGNORECASE)
-    return colour_text(plain) if is_colour(plain) else text
+    colour = re.sub(r"^(?:an?|the|plain|solid|pure|simple|clean)\s+|\s+one$", "", bare, flags=re.IGNORECASE)
+    return colour_text(colour) if is_colour(colour) else text
 
 
 def _adjusted(word: str) -> str:
@@ -134,21 +150,28 @@ def _background(match: re.Match, after: str) -> Clause:
     return Clause("background", "" if _IT.match(thing) else thing, after, subject=not thing or bool(_IT.match(thing)))
 
 
+def behind(thing: str, after: str) -> Clause:
+    """The background behind a thing in one of `ADJUSTMENTS`."""
+    return Clause("background", thing, {"blurred": "blur", "grey": "black and white"}.get(after, after))
+
+
 def _adjust(thing: str, after: str) -> Clause | None:
     around = re.fullmatch(_AROUND, thing, re.IGNORECASE)
     if around and (around["thing"] or "rest" in thing.lower() or "surround" in thing.lower()):
-        return _background(around, {"blurred": "blur", "grey": "black and white"}.get(after, after))
-    behind = re.fullmatch(_BEHIND, thing, re.IGNORECASE)
-    if behind:
-        return _background(behind, {"blurred": "blur", "grey": "black and white"}.get(after, after))
+        return _background(around, behind("", after).after)
+    if re.fullmatch(ELSE, thing, re.IGNORECASE):
+        return replace(behind("", after), subject=True)
+    background = re.fullmatch(_BEHIND, thing, re.IGNORECASE)
+    if background:
+        return _background(background, behind("", after).after)
     return Clause("adjust", "" if _WHOLE.match(thing) or _IT.match(thing) else thing, after)
 
 
 def _remove(match: re.Match) -> Clause | None:
     thing = match["thing"]
-    behind = re.fullmatch(_BEHIND, thing, re.IGNORECASE)
-    if behind:
-        return _background(behind, "transparent")
+    background = re.fullmatch(_BEHIND, thing, re.IGNORECASE)
+    if background:
+        return _background(background, "transparent")
     around = re.fullmatch(r"(?:everything|all|anything)\s+(?:around|behind|surrounding|outside(?:\s+of)?)\s+(?P<thing>.+)",
                           thing, re.IGNORECASE)
     if around:
@@ -168,9 +191,9 @@ def _recolour(match: re.Match) -> Clause | None:
     if len(names) == 2 and re.search(rf"\sin\s+{re.escape(colour)}", match[0], re.IGNORECASE):  # "make the man in red blue"
         thing, colour = f"{thing} in {names[0]}", names[1]
     thing = re.sub(rf"\s+from\s+(?:an?\s+)?{COLOUR}$", "", thing, flags=re.IGNORECASE)
-    behind = re.fullmatch(_BEHIND, thing, re.IGNORECASE)
-    if behind:
-        return _background(behind, colour_text(colour))
+    background = re.fullmatch(_BEHIND, thing, re.IGNORECASE)
+    if background:
+        return _background(background, colour_text(colour))
     return Clause("recolour", thing, colour_text(colour))
 
 
@@ -228,7 +251,7 @@ def _placed(match: re.Match) -> Clause | None:
     place = parse(after)
     # "the hat on the head" moves something; "the dog on the moon" changes what is around it
     scenery = place.name is None and not place.known and place.noun.split()[-1:] != [] and place.noun.split()[-1] not in PARTS
-    if definite and scenery:
+    if definite and scenery and not re.fullmatch(r"(?:the\s+)?(?:very\s+)?(?:front|back|side|edge|corner|end)", after, re.IGNORECASE):
         return Clause("background", "" if _IT.match(thing) else thing, _scenery(after), subject=bool(_IT.match(thing)))
     return None
 
@@ -262,10 +285,10 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
         (rf"(?:darken|dim)\s+{_BEHIND}", lambda m: _background(m, "darker")),
         (rf"(?:desaturate|gr[ae]y\s+out)\s+{_BEHIND}", lambda m: _background(m, "black and white")),
         # one thing in colour, or sharp, or bright, and the rest not
-        (rf"{_MAKE}\s+(?:everything|all|the\s+rest|the\s+(?:whole\s+)?{_PICTURE_NOUN})(?:\s+else)?\s+"
+        (rf"(?:{_MAKE}\s+)?(?:everything|all|the\s+rest|the\s+(?:whole\s+)?{_PICTURE_NOUN})(?:\s+else)?\s+"
          rf"(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|{_TO_BLUR})\s*,?\s+{_BUT}\s+(?P<thing>.+)", lambda m: _background(m, _scenery(m["after"]))),
-        (rf"(?:keep|leave)\s+(?:only\s+|just\s+)?(?P<thing>.+?)(?:\s+{_AS_IT_IS})?\s*,?\s+(?:and|but)\s+(?P<rest>\w+\s+"
-         rf"(?:{ELSE}|{_BACKGROUND})\b.*)", lambda m: _kept_before(m)),
+        (rf"(?:keep|leave)\s+(?:only\s+|just\s+)?(?P<thing>.+?)(?:\s+{AS_IT_IS})?(?:\s*,?\s+(?:and|but)|\s*,)\s+"
+         rf"(?P<rest>(?:\w+\s+)?(?:{ELSE}|{_BACKGROUND})\b.*)", lambda m: _kept_before(m)),
         (rf"(?:(?:keep|leave|only|just)\s+)*(?!{_MAKE}\b)(?P<thing>.+?)\s+in\s+colou?r", lambda m: _background(m, "black and white")),
         (rf"{_MAKE}\s+{_BACKGROUND}\s+(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|{_TO_BLUR}|{COLOUR})\s+(?:behind|around)\s+(?P<thing>.+)",
          lambda m: _background(m, _scenery(m["after"]))),
@@ -291,6 +314,8 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
         (r"(?:cut\s*-?out|extract|isolate|crop\s+out|separate|clip\s+out|single\s+out|make\s+a\s+cut-?out\s+of|"
          r"lift\s+out)\s+(?P<thing>.+?)(?:\s+from\s+(?:its|the)\s+(?:background|rest|surroundings))?",
          lambda m: Clause("cutout", m["thing"], "transparent")),
+        (r"(?:make|create|i\s+want)\s+(?:me\s+)?an?\s+(?:transparent\s+)?(?:png|sticker)\s+(?:of|from)\s+(?P<thing>.+)",
+         lambda m: Clause("cutout", m["thing"], "transparent")),
         (r"(?:cut|crop|clip)\s+(?P<thing>.+?)\s+out(?:\s+of\s+.+)?", lambda m: Clause("cutout", m["thing"], "transparent")),
         (r"(?:(?:keep|leave|show)\s+(?:only|just|nothing\s+but|solely)|(?:only|just)\s+(?:keep|leave|show))\s+(?P<thing>.+)",
          lambda m: Clause("cutout", m["thing"], "transparent")),
@@ -313,22 +338,23 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
         (rf"(?P<thing>.+?)\s+(?:should|must|shall|has\s+to|needs\s+to)\s+(?:be(?:come)?|look)\s+(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|"
          rf"{_TO_BLUR})", lambda m: _adjust(m["thing"], _adjusted(m["after"]))),
         # recolour
-        (rf"{_CHANGE}\s+(?:the\s+)?colou?r\s+of\s+(?P<thing>.+?)\s+(?:from\s+.+?\s+)?{_TO}\s+(?:an?\s+)?(?P<colour>{COLOUR})"
+        (rf"{_CHANGE}\s+(?:the\s+)?colou?r\s+of\s+(?P<thing>.+?)\s+(?:from\s+.+?\s+)?(?:{_TO}\s+)?(?:an?\s+)?(?P<colour>{COLOUR})"
          rf"(?:\s+colou?r)?", _recolour),
-        (rf"{_CHANGE}\s+(?P<thing>.+?)(?:'s|"
-         rf"s')?\s+colou?r\s+(?:from\s+.+?\s+)?(?:{_TO}\s+)?(?:an?\s+)?(?P<colour>{COLOUR})(?:\s+colou?r)?", _recolour),
+        (rf"{_CHANGE}\s+(?P<thing>.+?)(?:'s?)?\s+colou?r\s+(?:from\s+.+?\s+)?(?:{_TO}\s+)?(?:an?\s+)?"
+         rf"(?P<colour>{COLOUR})(?:\s+colou?r)?", _recolour),
         (rf"give\s+(?P<thing>.+?)\s+an?\s+(?P<colour>{COLOUR})\s+(?:colou?r|tint|paint(?:\s+job)?|coat\s+of\s+paint|tone|look|hue|"
          rf"finish|shade)", _recolour),
         (rf"give\s+(?P<thing>.+?)\s+an?\s+(?:coat|layer|touch|splash)\s+of\s+(?P<colour>{COLOUR})(?:\s+(?:paint|colou?r))?", _recolour),
         (rf"{PAINT}\s+(?P<thing>.+?)\s+(?P<after>(?:(?:a\s+(?:bit|little)|much)\s+)?less\s+{COLOUR})",
          lambda m: Clause("other", m["thing"], m["after"])),
         (rf"{PAINT}\s+(?P<thing>.+?)\s+(?:(?:a\s+(?:bit|little)|much)\s+)?more\s+(?P<colour>{COLOUR})", _recolour),
-        (rf"{PAINT}\s+(?P<thing>.+?)\s+(?:(?:from\s+.+?\s+)?{_TO}\s+)?(?:an?\s+)?(?P<colour>{COLOUR})(?:\s+(?:colou?r|instead|one))?",
+        (rf"{PAINT}\s+(?P<thing>.+?)\s+(?:look\s+|appear\s+)?(?:(?:from\s+.+?\s+)?{_TO}\s+)?(?:an?\s+)?(?P<colour>{COLOUR})(?:\s+(?:colou?r|instead|one))?",
          _recolour),
         (rf"(?:i\s+(?:want|would\s+like|need|wish)|i'd\s+like)\s+(?P<thing>.+?)\s+(?:to\s+be(?:come)?\s+|in\s+)?(?P<colour>{COLOUR})",
          _recolour),
         (rf"(?P<thing>.+?)\s+(?:should|must|shall|has\s+to|have\s+to|needs?\s+to|ought\s+to)\s+(?:be(?:come)?|turn|look)\s+(?:an?\s+|"
          rf"in\s+)?(?P<colour>{COLOUR})(?:\s+colou?r)?", _recolour),
+        (rf"(?P<thing>.+?)(?<!next)\s+to\s+(?P<colour>{COLOUR})", _recolour),
         (rf"{PAINT}\s+(?P<thing>.+?)\s+(?P<after>to\s+match\s+.+)", lambda m: Clause("other", m["thing"], m["after"])),
         (r"(?:recolou?r|re-colou?r|repaint|dye)\s+(?P<thing>.+)", lambda m: Clause("recolour", m["thing"])),
         (rf"{_CHANGE}\s+(?:the\s+)?colou?r\s+of\s+(?P<thing>.+)", lambda m: Clause("recolour", m["thing"])),
@@ -348,6 +374,8 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
          lambda m: _remove(m)),
         (rf"{_REMOVE}\s+(?P<thing>.+?)(?:\s+(?:completely|entirely|cleanly|altogether))?", lambda m: _remove(m)),
         (r"(?:no|without|no\s+more)\s+(?P<thing>.+)", lambda m: _remove(m)),
+        (rf"(?:i\s+(?:want|need|would\s+like)|i'd\s+like)\s+(?P<thing>{DET}\s+.+?)\s+(?:to\s+(?:be|stand|sit)\s+)?(?:in\s+front\s+of|on|"
+         r"in|at|against|before)\s+(?P<after>.+)", _placed),
         # style, another thing, something new
         (r"(?:restyle|styli[sz]e|redraw|repaint|re-?imagine|show|render)\s+(?P<thing>.+?)\s+(?:as|like|in|into)\s+(?P<after>.+)", _turned),
         (r"(?:make|let|have|turn|get)\s+(?P<thing>.+?)\s+(?:to\s+)?(?:look|appear|seem|be)\s+(?P<after>(?:like|as\s+if|as|in|more|"
@@ -368,13 +396,17 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
         (r"make\s+(?P<thing>.+?)\s+(?P<after>an?\s+(?!(?:bit|little|lot)\b).+)", _turned),
         (rf"(?:make|let|have)\s+(?P<thing>.+?)\s+{_WEAR}\s+(?P<after>.+)", _added),
         (rf"(?P<thing>.+?)\s+(?:should|must)\s+{_WEAR}\s+(?P<after>.+)", _added),
-        (r"(?:give|hand|dress|equip)\s+(?P<thing>.+?)\s+(?:(?:in|with)\s+)?(?P<after>(?:an?|some|the|two|three|more)\s+.+|[\w-]+)", _added),
+        (r"(?:give|hand|dress|equip)\s+(?P<thing>.+?)\s+(?:(?:in|with)\s+)?(?P<after>(?:an?|some|the|two|three|more)\s+.+)", _added),
+        (r"(?:give|hand|dress|equip)\s+(?P<rest>.+)", lambda m: _given(m["rest"])),
+        (rf"(?:paint|draw)\s+(?P<rest>{DET}\s+.+)", lambda m: _made(m["rest"])),
         (rf"(?:add|insert|draw|place|put|paint|include|attach|stick|render|hang|write|create|generate|"
-         rf"let\s+there\s+be)\s+(?P<after>.+?)\s+{_ON}\s+(?P<thing>(?:{DET}|a|an|it|him|her|them|everyone|every|each|all|both)\b.*)",
+         rf"let\s+there\s+be)\s+(?P<after>.+?)\s+{_ON}\s+(?P<thing>(?:{DET}|a|an|it|him|her|them|me|us|everyone|every|each|all|both)\b.*)",
          _added),
         (r"(?:add|insert|draw|place|put|paint|include|create|generate|let\s+there\s+be)\s+(?P<after>.+)", _added),
         (r"(?P<thing>.+?)\s*(?:->|=>|\u2192)\s*(?P<after>.+)", _turned),
         # all else
+        (rf"(?:increase|decrease|raise|lower|reduce|boost|adjust|improve|fix|correct|change|enhance|more|less)\s+(?:the\s+)?{_PROPERTY}"
+         r"(?:\s+(?:of|in|on)\s+(?P<thing>.+))?", lambda m: Clause("other", m["thing"] or "", m[0])),
         (r"(?:enlarge|shrink|scale(?:\s+(?:up|down))?|grow|reduce|increase|magnify|move|shift|rotate|flip|mirror|turn|crop|sharpen|"
          r"straighten|resize|stretch|tilt|lift|raise|lower|duplicate|copy|clone|open|close|zoom\s+in\s+on|"
          r"focus\s+on|select|mask|segment|find|pick|choose|highlight|mark|outline|edit|change|modify|improve|fix|enhance)\s+(?P<thing>.+?)(?P<after>\s+(?:to\s+the\s+(?:left|right|top|bottom|back|front)|up(?:wards?)?|down(?:wards?)?|by\s+.+|a\s+bit|a\s+little|upside\s+down))?",
@@ -386,7 +418,8 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
 
 def _kept_before(match: re.Match) -> Clause | None:
     """ "keep the car in colour and make everything else grey": what the second half does, behind the thing of the first."""
-    made, _ = read_clause(re.sub(ELSE, "the background", match["rest"], flags=re.IGNORECASE))
+    rest = re.sub(ELSE, "the background", match["rest"], flags=re.IGNORECASE)
+    made, _ = read_clause(f"make {rest}" if re.match(_BACKGROUND, rest, re.IGNORECASE) else rest)
     return replace(made, thing=match["thing"], subject=False) if made.kind == "background" and not made.thing else None
 
 
@@ -395,10 +428,16 @@ def _made(rest: str) -> Clause:
     words = rest.split()
     for count in range(len(words) - 1, 0, -1):
         phrase = parse(" ".join(words[:count]))
-        if phrase.known and not phrase.unread:
+        if phrase.known and not phrase.unread and (not phrase.colours or phrase.name):  # "a purple" of "a purple car" names nothing
             thing = " ".join(words[:count])
             return Clause("other", "" if _WHOLE.match(thing) or _IT.match(thing) else thing, " ".join(words[count:]))
     return Clause("other", rest)
+
+
+def _given(rest: str) -> Clause | None:
+    """ "give the lady red hair": something new for the longest start of it that names something."""
+    made = _made(rest)
+    return replace(made, kind="add", anchor=True) if made.after else None
 
 
 def read_clause(text: str) -> tuple[Clause, list[str]]:
@@ -413,7 +452,8 @@ def read_clause(text: str) -> tuple[Clause, list[str]]:
     if found and found.start() > 0:
         keep.append((found["keep"] or found["keep2"]).strip())
         clause = clause[: found.start()].strip(" ,")
-    clause = _IN_PICTURE.sub("", _WISH.sub("", clause))
+    clause = _EXCEPTED.sub(r"\g<do> \g<but> \g<look>", _WISH.sub("", clause))
+    clause = _WISH.sub("", plain(_IN_PICTURE.sub("", clause)))
     clause = _ALL_BEHIND.sub(r"\g<how> the background ", _OUT_OF_PICTURE.sub(r"remove \g<thing>", clause))
     if not re.fullmatch(rf".*\b(?:of|the|this|my|whole)\s+{_PICTURE_NOUN}", clause, re.IGNORECASE) or _OF_PICTURE.search(clause):
         clause = _OF_PICTURE.sub("", clause) or clause
@@ -421,12 +461,36 @@ def read_clause(text: str) -> tuple[Clause, list[str]]:
     said = _PURPOSE.search(clause)
     purpose = said["purpose"] if said else ""
     clause = clause[: said.start()] if said else clause
+    made = _strength_apart(clause) or _matched(clause) or _mistyped(clause)
+    if made:
+        free = made.kind in ("replace", "add", "restyle", "other")  # what shall appear is told in words there
+        return replace(made, after=f"{made.after} {purpose}".strip()) if free else made, keep
+    if _QUESTION.match(clause):
+        raise ValueError(f'{clause[:200]!r} is a question, and no edit. Say what is to be done: "remove the clock", "make the clock blue".')
+    return Clause("other", "" if _WHOLE.match(clause) else clause, purpose), keep
+
+
+def _matched(clause: str) -> Clause | None:
+    """A clause as the first of `_FORMS` reads it."""
     for pattern, build in _FORMS:
         match = pattern.fullmatch(clause)
         made = build(match) if match else None
         if made:
-            free = made.kind in ("replace", "add", "restyle", "other")  # what shall appear is told in words there
-            return replace(made, after=f"{made.after} {purpose}".strip()) if free else made, keep
-    if _QUESTION.match(clause):
-        raise ValueError(f'{clause[:200]!r} is a question, and no edit. Say what is to be done: "remove the clock", "make the clock blue".')
-    return Clause("other", "" if _WHOLE.match(clause) else clause, purpose), keep
+            return made
+    return None
+
+
+def _strength_apart(clause: str) -> Clause | None:
+    """A clause without "by 30 %" and "a lot", where its edit knows no more and less."""
+    bare, amount = without_amount(clause)
+    made = _matched(bare) if bare != clause else None
+    if made is None or made.kind not in ("background", "adjust", "recolour"):
+        return None
+    return replace(made, notes=(f"How much ({amount}) was not read: this edit has one strength.",)) if amount else made
+
+
+def _mistyped(clause: str) -> Clause | None:
+    """A clause whose verb is a slip of the keyboard: "blurr the background"."""
+    verb, word = verb_meant(clause)
+    made = _matched(verb + clause[len(word) :]) if verb else None
+    return replace(made, notes=(f"{word!r} was read as {verb!r}.",)) if made else None

@@ -60,6 +60,7 @@ def ground(image: Tensor | None, instruction: str, regions: Regions, answer: str
         return from_answer(Answer.from_json(answer, regions.image_size), regions)
     words = read_words(instruction)
     scores, chosen, guess, notes = _search(words, regions, image)
+    notes = [*words.notes, *notes]
     if words.more:
         notes.append(
             f"Only the first edit was read; {len(words.more)} more: {'; '.join(words.more)[:300]}. Give each its own FireEdit Ground, or "

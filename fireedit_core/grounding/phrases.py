@@ -33,7 +33,7 @@ _SIDES = (  # what says where something is, with the words around it; a side tha
     (r"(?:at|on|in|along|near)\s+(?:the\s+)?(?:very\s+)?(?P<v3>top|bottom)(?:\s+(?:half|edge|part|border|row))?(?!\w|"
      r"\s+of\s+(?!the\s+" + _PICTURE + r"))"),
     (r"(?:(?:in|at)\s+the\s+)?(?:very\s+)?\b(?P<mid>middle|cent(?:er|re)|central|centremost)\b(?!\w)"),
-    (r"(?:in|at)\s+(?:the\s+)?(?P<depth>foreground|background|front|back|rear)(?!\w|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
+    (r"(?:in|at)\s+(?:the\s+)?(?P<depth>foreground|background|front|back|rear|distance)(?!\w|\s+of\s+(?!the\s+" + _PICTURE + r"))"),
 )  # fmt: skip
 _SIDE = tuple(re.compile(pattern) for pattern in _SIDES)
 _RELATIONS = (  # longest first; all ways to say one relation have one name
@@ -43,23 +43,30 @@ _RELATIONS = (  # longest first; all ways to say one relation have one name
            r"on\s+top\s+of|riding|on|upon|onto|aboard"),
     ("in front of", r"(?:(?:standing|walking|sitting|parked|passing)\s+)?(?:in\s+front\s+of|before|ahead\s+of)"),
     ("between", r"(?:in\s+)?between"),
+    ("nearest", r"(?:closest\s+to|nearest(?:\s+to|(?=\s+(?:the|an?|my|his|her|this|that)\b)))"),
+    ("farthest", r"(?:(?:farthest|furthest)(?:\s+away)?|most\s+distant)\s+from"),
     ("next to", r"(?:(?:standing|sitting|walking|parked|lying)\s+)?(?:right\s+|just\s+|directly\s+)?"
-                r"(?:next\s+to|close(?:st)?\s+to|near(?!est)(?:\s+to)?|nearest(?:\s+to|(?=\s+(?:the|an?|my|his|her|this|that)\b))|beside|"
-                r"alongside|adjacent\s+to|nearby|by|at)"),
+                r"(?:next\s+to|close\s+to|near(?!est)(?:\s+to)?|beside|alongside|adjacent\s+to|nearby|by|at)"),
     ("behind", r"(?:(?:standing|walking|sitting|parked)\s+)?(?:right\s+|just\s+)?(?:behind|at\s+the\s+back\s+of|in\s+back\s+of)"),
     ("above", r"above|over"),
     ("below", r"below|underneath|under|beneath"),
     ("in", r"inside(?:\s+of)?|within|in|dressed\s+in"),
     ("without", r"without|who\s+has\s+no|with\s+no"),
     ("with", r"with|holding|wearing|carrying|having|who\s+has|that\s+has|who\s+wears|that\s+wears|who\s+holds|eating|using|reading"),
-    ("of", r"of|from|belonging\s+to"),
+    ("from", r"from"),
+    ("of", r"of|belonging\s+to"),
 )  # fmt: skip
 _RELATION = re.compile("|".join(rf"\b(?P<r{i}>{pattern})\s+" for i, (_, pattern) in enumerate(_RELATIONS)))
 _COLOURED = re.compile(rf"\s+(?:(?:that|which|who)\s+(?:is|are|was|were)|(?:that|which|who)'s)\s+(?P<colour>{COLOUR})(?=\s|$)")
+_ALL_COLOURED = re.compile(rf"^(everything|anything|something)\s+({COLOUR})(?=$|\s)")
+_IS_NOT = r"(?:that|which|who)\s*(?:\s(?:is|are|was|were)\s+(?:not|neither)|\s(?:is|are|was|were)n't|'s\s+not)"
 _NOT_COLOURED = re.compile(
-    rf"\s+(?:(?:that|which|who)\s+(?:(?:is|are|was|were)\s+not|isn't|aren't|wasn't|weren't)|not)\s+(?P<colour>{COLOUR})(?=\s|$)"
+    rf"\s+(?:{_IS_NOT}|not)\s+(?P<colour>{COLOUR}(?:\s*(?:,|,?\s+n?or|,?\s+and)\s+{COLOUR})*)(?=\s|$)"
     rf"|\bnon-(?P<colour2>{COLOUR})(?=\s|$)"
 )
+# "anything that is not a person", "the cars that aren't on the left"
+_NO_SUCH = re.compile(rf"\s+{_IS_NOT}\s+(?:(?P<where>(?=(?:on|in|at|near|next|beside|behind|above|below|under|between|to|with|\w+ing)\b))|"
+                      r"(?P<one>an?\s+))?")  # fmt: skip
 _TO_LAST = re.compile(r"\b(second|third|next)\s+(?:to|from)\s+(?:the\s+)?last\b")
 _ALL_OF_THEM = re.compile(r"^(?:all(?:\s+of\s+(?:them|it|this|that|these|those))?|them\s+all|all\s+else)(?=$|\s+(?:but|except))")
 _WHO = re.compile(r"\b(?:who|that|which)\s+(?:(?:is|are|was|were)\b\s*)?(?=\S)|\b(?:that|who|which)\s*'s\s+")
@@ -70,9 +77,11 @@ _GROUP_OF = re.compile(r"\b(?:(?:a|the|this|that)\s+)?(?:whole\s+)?(group|crowd|
 _OF_TWO = re.compile(r"^(?:the\s+)?(?P<which>[a-z]+(?:er|est|most)|left|right|first|second|third|last|middle)(?:\s+one)?\s+of\s+"
                      r"(?:the|these|those)\s+(?:(?P<count>two|three|four|five|\d+)\s+)?(?P<of>[a-z][a-z ]*)$")  # fmt: skip
 _POSSESSIVE = re.compile(r"^(?P<owner>.+?)(?:'s|s')\s+(?P<rest>.+)$")
-_BIG = {"big": 1, "large": 1, "huge": 1, "tall": 1, "bigger": 2, "larger": 2, "taller": 2, "biggest": 2, "largest": 2, "tallest": 2,
-        "hugest": 2, "main": 3}  # fmt: skip
-_SMALL = {"small": 1, "little": 1, "tiny": 1, "short": 1, "smaller": 2, "shorter": 2, "smallest": 2, "tiniest": 2, "shortest": 2}
+# sizes as `Phrase` calls them; in -er and -est they compare
+_SIZES = {word: size for size, words in {
+    "big": "big large huge bigger larger biggest largest hugest", "small": "small little tiny smaller smallest tiniest",
+    "tall": "tall taller tallest", "short": "short shorter shortest", "wide": "wide wider widest", "narrow": "narrower narrowest",
+}.items() for word in words.split()}  # fmt: skip
 # What animals are called by their age, which shows as their size: "the bear cub", "the baby elephant", "the mother bear".
 _CUBS = frozenset(("cub", "calf", "foal", "chick", "pup", "puppy", "kit", "kitten", "fawn", "joey", "lamb", "baby"))
 _AGES = {"baby": "little", "young": "little", "juvenile": "little", "newborn": "little", "adult": "big", "grown": "big", "mother": "big",
@@ -80,10 +89,13 @@ _AGES = {"baby": "little", "young": "little", "juvenile": "little", "newborn": "
 _NEAR_FAR = {"nearest": "front", "closest": "front", "front": "front", "foremost": "front", "farthest": "back", "furthest": "back",
              "rear": "back", "rearmost": "back", "back": "back"}  # fmt: skip
 _UP_DOWN = {"upper": "top", "top": "top", "uppermost": "top", "lower": "bottom", "bottom": "bottom", "lowermost": "bottom"}
+_VAGUE = frozenset(("some", "most", "several", "few", "half"))
+_CERTAIN = frozenset(("the", "these", "those"))
 _ENDS = ("left", "right", "top", "bottom")
 _ANYTHING = frozenset(("thing", "object", "item", "one", "it", "this", "that", "stuff", "element", "region", "something", "anything"))
 _MAIN = frozenset(("subject", "motif", "main object", "main thing", "main subject", "main motif", "main character"))
-_PRONOUNS = {"him": False, "her": False, "he": False, "she": False, "them": True, "they": True, "everyone": True}
+_PRONOUNS = {"him": False, "her": False, "he": False, "she": False, "them": True, "they": True, "everyone": True, "me": False,
+             "myself": False, "us": True}
 _DETERMINERS = frozenset((
     "the", "a", "an", "this", "that", "these", "those", "my", "our", "his", "her", "their", "its", "your", "some", "any", "another",
     "whole",
@@ -118,11 +130,12 @@ class Phrase:
         text: as it was written. name: the things that its noun may stand for; None where the noun is unknown or any thing will do.
         noun: its noun as written, singular. anything: any thing will do ("the thing on the left", "it"). main: the main object is meant.
         number: how many; `ALL` for all that fit. definite: whether it speaks of certain ones ("the two men", not "two men").
-        colours: that it should have. size: "big" or "small".
-        order: (along, place): the place-th (from 0; -1 the last) by "left", "right", "top", "bottom", "big", "small", "front", "back".
+        colours: that it should have. size: "big", "small", "tall", "short", "wide" or "narrow".
+        order: (along, place): the place-th (from 0; -1 the last) by "left", "right", "top", "bottom", "front", "back" or a size.
         sides: where it is: "left", "right", "top", "bottom", "middle", "front", "back".
         relations: (how it lies, to what). excluded: what is not meant. unread: words that say something that is not understood.
-        others: all but the most prominent one ("the other people", "everybody else").
+        others: all but the most prominent one ("the other people", "everybody else"). vague: not all, and how many is not said ("some
+            people").
     """
 
     text: str
@@ -140,6 +153,7 @@ class Phrase:
     excluded: tuple[Phrase, ...] = ()
     unread: tuple[str, ...] = field(default=(), compare=False)
     others: bool = False
+    vague: bool = False
 
     @property
     def known(self) -> bool:
@@ -170,16 +184,17 @@ def _parse(text: str, depth: int) -> Phrase:
     text = _OF_PICTURE.sub("", f" {text}").strip() if not re.fullmatch(rf".*\b{_PICTURE}", text) or _OF_PICTURE.search(f" {text}") else text
     text = _TO_LAST.sub(lambda m: f"{'second' if m[1] == 'next' else m[1]}-last", text)
     text = _ALL_OF_THEM.sub("everything", text)
-    text = _SOME_OF.sub(r"\1 the ", text)
-    text = re.sub(r"^(?:whatever|anything\s+that|everything\s+that)\s+(?:is|are)\s+", "everything ", text)
-    text = _OF_TWO.sub(_one_of_them, text)
+    text = _SOME_OF.sub(r"\1 the ", _OF_TWO.sub(_one_of_them, text))
+    text = re.sub(r"^(?:whatever|anything\s+that|everything\s+that)\s+(?:is|are)\s+(?!not\b|neither\b)", "everything ", text)
+    text = _ALL_COLOURED.sub(r"\1 in \2", text)
     text = _GROUP_OF.sub(lambda m: "both " if m[1] in ("pair", "couple") else "all ", text)
     text = _COLOURED.sub(lambda m: f" in {m['colour']}", text)
     excluded: tuple[Phrase, ...] = ()
     found = _NOT_COLOURED.search(text)
     if found:
-        excluded = (_parse(f"the {found['colour'] or found['colour2']} ones", depth + 1),)
+        excluded = tuple(_parse(f"the {colour} ones", depth + 1) for colour in colours_in(found["colour"] or found["colour2"]))
         text = f"{text[: found.start()]} {text[found.end() :]}".strip()
+    text = _NO_SUCH.sub(lambda m: " except " + ("every " if m["one"] else "the ones " if m["where"] is not None else ""), text)
     found = _EXCEPT.search(text)
     if found and found.start() > 0:
         excluded += tuple(_parse(part, depth + 1) for part in _listed(found["rest"]))
@@ -203,21 +218,23 @@ def is_one(phrase: Phrase) -> bool:
     """Whether a phrase takes its noun from the one before it: "the red one", "the one on the left", "the leftmost"."""
     if not phrase.anything or phrase.main or re.search(r"\b(?:thing|object|item|everything|anything|something)s?\b", phrase.text):
         return False
-    return bool(re.search(r"\bones?\b", phrase.text) or phrase.sides or phrase.order)
+    return bool(re.search(r"\b(?:ones?|two|three|four|five)\b", phrase.text) or phrase.sides or phrase.order)
 
 
 def _one_of_them(match: re.Match) -> str:
     """ "the taller of the two men" as "the taller man"; "the driver of the car" speaks of a driver, and stays as it is."""
     word = match["which"]
+    if word in ("either", "neither"):
+        return match[0]
     ends_so = not word.endswith("most") and word.endswith(("er", "est"))
-    place = word in _BIG or word in _SMALL or word in _NEAR_FAR or word in _UP_DOWN
+    place = word in _SIZES or word in _NEAR_FAR or word in _UP_DOWN
     if ends_so and not place and (not match["count"] or names.lookup(word) or word in PARTS):
         return match[0]
     return f"the {word} {names.singular(match['of'])}"
 
 
 def _listed(text: str) -> list[str]:
-    return [part for part in re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+|\s+or\s+|\s*&\s*", text) if part]
+    return [part for part in re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+|\s+n?or\s+|\s*&\s*", text) if part]
 
 
 def _at_relation(text: str) -> tuple[str, str, str]:
@@ -247,8 +264,10 @@ def _related(phrase: Phrase, relation: str, rest: str, depth: int) -> Phrase:
             )  # fmt: skip
         if not other.noun and other.sides:
             return replace(phrase, sides=phrase.sides + other.sides)
-    if relation in ("in", "with", "of") and other.anything and not other.sides and not other.order:
+    if relation in ("in", "with", "of", "from") and other.anything and not other.sides and not other.order:
         return phrase  # "of it"
+    if relation == "nearest" and phrase.number == ALL:
+        relation = "next to"  # of several none is the nearest
     return replace(phrase, relations=((relation, (other,)),))
 
 
@@ -263,6 +282,7 @@ def _head(text: str, depth: int) -> Phrase:
     words = _sizes_of_ages(text.replace("-", "-").split())
     number, definite, size, unread = 0, True, "", []
     counted = others = False
+    vague = bool(_VAGUE & set(words[:-1]))
     kept: list[str] = []
     for at, word in enumerate(words):
         bare = word.strip(",.;:")
@@ -277,13 +297,14 @@ def _head(text: str, depth: int) -> Phrase:
             number, counted = ALL, True
             if bare == "everything":
                 kept.append("thing")
-        elif bare in _NUMBERS and (more and bare != "one" or (bare == "one" and more)):
+        elif bare in _NUMBERS and (more or bare not in ("one", "both") and not kept and _CERTAIN & set(words[:at])):
             number, counted = _NUMBERS[bare], True
-            definite = bare == "both" or "the" in words[:at] or "these" in words[:at] or "those" in words[:at]
+            definite = bare == "both" or bool(_CERTAIN & set(words[:at]))
+            kept += [] if more else ["ones"]  # "the two on the left"
         elif bare.isdigit() and more and 0 < int(bare) <= 100:
             number, counted = int(bare), True
-            definite = bool({"the", "these", "those"} & set(words[:at]))
-        elif bare in ("a", "an", "any", "some", "another") and not counted:
+            definite = bool(_CERTAIN & set(words[:at]))
+        elif bare in ("a", "an", "any", "another", *_VAGUE) and (more or kept) and not counted:
             definite = False
         elif bare in _PRONOUNS and not more:
             kept.append(bare)
@@ -293,12 +314,9 @@ def _head(text: str, depth: int) -> Phrase:
                 kept.append("ones")
         elif bare in _DETERMINERS and (more or not kept and bare not in ("this", "that")):
             continue
-        elif bare in _BIG and more:
-            order, size = (_superlative(order, "big"), "big") if _BIG[bare] == 2 else (order, "big" if _BIG[bare] == 1 else size)
-            if _BIG[bare] == 3:
-                kept.append(bare)
-        elif bare in _SMALL and more:
-            order, size = (_superlative(order, "small"), "small") if _SMALL[bare] == 2 else (order, "small")
+        elif bare in _SIZES and more:
+            size = _SIZES[bare]
+            order = _superlative(order, size) if bare.endswith(("er", "est")) else order
         elif bare in _NEAR_FAR and more and not names.lookup(" ".join(words[at:])):  # a "back pack" is one word for a thing
             order = _superlative(order, _NEAR_FAR[bare])
         elif bare in _UP_DOWN and more:
@@ -323,7 +341,7 @@ def _head(text: str, depth: int) -> Phrase:
         number = 1 if order[0] not in sides else ALL
     return Phrase(
         whole, name, noun, anything, main, number, definite, colours, "" if order and order[0] == size else size, order, sides, (), (),
-        tuple(unread), others,
+        tuple(unread), others, vague and number == ALL,
     )  # fmt: skip
 
 
@@ -366,7 +384,7 @@ def _read_sides(text: str) -> tuple[str, tuple[str, int] | None, tuple[str, ...]
             if said.get("mid"):
                 sides.append("middle")
             if said.get("depth"):
-                sides.append({"foreground": "front", "background": "back", "rear": "back"}.get(said["depth"], said["depth"]))
+                sides.append("front" if said["depth"] in ("foreground", "front") else "back")
             text = f"{text[: match.start()]} {text[match.end() :]}"
             match = pattern.search(text)
     if order is not None and not any(word.strip(",") in _ORDINALS or re.fullmatch(r"\d+(?:st|nd|rd|th)", word) for word in text.split()):

@@ -21,7 +21,7 @@ from . import names
 from .answer import CHOSEN
 from .colours import colour_share
 from .phrases import ALL, PARTS, Phrase
-from .places import SIDES, between, lies, towards
+from .places import ORDERS, SIDES, between, from_middle, gap, lies, ranked, towards
 
 _DOUBT = 0.05  # weight of "none of these", beside the best region's 1
 _PROMINENCE = 0.3  # of what is named without more, the larger is rather meant: weight (area / largest area) ** this
@@ -89,10 +89,10 @@ def main_object(regions: Regions) -> int | None:
     everything = search.distinct(search.usable())
     if not everything:
         return None
-    ranked = sorted(everything, key=lambda i: -float(search.salience()[i]))
-    first = float(search.salience()[ranked[0]])
-    alone = len(ranked) == 1 or float(search.salience()[ranked[1]]) < 0.7 * first
-    return ranked[0] if alone and search.share()[ranked[0]] >= 0.03 else None
+    best = sorted(everything, key=lambda i: -float(search.salience()[i]))
+    first = float(search.salience()[best[0]])
+    alone = len(best) == 1 or float(search.salience()[best[1]]) < 0.7 * first
+    return best[0] if alone and search.share()[best[0]] >= 0.03 else None
 
 
 def listing(regions: Regions) -> str:
@@ -262,9 +262,9 @@ class _Search:
             )
         wrong = len(notes) - said  # what the words say and the picture does not show
         for side in phrase.sides:
-            fit = fit * (self._on_side(candidates, side, fit, ranked=phrase.number not in (ALL,) and not phrase.order) if several else 1)
+            fit = fit * (self._on_side(candidates, side, fit, ranking=phrase.number not in (ALL,) and not phrase.order) if several else 1)
         if phrase.size and several:
-            fit = fit * self._ranked([float(self.area[i]) for i in candidates], phrase.size == "big", 0.35)
+            fit = fit * ranked([ORDERS[phrase.size](*self.boxes[i].tolist()) for i in candidates], False, 0.35)
         if phrase.order:
             fit = self._in_order(candidates, fit, phrase)
         if phrase.main:
@@ -317,47 +317,40 @@ class _Search:
         shares = [colour_share(self.image, self.boxes[i], colour, None if masks is None else masks[i]) for i in candidates]
         return torch.tensor(shares) if phrase.number == ALL else torch.tensor(shares) ** 2 / max(max(shares), 1e-6)
 
-    def _on_side(self, candidates: list[int], side: str, fit: Tensor, ranked: bool) -> Tensor:
+    def _on_side(self, candidates: list[int], side: str, fit: Tensor, ranking: bool) -> Tensor:
         """How far each lies on a side: of its like when one is meant, of the picture when all there are."""
         if side in ("front", "back"):  # what is near is large and stands low
             near = [float(self.area[i] * self.boxes[i, 3]) for i in candidates]
-            if ranked:
-                return self._ranked(near, side == "front", 0.3)
+            if ranking:
+                return ranked(near, side == "front", 0.3)
             return torch.tensor([1.0 if (value >= _NEAR * max(near)) == (side == "front") else 0.1 for value in near])
         if side == "middle":
+            row = [k for k in range(len(candidates)) if float(fit[k]) >= 0.3 * float(fit.max())]
+            places = from_middle(self.boxes[[candidates[k] for k in row]]) if ranking else None
+            if places:  # "the middle cup" of three in a row, wherever in the picture they stand
+                place_of = dict(zip(row, places, strict=True))
+                return ranked([place_of.get(k, 9.0) for k in range(len(candidates))], False, 0.25)
             size = torch.tensor([self.width, self.height])
             off = [float(((self.centre[i] / size - 0.5).abs() * torch.tensor([1.0, 0.3])).sum()) for i in candidates]
-            return self._ranked(off, False, 0.25) if ranked else torch.tensor([1.0 if value < 0.2 else 0.2 for value in off])
+            return ranked(off, False, 0.25) if ranking else torch.tensor([1.0 if value < 0.2 else 0.2 for value in off])
         there = torch.tensor([towards(side, self.centre[i], self.regions.image_size) for i in candidates])
-        if not ranked:
+        if not ranking:
             return torch.where(there > 0, 1.0, torch.where(there > -_HALFWAY, 0.35, 0.1))
         last = -9.0  # for those that are not meant anyway
         values = [float(at) if float(f) >= 0.3 * float(fit.max()) else last for at, f in zip(there, fit, strict=True)]
-        return self._ranked(values, True, 0.25) * torch.where(there > 0, 1.0, 0.5)
+        return ranked(values, True, 0.25) * torch.where(there > 0, 1.0, 0.5)
 
     def _elsewhere(self, i: int, side: str) -> bool:
         """Whether the only region that was found hardly lies where it was said, so that another may be meant."""
         if side in SIDES:
             return towards(side, self.centre[i], self.regions.image_size) < _HALFWAY
-        return float(self._on_side([i], side, torch.ones(1), ranked=False)) < 0.3
-
-    @staticmethod
-    def _ranked(values: list[float], largest_first: bool, step: float) -> Tensor:
-        """`step` to the power of each value's rank; equal values have one rank."""
-        ordered = sorted(set(values), reverse=largest_first)
-        return torch.tensor([step ** ordered.index(value) for value in values])
+        return float(self._on_side([i], side, torch.ones(1), ranking=False)) < 0.3
 
     def _in_order(self, candidates: list[int], fit: Tensor, phrase: Phrase) -> Tensor:
         """The phrase's place in the row of those that fit so far."""
         along, place = phrase.order
         row = [k for k in range(len(candidates)) if float(fit[k]) >= 0.3 * float(fit.max())]
-        keys = {
-            "left": lambda i: float(self.centre[i, 0]), "right": lambda i: -float(self.centre[i, 0]),
-            "top": lambda i: float(self.centre[i, 1]),
-            "bottom": lambda i: -float(self.centre[i, 1]), "big": lambda i: -float(self.area[i]), "small": lambda i: float(self.area[i]),
-            "front": lambda i: -float(self.boxes[i, 3]), "back": lambda i: float(self.boxes[i, 3]),
-        }  # fmt: skip
-        row.sort(key=lambda k: keys[along](candidates[k]))
+        row.sort(key=lambda k: ORDERS[along](*self.boxes[candidates[k]].tolist()))
         if not -len(row) <= place < len(row):
             raise NotFound(
                 f"{phrase.text!r} asks for number {place + 1 if place >= 0 else -place}, but {len(row)} "
@@ -394,10 +387,14 @@ class _Search:
                 values.append(0.0)
             elif relation == "without":
                 values.append(max(0.02, 1 - max(lies("with", self.boxes[i], self.boxes[j]) for j in usable)))
+            elif relation in ("nearest", "farthest"):
+                values.append(min(gap(self.boxes[i], self.boxes[j]) for j in usable))
             elif relation == "between":
                 values.append(between(self.centre[i], self.centre[usable]))
             else:
                 values.append(max(lies(relation, self.boxes[i], self.boxes[j]) for j in usable))
+        if relation in ("nearest", "farthest"):
+            return ranked(values, relation == "farthest", 0.25), notes
         # not the one itself that others are placed by: "the man next to the man on the left"
         return torch.tensor(values), notes
 
@@ -441,6 +438,9 @@ class _Search:
         guess = False
         if phrase.number == ALL:
             taken = [k for k in range(len(candidates)) if float(fit[k]) >= _FITS]
+            if phrase.vague and len(taken) > 1:
+                guess, sure = True, 0.5 * sure
+                notes.append(f"How many {phrase.text!r} are is not said: all {len(taken)} were taken, which is a guess. Say which ones.")
         else:
             area = torch.stack([self.area[i] for i in candidates])
             weights = fit * trust * (area / area.max()) ** _PROMINENCE

@@ -14,14 +14,17 @@ import re
 from dataclasses import dataclass, replace
 
 from .. import instructions
-from .clauses import DET, ELSE, PAINT, Clause, read_clause
-from .colours import COLOUR
+from .clauses import AS_IT_IS, DET, LOOKS, PAINT, TONES, Clause, behind, read_clause
+from .colours import COLOUR, is_colour
 from .language import check_readable, check_words
 from .phrases import ALL, Phrase, is_one, parse
+from .plain import written_out
 
 _HELD = re.compile(
-    r"(?:keep|leave)\s+(?P<thing>.+?)\s+(?:as\s+(?:it|they)\s+(?:is|are)|alone|unchanged|untouched|in\s+place)", re.IGNORECASE
-)
+    rf"(?:(?:keep|leave|not)\s+|(?:do\s+not|don't|dont|never)\s+(?:touch|alter|edit|modify|change|blur|darken|recolou?r)\s+)?(?P<thing>.+?)"
+    rf"(?:\s+(?:{AS_IT_IS}|alone|unchanged|untouched|in\s+place|{COLOUR}))?", re.IGNORECASE
+)  # fmt: skip
+_IT = re.compile(r"(?:it|them)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Words:
         kind: of `answer.KINDS`. phrases: what is meant; several where one edit is about several things; none for the whole picture.
         after: what should appear, as in `Answer`. keep: what must stay, as written. more: further edits, which were not read.
         subject: the edit is about what stands before the background, and no thing is named. anchor: a thing is only where something new
-            goes, so the edit can do without it.
+            goes, so the edit can do without it. notes: what was read otherwise than it was written, as sentences.
     """
 
     kind: str
@@ -42,6 +45,7 @@ class Words:
     more: tuple[str, ...] = ()
     subject: bool = False
     anchor: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def thing(self) -> str:
@@ -55,32 +59,33 @@ def read_words(instruction: str) -> Words:
     Raises:
         ValueError: in words, for no words, too many, a language that is not English, and an instruction that only forbids something.
     """
-    text = check_readable(instruction)
+    text = written_out(check_readable(instruction))
     request = instructions.read(text)
     if not request.edits:
         raise ValueError(f"the instruction only says what must stay ({'; '.join(request.kept)[:200]}), and asks for no edit.")
     clauses, keep = [], list(request.kept)
-    edits = [edit for clause in request.edits for edit in _two_colours(clause)]
+    edits = [edit for clause in request.edits for edit in _two_edits(clause)]
     for edit in edits:
         clause, kept = read_clause(edit)
-        if clause.subject and re.search(ELSE, edit, re.IGNORECASE):  # of what stays as it is, where that was said before
-            held = [match["thing"] for match in map(_HELD.match, request.kept) if match and parse(match["thing"]).known]
-            clause = replace(clause, thing=" and ".join(held), subject=not held)
-        clauses.append(clause)
+        clauses.append(_before_what_stays(clause, [*request.kept, *kept]))
         keep += kept
     first = clauses[0]
     # one edit of several things is one edit: "remove the cat and the dog"
     alike = 1
     while alike < len(clauses) and first.thing and clauses[alike].thing and _asked(clauses[alike]) == _asked(first):
         alike += 1
-    phrases = tuple(phrase for clause in clauses[:alike] if clause.thing for phrase in _phrases(clause.thing))
-    phrases = _leaving_out(phrases, keep)
+    # "I don't like the cat, remove it" speaks of one thing
+    things = [clause.thing for at, clause in enumerate(clauses[:alike]) if clause.thing and not (at and _IT.fullmatch(clause.thing))]
+    phrases = _named_before([phrase for thing in things for phrase in _phrases(thing)])
+    if first.kind != "background":  # there what stays is meant as well
+        phrases = _leaving_out(phrases, keep)
     if first.kind == "other":
         check_words(first.after, "what shall become of it,")
     subject = first.subject and not phrases
     if first.kind == "other" and not phrases and not first.after and first.thing:
         phrases = (parse(first.thing),)
-    return Words(first.kind, phrases, first.after, tuple(dict.fromkeys(_kept(phrases, keep))), tuple(edits[alike:]), subject, first.anchor)
+    kept = tuple(dict.fromkeys(_kept(phrases, keep)))
+    return Words(first.kind, phrases, first.after, kept, tuple(edits[alike:]), subject, first.anchor, first.notes)
 
 
 def noun_phrase(instruction: str) -> str:
@@ -99,11 +104,51 @@ def _asked(clause: Clause) -> tuple[str, str]:
     return clause.kind, clause.after
 
 
-def _two_colours(edit: str) -> list[str]:
-    """ "make the apple green and the banana red" as two edits; others as they are."""
-    match = re.fullmatch(rf"(?P<verb>{PAINT})\s+(?P<one>.+?\s+{COLOUR})(?:\s+and|,)\s+(?P<two>{DET}\s+.+?\s+{COLOUR})",
+def _two_edits(edit: str) -> list[str]:
+    """ "make the apple green and the banana red", "make the apple green and darker", "darken and blur it" as two; others as they are."""
+    match = re.fullmatch(rf"(?P<verb>{PAINT})\s+(?P<one>.+?\s+{LOOKS})(?:\s+and|,)\s+(?P<two>{DET}\s+.+?\s+{LOOKS})",
                          edit, re.IGNORECASE)
-    return [f"{match['verb']} {match['one']}", f"{match['verb']} {match['two']}"] if match else [edit]
+    if match:
+        return [f"{match['verb']} {match['one']}", f"{match['verb']} {match['two']}"]
+    match = re.fullmatch(rf"(?P<verb>{PAINT})\s+(?P<thing>.+?)\s+(?P<one>{LOOKS})\s+and\s+(?P<two>{LOOKS})", edit, re.IGNORECASE)
+    if match and not (is_colour(match["one"]) and is_colour(match["two"])):  # "black and white" is one look
+        return [f"{match['verb']} {match['thing']} {match[way]}" for way in ("one", "two")]
+    match = re.fullmatch(rf"(?P<one>{TONES})\s+and\s+(?P<two>{TONES})\s+(?P<thing>.+)", edit, re.IGNORECASE)
+    return [f"{match[way]} {match['thing']}" for way in ("one", "two")] if match else [edit]
+
+
+def _before_what_stays(clause: Clause, kept: list[str]) -> Clause:
+    """An edit of the background, or of the whole picture's tone, as one of what is behind the things that are to stay as they are."""
+    whole = clause.kind == "adjust" and not clause.thing
+    if clause.kind != "background" and not whole:
+        return clause
+    held = [match["thing"] for match in map(_HELD.fullmatch, kept) if match and _named(match["thing"])]
+    if not held:
+        return clause
+    note = f"What must stay stands before the background: {' and '.join(held)}."
+    made = behind("", clause.after) if whole else clause
+    thing = " and ".join([clause.thing, *held] if clause.thing else held)
+    return replace(made, thing=thing, subject=False, notes=(*clause.notes, note))
+
+
+def _named(thing: str) -> bool:
+    """Whether a text names something to stay: not "everything else", and not the "it" of "keep it simple"."""
+    phrase = parse(thing)
+    return phrase.name is not None or phrase.main and not _IT.fullmatch(thing)
+
+
+def _named_before(phrases: list[Phrase]) -> tuple[Phrase, ...]:
+    """Phrases of which "one" and "it" speak of the one before: "the red cup and the blue one", "the car and the man next to it"."""
+    made: list[Phrase] = []
+    for phrase in phrases:
+        last = made[-1] if made else None
+        if last is not None and (last.name or last.noun) and is_one(phrase):
+            phrase = replace(phrase, name=last.name, noun=last.noun, anything=False)
+        if last is not None:
+            links = tuple((how, tuple(last if _IT.fullmatch(it.text) else it for it in others)) for how, others in phrase.relations)
+            phrase = replace(phrase, relations=links)
+        made.append(phrase)
+    return tuple(made)
 
 
 def _leaving_out(phrases: tuple[Phrase, ...], keep: list[str]) -> tuple[Phrase, ...]:

@@ -82,6 +82,24 @@ def chosen(image, instruction, made=None) -> set[int]:
         ("the brown dog", {4}),
         ("the thing on the far right", {5}),
         ("the cat and the dog", {4, 5}),
+        ("everything that isn't a car", {4, 5}),
+        ("anything that is neither a car nor a dog", {5}),
+        ("the cars that aren't on the left", {2, 3}),
+        ("the cars that aren't red or blue", {3}),
+        ("everything red", {0, 2}),
+        ("the blue car and the white one", {1, 3}),
+        ("the blue car and the one on the far right", {1, 3}),
+        ("the blue car and the animal in front of it", {1, 4}),
+        ("the first and the last car", {0, 3}),
+        ("the left and right cars", {0, 3}),
+        ("the blue and the white car", {1, 3}),
+        ("the blue and white car", {3}),
+        ("the car, the blue one", {1}),
+        ("the car, the one on the far right", {3}),
+        ("all cars except the two on the left", {2, 3}),
+        ("the car nearest to the cat", {3}),
+        ("the car farthest from the cat", {0}),
+        ("the dog; keep the cars", {4}),
     ],
 )
 def test_what_is_meant(image, words, expected):
@@ -93,6 +111,34 @@ def test_what_nothing_tells_apart_shares_the_probability(image):
     scores = found.regions.scores
     assert scores[:4].max() < 0.35 and scores[:4].sum() < 1 and "guess among 4" in found.message and "guess" in found.answer.note
     assert len(found.answer.chosen) == 1  # one is taken all the same
+
+
+def test_some_of_them_are_not_all(image):
+    for words in ("some of the cars", "most cars", "a few cars"):
+        found = ground(image, f"remove {words}", regions())
+        assert ": a guess, " in found.message and "is not said: all 4 were taken" in found.answer.note, words
+        assert max(target.score for target in found.answer.targets) == CHOSEN
+    assert "guess" not in ground(image, "remove all of the cars", regions()).message
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("the middle cup", 1), ("the cup in the middle", 1), ("the middle one of the three cups", 1), ("the tallest cup", 0),
+        ("the shortest cup", 1), ("the widest cup", 1), ("the biggest cup", 1), ("the tall cup", 0),
+    ],
+)  # fmt: skip
+def test_a_row_has_a_middle_and_things_have_a_height(image, words, expected):
+    """The third stands nearest to the middle of the picture, the second is the largest and not the tallest."""
+    boxes = [[10, 20, 30, 90], [50, 30, 110, 80], [125, 25, 150, 85]]
+    cups = Regions(torch.tensor(boxes).float(), torch.full((3,), 0.8), ("cup",) * 3, (HEIGHT, WIDTH))
+    (target,) = ground(image, f"remove {words}", cups).answer.chosen
+    assert boxes.index([round(value) for value in target.box]) == expected and target.score > CHOSEN
+
+
+def test_who_speaks_is_a_person(image):
+    two = Regions(torch.tensor([[5.0, 5, 50, 95], [100, 5, 150, 95]]), torch.tensor([0.8, 0.8]), ("person", "dog"), (HEIGHT, WIDTH))
+    assert ground(image, "blur everything except me", two).answer.targets[0].label == "person"
 
 
 def test_a_guess_stays_one_whatever_is_named_with_it(image):

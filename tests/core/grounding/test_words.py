@@ -72,6 +72,58 @@ from fireedit_core.grounding.phrases import parse
         ("make the man in red blue", "recolour", "man in red", "blue"),
         ("keep the dog and remove the rest", "background", "dog", "transparent"),
         ("the man on the left", "other", "man on the left", ""),
+        # complaints, questions and comparisons are requests
+        ("the picture is too dark", "adjust", "", "brighter"),
+        ("the dogs are too dark, lighten them", "adjust", "dogs", "brighter"),
+        ("The bus is ugly. Make it blue.", "recolour", "bus", "blue"),
+        ("there's a bird in the sky, please delete it", "remove", "bird in the sky", ""),
+        ("see the red cup? make it black", "recolour", "red cup", "black"),
+        ("the blue cup - remove it", "remove", "blue cup", ""),
+        ("could the car be silver instead of red?", "recolour", "car", "silver"),
+        ("make the car on the left blue rather than red", "recolour", "car on the left", "blue"),
+        ("would you mind removing the bus?", "remove", "bus", ""),
+        ("Is it possible to remove the bus?", "remove", "bus", ""),
+        ("hi! can you please take the bus out of this picture? thx", "remove", "bus", ""),
+        ("I'd love the car to be purple", "recolour", "car", "purple"),
+        ("make the cat less dark", "adjust", "cat", "brighter"),
+        ("make the image not so bright", "adjust", "", "darker"),
+        ("use a bicycle instead of the car", "replace", "car", "a bicycle"),
+        ("instead of the ball I want a frisbee", "replace", "ball", "a frisbee"),
+        ("in the style of Van Gogh", "restyle", "", "in the style of Van Gogh"),
+        # how much, and other words around what is asked for
+        ("make the car 30% brighter", "adjust", "car", "brighter"),
+        ("blur the background a lot", "background", "", "blur"),
+        ("Make the red car look blue", "recolour", "red car", "blue"),
+        ("yellow umbrella to pink", "recolour", "yellow umbrella", "pink"),
+        ("change the cups' colour to white", "recolour", "cups", "white"),
+        ("make the colour of the left cup yellow", "recolour", "left cup", "yellow"),
+        ("remove the brown dog plz", "remove", "brown dog", ""),
+        ("swap out the background for a plain white one", "background", "", "white"),
+        ("I want the cat on a beach", "background", "cat", "a beach"),
+        ("everything black and white apart from the umbrella", "background", "umbrella", "black and white"),
+        ("everything that isn't the bus should be blurred", "background", "bus", "blur"),
+        ("make a transparent png of the car", "cutout", "car", "transparent"),
+        ("make the cups blue, except the one on the left", "recolour", "cups except the one on the left", "blue"),
+        ("give the lady red hair", "add", "lady", "red hair"),
+        ("put a hat on me", "add", "me", "a hat"),
+        ("paint the car the colour of the bus", "other", "car", "the colour of the bus"),
+        ("increase the contrast", "other", "", "increase the contrast"),
+        ("boost the saturation of the car", "other", "car", "boost the saturation of the car"),
+        # what stays, where the rest changes
+        ("blur the background but keep both dogs sharp", "background", "both dogs", "blur"),
+        ("remove the background, keep the woman and the cat", "background", "woman and cat", "transparent"),
+        ("blur everything but not the bus", "background", "bus", "blur"),
+        ("make everything darker but keep the bus as it is", "background", "bus", "darker"),
+        ("make the photo black and white, but leave the bus yellow", "background", "bus", "black and white"),
+        ("keep the woman in colour, everything else greyscale", "background", "woman", "black and white"),
+        ("don't change the cat, make everything else darker", "background", "cat", "darker"),
+        ("replace the background behind the bus with a forest; keep the dog", "background", "bus and dog", "a forest"),
+        ("make the picture brighter, keep everything else the same", "adjust", "", "brighter"),
+        ("change the background to a beach, keep it natural", "background", "", "a beach"),
+        ("change the background to a beach and leave everything else as it is", "background", "", "a beach"),
+        ("move the bus to the front", "other", "bus", "to the front"),
+        ("remove the bus; keep the cars", "remove", "bus", ""),
+        ("Remove the bus. Keep the cars.", "remove", "bus", ""),
     ],
 )
 def test_kind_thing_and_what_shall_appear(instruction, kind, thing, after):
@@ -90,6 +142,43 @@ def test_of_several_edits_the_first_is_read():
     assert words.thing == "cat" and words.more == ("make the dog blue",)
     words = read_words("make the apple green and the banana red")
     assert (words.thing, words.after, words.more) == ("apple", "green", ("make the banana red",))
+
+
+@pytest.mark.parametrize(
+    "instruction, kind, thing, more",
+    [
+        ("delete the sign and blur the background", "remove", "sign", "blur the background"),
+        ("first delete the ball, afterwards darken the background", "remove", "ball", "darken the background"),
+        ("darken and blur the background", "background", "", "blur the background"),
+        ("make the car blue and darker", "recolour", "car", "make the car darker"),
+        ("make the white dog darker and the brown dog lighter", "adjust", "white dog", "make the brown dog lighter"),
+    ],
+)
+def test_edits_of_tone_are_edits_of_their_own(instruction, kind, thing, more):
+    words = read_words(instruction)
+    assert (words.kind, words.thing, words.more) == (kind, thing, (more,))
+
+
+def test_what_it_means_was_named_before():
+    words = read_words("I don't like the bus, remove it")
+    assert (words.kind, words.thing, words.more) == ("remove", "bus", ())
+
+
+@pytest.mark.parametrize(
+    "instruction, kind, note",
+    [
+        ("blurr the background", "background", "'blurr' was read as 'blur'"),
+        ("dleete the bus", "remove", "'dleete' was read as 'delete'"),
+        ("remve the bus", "remove", "'remve' was read as 'remove'"),
+        ("make the car 30% brighter", "adjust", "How much (30%) was not read"),
+        ("blur the background but keep the dog sharp", "background", "What must stay stands before the background: the dog"),
+        ("scale the bus by 30%", "other", ""),
+        ("the plane on the left", "other", ""),
+    ],
+)
+def test_what_is_read_otherwise_than_written_is_said(instruction, kind, note):
+    words = read_words(instruction)
+    assert words.kind == kind and note in " ".join(words.notes) and bool(note) == bool(words.notes)
 
 
 def test_what_must_stay():
@@ -180,7 +269,7 @@ def test_any_words_are_read_in_no_time():
         ("the top two boats", "boat", ("top",), None),
         ("the rear car", "car", (), ("back", 0)), ("the back pack", "back pack", (), None),
         ("the nearest boat", "boat", (), ("front", 0)), ("the nearest of the boats", "boat", (), ("front", 0)),
-        ("the taller of the two men", "man", (), ("big", 0)), ("the leftmost of the boats", "boat", (), ("left", 0)),
+        ("the taller of the two men", "man", (), ("tall", 0)), ("the leftmost of the boats", "boat", (), ("left", 0)),
         ("the boat nearest the dog", "boat", (), None),
     ],
 )  # fmt: skip
