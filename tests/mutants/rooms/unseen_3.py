@@ -65,7 +65,7 @@ MUTANTS = [
     *of(
         "fireedit_core/grounding/places.py", GROUNDING,
         ("inside if y2 <= b2 else 0.5 * inside", "inside", "special case"),
-        ("near = 2 ** -(gap / (0.15 * scale))", "near = 2 ** -(gap / (0.5 * scale))", "constant"),
+        ("near = 2 ** -(apart / (0.15 * scale))", "near = 2 ** -(apart / (0.5 * scale))", "constant"),
     ),
     *of(
         "fireedit_core/grounding/resolve.py", GROUNDING,
