@@ -94,7 +94,10 @@ def _content(file: Path) -> str:
 
 def _of_one_picture(line: dict[str, Any], job: Job) -> bool:
     source = line.get("source")
-    return not isinstance(source, str) or Path(source).resolve() == job.source.resolve()
+    if not isinstance(source, str):
+        return True
+    # older versions wrote it as it was given, from a folder that nobody knows any more
+    return Path(source).resolve() == job.source.resolve() if Path(source).is_absolute() else Path(source).name == job.source.name
 
 
 def _ends_whole(path: Path) -> bool:

@@ -127,6 +127,9 @@ def test_the_edit_of_another_picture_is_not_written_over(pictures, tmp_path, cap
     assert edit(pictures / "one.png", "remove it") == 2 and "not made by this command of this picture" in caplog.text
     assert (pictures / "one_edited.png").read_bytes() == before
     assert edit(pictures / "one.jpg", "make it red") == 0
+    for older, code in (("elsewhere/one.jpg", 2), ("elsewhere/one.png", 0)):
+        (pictures / JOURNAL).write_text(json.dumps({"output": "one_edited.png", "stamp": "x", "source": older}) + "\n")
+        assert edit(pictures / "one.png", "remove it") == code
 
 
 def test_a_picture_that_changes_while_it_is_edited_is_edited_again(pictures, tmp_path, recorder, monkeypatch):
