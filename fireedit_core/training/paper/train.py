@@ -339,11 +339,19 @@ def _show(stage: PaperStage, config: PaperConfig, validation: _Validation | None
                         form = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                         tracker.log_images({"sheet": np.asarray(picture)[None]}, step=step, **form)
     weights = stage.whole_weights()
-    if accelerator.is_main_process:
-        export(weights, config, Path(config.out) / "bundle")
+    made = Path(config.out) / "bundle"
+    if accelerator.is_main_process and not _made_of(made, config.stage, step):
+        export(weights, config, made)
         record = {"stage": config.stage, "step": step, "config": asdict(config), "metrics": stage.progress.metrics}
-        (Path(config.out) / "bundle" / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+        _write(made / "training.json", record)
     accelerator.wait_for_everyone()
+
+
+def _made_of(bundle: Path, stage: str, step: int) -> bool:
+    """Whether a bundle of this run has these weights already: then it stays, with the card and the numbers that have been added to it."""
+    record = bundle / "training.json"
+    told = json.loads(record.read_text()) if record.is_file() else {}
+    return (told.get("stage"), told.get("step")) == (stage, step)
 
 
 # What may differ between a run and the one that goes on from it.
@@ -405,7 +413,12 @@ def _goes_on(config: PaperConfig) -> bool:
 def _keep(record: Path, now: Any, state: PartialState) -> None:
     if state.is_main_process:
         record.parent.mkdir(parents=True, exist_ok=True)
-        temporary = record.with_name(f"{record.stem}.{os.getpid()}")
-        temporary.write_text(json.dumps(now, indent=2) + "\n")
-        temporary.replace(record)
+        _write(record, now)
     state.wait_for_everyone()
+
+
+def _write(record: Path, now: Any) -> None:
+    """A JSON file, whole or not there."""
+    temporary = record.with_name(f"{record.stem}.{os.getpid()}")
+    temporary.write_text(json.dumps(now, indent=2) + "\n")
+    temporary.replace(record)

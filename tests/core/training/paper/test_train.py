@@ -149,6 +149,15 @@ def test_going_on_over_other_data_is_refused(config, tmp_path, sources):
     train(config(steps=2, sources=str(file)))
 
 
+def test_a_finished_run_leaves_its_bundle_as_it_is(config):
+    """The same command once more made it anew, without the card that `evaluation card` had put into it."""
+    made = train(config(steps=1))
+    (made / "README.md").write_text("what it can do")
+    before = files(made)
+    assert files(train(config(steps=1))) == before
+    assert "README.md" not in files(train(config(steps=2)))  # other weights: what stood there is no longer true
+
+
 def test_two_runs_at_once_do_not_write_into_one_folder(config, tmp_path, monkeypatch):
     """The second one took the first one's half state away, or both wrote into it."""
     from fireedit_core.training.paper import train as module
