@@ -226,12 +226,14 @@ def weights_stamp(options: argparse.Namespace, flow: Workflow) -> list:
         named = [(LOADERS[node["class_type"]], value) for node in flow.nodes.values() for value in named_in(node).values()]
         found = [(name, below / folder / name) for folder, name in named if (below / folder / name).is_file()]
         return [[name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in found]
-    if not flow.ids("FireEditLoader"):
-        return []
-    name = options.bundle or next((flow.nodes[i]["inputs"].get("bundle") for i in flow.ids("FireEditLoader")), "")
-    folder = next((place for place in (Path(str(name)), REPO / "models" / str(name)) if (place / "model_index.json").is_file()), None)
-    files = sorted(folder.rglob("*.safetensors")) if folder else []
-    return [[p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+    found: list = []
+    bundle = options.bundle or next((flow.nodes[i]["inputs"].get("bundle") for i in flow.ids("FireEditLoader")), "")
+    for name, mark in ((bundle if flow.ids("FireEditLoader") else "", "model_index.json"), (options.detector or "", "config.json")):
+        places = (Path(str(name)), REPO / "models" / str(name)) if name else ()
+        folder = next((place for place in places if (place / mark).is_file()), None)
+        files = sorted(folder.rglob("*.safetensors")) if folder else []
+        found += [[p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+    return found
 
 
 def able(urls: list[str], flow: Workflow, own: ComfyServer | None = None) -> list[str]:

@@ -11,9 +11,12 @@ import hashlib
 import logging
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import requests
@@ -116,8 +119,16 @@ def _check_told(flow: Workflow, node: str, reader: tuple[str, str]) -> None:
         )
 
 
-def edit(client: ComfyClient, ways: Ways, job: Job, timeout: float = 600.0) -> tuple[float, list[str]]:
-    """Run one job and write its picture; returns the seconds and what the nodes said. Raises HostError as `ComfyClient.run` does."""
+def edit(
+    client: ComfyClient, ways: Ways, job: Job, timeout: float = 600.0, note: Callable[[float, list[str], Path], None] | None = None
+) -> tuple[float, list[str]]:
+    """Run one job and write its picture; returns the seconds and what the nodes said. Raises HostError as `ComfyClient.run` does.
+
+    Args:
+        note: called with both and the file that holds the picture, before that is put in its place.
+    """
+    from fireedit_core.colour_profile import colour_profile  # here: nothing of the core is loaded before there is something to do
+
     said = check_picture(job.source)
     if is_deep(job.source):
         said.append(f"{job.source.name}: of its 16 bits the upper 8 are read")
@@ -139,9 +150,12 @@ def edit(client: ComfyClient, ways: Ways, job: Job, timeout: float = 600.0) -> t
     for key in (*places.lookers, *(i for kind in TALKERS for i in flow.ids(kind))):
         said += [line for text in result.outputs.get(key, {}).get("text", ()) for line in str(text).splitlines()]
     job.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = job.output.with_name(f".{job.output.stem}.part{job.output.suffix}")
+    temporary = job.output.with_name(f".{uuid.uuid4().hex}.part{job.output.suffix}")  # its own: another run may make the same picture
     try:
-        Image.fromarray(_as_wanted(pictures[0], job, said)).save(temporary, **SAVING.get(job.output.suffix.lower(), {}))
+        how = SAVING.get(job.output.suffix.lower(), {}) | colour_profile(job.source)
+        Image.fromarray(_as_wanted(pictures[0], job, said)).save(temporary, **how)
+        if note is not None:
+            note(result.seconds, said, temporary)
         temporary.replace(job.output)  # whole, or not there
     finally:
         temporary.unlink(missing_ok=True)
@@ -234,8 +248,8 @@ class Fleet:
         while (job := self._take(url)) is not None:
             error = None
             try:
-                seconds, job.said = edit(client, self.ways, job, self.timeout)
-                self.journal.write(job, url, seconds, job.said)
+                note = partial(self.journal.write, job, url, stamp=self.journal.stamp(job))
+                _, job.said = edit(client, self.ways, job, self.timeout, note)
                 quiet_since = None
             except (PromptRejected, ExecutionFailed, ExecutionInterrupted, TooSlow, JobError, PictureError, WorkflowError) as refusal:
                 error = str(refusal)

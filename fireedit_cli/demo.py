@@ -54,13 +54,15 @@ class DemoError(ValueError):
 
 @dataclass
 class Job:
-    """One picture, (H, W, 3) uint8, what to do with it, on which way (`ways.WAYS`), and whether the picture is part of the repository."""
+    """One picture, (H, W, 3) uint8, what to do with it, on which way (`ways.WAYS`), whether the picture is part of the repository, and the
+    colour profile of its file."""
 
     name: str
     picture: np.ndarray
     instruction: str
     way: str = "auto"
     shipped: bool = False
+    profile: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,7 +89,9 @@ def jobs_of(
         picture = read_picture(path)
         if not (instruction or "").strip():
             raise DemoError(f'what is to be done with {path}? Add INSTRUCTION="remove the cat"')
-        return [Job(re.sub(r"[^\w.-]+", "_", path.stem) or "picture", picture, instruction.strip(), way)]
+        from fireedit_core.colour_profile import colour_profile
+
+        return [Job(re.sub(r"[^\w.-]+", "_", path.stem) or "picture", picture, instruction.strip(), way, profile=colour_profile(path))]
     return [*_photographs(photos), *_scenes(examples)]
 
 
@@ -202,7 +206,7 @@ def change(source: np.ndarray, edited: np.ndarray, mask: np.ndarray) -> tuple[fl
 def save(edit: Edit, folder: Path) -> None:
     """<name>_source.png, <name>_edit.png and <name>_regions.png."""
     for what, picture in (("source", edit.job.picture), ("edit", edit.edited), ("regions", edit.overlay)):
-        Image.fromarray(picture).save(folder / f"{edit.job.name}_{what}.png")
+        Image.fromarray(picture).save(folder / f"{edit.job.name}_{what}.png", **edit.job.profile)
 
 
 def demo(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 
 class PictureError(ValueError):
@@ -27,7 +27,7 @@ def read_picture(path: Path, alpha: bool = False) -> np.ndarray:
             if picture.mode.startswith("I"):  # 16 bit; convert("RGB") would clip instead of scaling
                 picture = Image.fromarray((np.asarray(picture, np.float32) / 257).round().clip(0, 255).astype(np.uint8))
             return np.asarray(picture.convert("RGBA" if alpha and _has_alpha(picture) else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except Exception as error:  # whatever Pillow raises: of damaged files struct.error and TypeError too
         raise PictureError(f"{path} is no picture that can be read ({error}); give a PNG or JPEG") from error
 
 
@@ -60,6 +60,7 @@ def check_picture(path: Path) -> list[str]:
             if frames > 1 and picture.format != "MPO":  # in which cameras put a smaller copy or a gain map behind the photograph
                 raise PictureError(f"{path} is moving: it has {frames} frames; save the one that is meant")
             picture.load()
+            picture.getexif()  # which way up it is asked next
             if picture.mode == "F":
                 raise PictureError(f"{path} has floating point pixels, whose range nobody knows; save it with 8 or 16 bits")
             if picture.mode == "I" and not 0 <= (extrema := picture.getextrema())[0] <= extrema[1] <= 65535:
@@ -67,9 +68,9 @@ def check_picture(path: Path) -> list[str]:
             return [f"{path.name}: its transparency is lost"] if _has_alpha(picture) else []
     except Image.DecompressionBombError as error:
         raise PictureError(f"{path} is too large to be opened: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, PictureError):
-            raise
+    except PictureError:
+        raise
+    except Exception as error:  # as above
         raise PictureError(f"{path} is damaged or no picture: {error}") from error
 
 

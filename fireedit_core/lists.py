@@ -102,7 +102,7 @@ def _json_lines(source: Path, text: str, columns: Sequence[str]) -> Iterator[tup
         if not entry.strip():
             continue
         try:
-            record = json.loads(entry)
+            record = json.loads(entry, object_pairs_hook=unique)
         except ValueError as error:
             raise ListError(f"{source}, line {line}: cannot be read as JSONL ({error})") from error
         if not isinstance(record, dict):
@@ -114,3 +114,12 @@ def _json_lines(source: Path, text: str, columns: Sequence[str]) -> Iterator[tup
             if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
                 raise ListError(f"{source}, line {line}: {name} must be a text or a number, got {str(value)[:80]}")
         yield line, record
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError where it names an entry twice: the last one would count, and nobody would see it."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} stands there more than once")
+    return found

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ..colour_profile import colour_profile
 from ..data.formats.reader import BrokenRow, picture, picture_size
 from ..diffusion.pipeline import FireEditPipeline
 from ..evaluation.scenes import row_noise
@@ -23,7 +24,6 @@ logger = logging.getLogger("fireedit")
 # A device that is lost fails every further row too: that ends the worker, and no row is to blame.
 LOST_DEVICE = getattr(torch, "AcceleratorError", ())
 ALONE, DEATHS = 2, 3
-PICTURE_FAULTS = (BrokenRow, Image.DecompressionBombError)
 
 
 class RowEditor:
@@ -54,7 +54,7 @@ class RowEditor:
         for row in rows:
             try:
                 sizes[picture_size(row.image)].append(row)
-            except PICTURE_FAULTS as error:
+            except BrokenRow as error:
                 yield row, None if self._there(row) else str(error)
         for same in sizes.values():
             for start in range(0, len(same), self.batch):
@@ -78,8 +78,9 @@ class RowEditor:
                 if self.deaths[row.key] >= DEATHS:
                     raise BrokenRow(f"deadly: {self.deaths[row.key]} workers died over it, perhaps for want of memory")
                 pictures.append(Image.fromarray(picture(row.image)))
+                pictures[-1].info |= colour_profile(row.image)
                 usable.append(row)
-            except PICTURE_FAULTS as error:
+            except BrokenRow as error:
                 faults[row.key] = str(error)
         if missing - faults.keys():
             if self.run:
@@ -88,8 +89,9 @@ class RowEditor:
             edits, refused = self._edits(usable, pictures)
             seconds = round((time.perf_counter() - begin) / len(usable), 3)
             faults |= refused
-            for row in usable:
+            for row, source in zip(usable, pictures, strict=True):
                 if row.key in missing and row.key in edits:
+                    edits[row.key].info |= source.info
                     self.writer.write(row, edits[row.key], seconds=seconds)
         yield from ((row, faults.get(row.key) if row.key in missing else None) for row in rows)
 

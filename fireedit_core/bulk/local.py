@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .results import FailureList, finished
+from .results import FailureList, finished, make_folder
 from .rows import BulkReport, EditOptions, EditRow, RowError, check_rows
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def edit_rows(
     out = Path(out)
     chunks = plan(rows, batch, chunk)
     there = finished(out, rows, bundle, options)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, rows)
     failures, report = FailureList(out), BulkReport(skipped=[row.key for row in rows if row.key in there])
     if len(there) == len(rows):
         return report

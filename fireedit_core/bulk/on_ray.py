@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from ..checkpoints.index import BundleError, read_index
 from .local import plan
-from .results import HIDDEN, FailureList, finished
+from .results import HIDDEN, FailureList, finished, make_folder
 from .rows import BulkReport, EditOptions, EditRow, RowError
 
 try:
@@ -76,12 +76,12 @@ def edit_rows_on_ray(
     """
     out, bundle = Path(out).resolve(), Path(bundle).resolve()
     read_index(bundle)  # a bundle that is not there is told at once
-    rows = [replace(row, image=Path(row.image).resolve()) for row in rows]
+    rows = [replace(row, image=Path(row.image).absolute()) for row in rows]  # not resolved: a link's name is what its edit is known by
     if workers < 1:
         raise RowError(f"workers must be 1 or more, got {workers}")
     chunks = plan(rows, batch, chunk)
     there = finished(out, rows, bundle, options)
-    (out / HIDDEN).mkdir(parents=True, exist_ok=True)
+    make_folder(out, rows)
     failures, report = FailureList(out), BulkReport(skipped=[row.key for row in rows if row.key in there])
     todo = [part for part in chunks if any(row.key not in there for row in part)]
     waiting = {row.key: row for row in rows if row.key not in there}

@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..file_names import one_file
 from .rows import EditOptions, EditRow, RowError, stamp
 
 if TYPE_CHECKING:
@@ -63,6 +64,18 @@ def finished(out: Path, rows: Sequence[EditRow], bundle: Path | str, options: Ed
             f"{other[0]}.png; give another folder, or delete them to have them made again"
         )
     return there
+
+
+def make_folder(out: Path, rows: Sequence[EditRow]) -> None:
+    """Make the folder of the results, with what is hidden in it.
+
+    Raises:
+        RowError: for two keys that are one file there.
+    """
+    (out / HIDDEN).mkdir(parents=True, exist_ok=True)
+    alike = one_file(out / HIDDEN, (row.key for row in rows))
+    if alike:
+        raise RowError(f"the keys {' and '.join(map(repr, alike))} are one file in {out}; every row needs a key of its own")
 
 
 def read_journals(out: Path) -> dict[str, str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from diffusers import ModelMixin
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from .portable import make_portable
+from .sources.fit import SourceError
 from .sources.lazy_tensor import LazyTensor
 
 SHARD_BYTES = 2 * 1024**3
@@ -58,13 +59,25 @@ def write_weights(
     if len(groups) == 1:
         names = [f"{stem}.safetensors"]
     for name, keys in zip(names, groups, strict=True):
-        # a copy of its own for every tensor: those of a pickle may share their memory, which safetensors refuses
-        save_file({k: tensors[k].load().to(dtype, copy=True).contiguous() for k in keys}, str(folder / name), {"format": "pt"})
+        save_file({k: _written(k, tensors[k], dtype) for k in keys}, str(folder / name), {"format": "pt"})
     if len(groups) > 1:
         total = sum(byte_size(x, dtype) for x in tensors.values())
         where = {key: name for name, keys in zip(names, groups, strict=True) for key in keys}
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _written(key: str, x: LazyTensor, dtype: torch.dtype) -> Tensor:
+    """A tensor as it goes to disk. Raises SourceError where it cannot be said in that type: a bundle of infinities edits into black."""
+    held = x.load()
+    # a copy of its own for every tensor: those of a pickle may share their memory, which safetensors refuses
+    made = held.to(dtype, copy=True).contiguous()
+    if not made.isfinite().all():
+        files = ", ".join(sorted({str(path) for path, _ in x.origins})) or "a fresh start"
+        kind = str(dtype).removeprefix("torch.")
+        fault = f"numbers beyond what {kind} holds; give another --dtype" if held.isfinite().all() else "what is no number; copy it again"
+        raise SourceError(f"{files}: {key} holds {fault}")
+    return made
 
 
 def byte_size(x: LazyTensor, dtype: torch.dtype) -> int:

@@ -18,6 +18,7 @@ from .scenes import bundle_fingerprint, report
 
 TRAINING = "training.json"
 CARD = "README.md"
+WRITTEN = "written by `python -m fireedit_core.evaluation card"  # stands in every card, and in no text of a person's
 
 
 def write_card(
@@ -31,7 +32,7 @@ def write_card(
         ablation: `ablation.json` of `evaluation ablation`; None leaves that table out.
 
     Raises:
-        ValueError: for no result, a file that is none, or one that was measured on other weights.
+        ValueError: for no result, a file that is none, or one that was measured on other weights, and for a README.md of somebody's own.
     """
     folder = Path(bundle)
     index = read_index(folder)
@@ -41,9 +42,16 @@ def write_card(
         raise ValueError("a card needs at least one result: run `python -m fireedit_core.evaluation scenes --out DIR` first")
     record_path = Path(training) if training else folder / TRAINING
     record = json.loads(record_path.read_text()) if record_path.is_file() else None
-    path = folder / CARD
     measured = json.loads(Path(ablation).read_text()) if ablation else None
-    path.write_text(card_text(folder, index, loaded, record, WORLDS.get(loaded[0]["config"]["world"], WORLD), measured))
+    return put_card(folder, card_text(folder, index, loaded, record, WORLDS.get(loaded[0]["config"]["world"], WORLD), measured))
+
+
+def put_card(folder: Path, text: str) -> Path:
+    """Write the card of a bundle. Raises ValueError where a person has written one."""
+    path = folder / CARD
+    if path.is_file() and WRITTEN not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{path} is there already and was not written by this command; move it away")
+    path.write_text(text, encoding="utf-8")
     return path
 
 

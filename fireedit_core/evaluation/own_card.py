@@ -14,7 +14,7 @@ from typing import Any
 
 from ..checkpoints.index import CONVERTED, read_index
 from .benchmarks import report
-from .card import CARD, TRAINING, _parts
+from .card import TRAINING, _parts, put_card
 from .scenes import bundle_fingerprint
 
 SAID = ("stage", "size", "steps", "batch", "accumulate", "lr", "fresh_lr", "optimizer", "precision", "train_parts", "detector", "seed")
@@ -27,7 +27,8 @@ def write_own_card(bundle: str | Path, scores: Sequence[str | Path], licence: st
         licence: under which the bundle is shared; "": the card says that none is stated.
 
     Raises:
-        ValueError: for a bundle without a training record, a file that is no result, or one of edits that other weights made.
+        ValueError: for a bundle without a training record, a file that is no result, or one of edits that other weights made, and
+            for a README.md of somebody's own.
     """
     folder = Path(bundle)
     index, own = read_index(folder), bundle_fingerprint(folder)
@@ -47,9 +48,7 @@ def write_own_card(bundle: str | Path, scores: Sequence[str | Path], licence: st
         "## Measured", *(report.markdown(result).replace("\n#", "\n##").replace("# ", "### ", 1) for result in results),
         "## Parts", _parts(folder, index),
     ]  # fmt: skip
-    path = folder / CARD
-    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    return path
+    return put_card(folder, "\n\n".join(text) + "\n")
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ are run again come out the same. A *look* is one noisy latent that the UNet has 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import logging
 import math
@@ -20,8 +19,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +31,7 @@ from ..diffusion.rows import collapsed
 from .build import plain_attention, write_bundle
 from .diffusion import diffusion_stage
 from .edit_cache import EditCache, RollingCache
+from .lock import AlreadyRunning, alone, running
 from .loop import StageConfig, TrainingStage
 from .pieces import PARTS, RECORD, read_pieces, write_pieces
 from .tiny import TinyConfig, renewed
@@ -91,10 +89,6 @@ class EndlessConfig:
         return {name: getattr(self, name) for name in names} | {"world": self.world.only(**MIXTURE).fingerprint()}
 
 
-class AlreadyRunning(RuntimeError):
-    """Another process trains in this folder."""
-
-
 def run(config: EndlessConfig) -> TrainingStage:
     """Train until a signal comes (SIGTERM and Ctrl-C save first), or until the cooldown is over.
 
@@ -103,7 +97,7 @@ def run(config: EndlessConfig) -> TrainingStage:
         ValueError: for a folder whose run had other numbers.
     """
     config.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(config.folder):
+    with alone(config.folder):
         _check_same_run(config)
         components = renewed(load_components(config.start), config.sizes, config.seed)
         looks_before = _looks_before(config, components)
@@ -250,34 +244,6 @@ def _looks_before(config: EndlessConfig, components: dict[str, Any]) -> int:
     if (config.pieces / RECORD).is_file():
         return read_pieces(config.pieces, components)["looks"]
     return looks_of(config.start)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system lets go of however the process ends."""
-    with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise AlreadyRunning(f"process {running(folder)} trains in {folder} already; stop it with `make trainer-stop`") from error
-        lock.seek(0)
-        lock.truncate()
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-def running(folder: Path) -> int | None:
-    """The number of the process that trains in a folder, or None."""
-    path = folder / "lock"
-    if not path.is_file():
-        return None
-    with path.open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return int(lock.read() or 0)
-    return None
 
 
 def status(folder: Path) -> str:

@@ -201,6 +201,7 @@ class TrainingStage:
             self.progress.decay_from, self.progress.finished = None, False
         elif math.isinf(self.config.minutes) and self.progress.decay_from is not None:
             self.progress.decay_steps = max(1, self.config.max_steps - self.progress.decay_from)
+        self.progress.finished &= self._over()  # not where it was told to go on for longer
         logger.info("%s: resumed at step %d", self.name, self.progress.step)
 
     def save(self) -> None:
@@ -219,7 +220,7 @@ class TrainingStage:
         temporary.rename(self._state)
         same = self.folder / f"state-{self.progress.step:08d}"  # of a step that was saved twice, at the end of a run
         older = [folder for folder in self._older() if folder != same]
-        for folder in [*older[: len(older) - (self.config.keep_states - 1)], same]:
+        for folder in [*older[: max(0, len(older) - (self.config.keep_states - 1))], same]:
             if folder.exists():
                 shutil.rmtree(folder)
 

@@ -62,6 +62,11 @@ def test_what_would_be_read_as_something_else_is_refused(tmp_path, content, said
         read(tmp_path, content)
 
 
+def test_an_entry_that_stands_there_twice(tmp_path):
+    with pytest.raises(ListError, match="line 1: .*instruction stands there more than once"):
+        read(tmp_path, '{"image": "a.png", "instruction": "one", "instruction": "two"}\n', "list.jsonl")
+
+
 def test_json_lines(tmp_path):
     assert read(tmp_path, '\n{"image": "a.png", "seed": 7}\n', "list.jsonl") == [(2, {"image": "a.png", "seed": 7})]
     # JSON may hold what Unicode takes for a line's end; files come with the ends of all systems

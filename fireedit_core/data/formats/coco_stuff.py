@@ -109,8 +109,9 @@ def _label_map(file: Path) -> np.ndarray:
         raise BrokenRow(f"no annotation: {file}")
     try:
         with Image.open(file) as opened:
-            if opened.mode not in ("L", "P"):
-                raise BrokenRow(f"no label map: {file} is {opened.mode}, not 8-bit")
-            return np.asarray(opened)
-    except (OSError, SyntaxError) as error:
+            mode, values = opened.mode, np.asarray(opened)
+    except Exception as error:  # whatever Pillow raises
         raise BrokenRow(f"broken annotation: {error}") from error
+    if mode not in ("L", "P"):
+        raise BrokenRow(f"no label map: {file} is {mode}, not 8-bit")
+    return values

@@ -59,8 +59,11 @@ class InstructPix2PixFolder(Reader):
             seeds = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DatasetError(f"{self.name}: {file} cannot be read ({error})") from error
+        pairs = isinstance(seeds, list) and all(isinstance(row, list) and len(row) == 2 and isinstance(row[1], list) for row in seeds)
+        if not pairs:
+            raise DatasetError(f"{self.name}: {file} is no list of folders with their seeds")
         first, last = (int(share * len(seeds)) for share in SHARES[split])
-        self.seeds: list[tuple[str, list[str]]] = [(folder, list(each)) for folder, each in seeds[first:last]]
+        self.seeds: list[tuple[str, list[str]]] = [(folder, each) for folder, each in seeds[first:last]]
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -74,8 +77,10 @@ class InstructPix2PixFolder(Reader):
         folder, place, seed = self._place(index)
         try:
             prompt = json.loads((place / "prompt.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:  # no JSON, or no UTF-8
             raise BrokenRow(f"no prompt.json: {place} ({error})") from error
+        if not isinstance(prompt, dict):
+            raise BrokenRow(f"no prompt.json: {place} has {str(prompt)[:60]!r}")
         source = picture(place / f"{seed}_0.jpg", "picture before")
         return EditSample(
             id=f"{folder}/{seed}", dataset=self.name, source=source,
@@ -94,4 +99,8 @@ class InstructPix2PixFolder(Reader):
         folder, seeds = self.seeds[index]
         if not seeds:
             raise BrokenRow(f"no seeds: {folder} lists none")
-        return folder, self.root / folder, seeds[self.epoch % len(seeds)]
+        seed = seeds[self.epoch % len(seeds)]
+        for name in (folder, seed):
+            if not isinstance(name, str) or Path(name).name != name or name == "..":
+                raise BrokenRow(f"no file name: seeds.json has {name!r}")
+        return folder, self.root / folder, seed

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...lists import unique
 from ..sample import EditSample
 from .reader import BrokenRow, DatasetError, Reader, fitted, inside, mask, picture, picture_size, sentence
 
@@ -118,14 +119,19 @@ def _listed(file: Path) -> list[dict[str, Any]]:
     try:
         text = file.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
         if file.suffix == ".csv":
-            table = csv.DictReader(io.StringIO(text, newline=""))
+            table = csv.DictReader(io.StringIO(text, newline=""), strict=True)  # else a quote that is left open takes all rows behind it
             missing = [column for column in REQUIRED if column not in (table.fieldnames or ())]
             if missing:
                 raise DatasetError(f"pairs: {file} has no column {', '.join(missing)}, only {', '.join(table.fieldnames or ())}")
+            twice = [column for column in table.fieldnames or () if (table.fieldnames or ()).count(column) > 1]
+            if twice:
+                raise DatasetError(f"pairs: {file} has the column {twice[0]} more than once")
             return list(table)
         # not splitlines: it also ends a line at characters that may stand in a JSON text
-        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        rows = [json.loads(line, object_pairs_hook=unique) for line in text.split("\n") if line.strip()]
+    except DatasetError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
         raise DatasetError(f"pairs: {file} cannot be read ({error})") from error
     wrong = next((row for row in rows if not isinstance(row, dict)), None)
     if wrong is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 from ..sample import EditSample
 
@@ -194,7 +194,7 @@ def picture_size(value: Any, what: str = "picture") -> tuple[int, int]:
             width, height = opened.size
             # not the method of the class: that of PNG decodes the picture to look behind it
             turned = Image.Image.getexif(opened).get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except Exception as error:  # whatever Pillow raises: of damaged files struct.error and TypeError too, of huge ones a bomb
         raise BrokenRow(f"broken {what}: {error}") from error
     return (width, height) if turned else (height, width)
 
@@ -205,6 +205,10 @@ def mask(value: Any, what: str = "mask", transparent: bool | None = None) -> np.
     Args:
         transparent: where the edit is: True at transparent pixels (DALL-E's convention), False at white ones; None: at transparent
             ones if there are any, else at white ones.
+
+    Raises:
+        BrokenRow: as `picture`; for no alpha channel where one is asked for; and where something is marked, but nothing of it white: a
+            mask of numbers (0 and 1, the colours of a palette) would mark nothing, and nobody would see it.
     """
     opened = _opened(value, what)
     has_alpha = opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info
@@ -213,7 +217,10 @@ def mask(value: Any, what: str = "mask", transparent: bool | None = None) -> np.
         if alpha is None:
             raise BrokenRow(f"no transparency: the {what} has no alpha channel")
         return alpha < 128
-    return np.asarray(opened.convert("L")) > 127
+    values = np.asarray(opened.convert("L"))
+    if 0 < values.max() <= 127:
+        raise BrokenRow(f"no white in the {what}: its lightest value is {values.max()} of 255, and white says where the edit is")
+    return values > 127
 
 
 def fitted(target: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -268,7 +275,7 @@ def _opened(value: Any, what: str) -> Image.Image:
             opened.load()
         count = frames(opened)
         turned = ImageOps.exif_transpose(opened)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except Exception as error:  # whatever Pillow raises: of damaged files struct.error and TypeError too, of huge ones a bomb
         raise BrokenRow(f"broken {what}: {error}") from error
     if count > 1:
         raise BrokenRow(f"a moving {what}: it has {count} frames")

@@ -174,8 +174,10 @@ def load_rows(file: Path | str) -> list[Any]:
     """The rows of `load_sources`, not opened. Raises DatasetError if the file cannot be read or holds no list of them."""
     import yaml
 
+    from ...strict_yaml import parsed
+
     try:
-        read = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        read = parsed(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DatasetError(f"{file} cannot be read ({error})") from error
     rows = read.get("sources") if isinstance(read, Mapping) else read

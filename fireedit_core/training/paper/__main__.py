@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...checkpoints.index import BundleError
 from ...data.formats import DatasetError
+from ..lock import AlreadyRunning
 from ..loop import TrainingDiverged
 from .config import load_config
 
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             logger.info("stopped by a signal, the state is saved in %s; the same command goes on from there", config.out)
             return STOPPED
         logger.info("the bundle is in %s", made)
-    except (BundleError, DatasetError, ValueError, TrainingDiverged) as error:
+    except (BundleError, DatasetError, ValueError, TrainingDiverged, AlreadyRunning) as error:
         logger.error("fireedit: %s", error)
         return 2
     return 0

@@ -72,7 +72,7 @@ def export(weights: dict[str, Tensor], config: PaperConfig, folder: Path) -> Non
     Raises:
         ValueError: for weights of another bundle.
     """
-    start, temporary = Path(config.bundle), folder.with_name(f"{folder.name}.new")
+    start, temporary, old = Path(config.bundle), folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
     if temporary.exists():
         shutil.rmtree(temporary)
     temporary.mkdir(parents=True)
@@ -103,8 +103,12 @@ def export(weights: dict[str, Tensor], config: PaperConfig, folder: Path) -> Non
     if config.stage != "text" and config.hvca and (config.shared_output or not config.mark):
         _settle_visual_attention(temporary, config)
     if folder.exists():
-        shutil.rmtree(folder)
+        if old.exists():  # of a run that was killed before it took it away
+            shutil.rmtree(old)
+        folder.rename(old)
     temporary.rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
     logger.info("wrote %s", folder)
 
 

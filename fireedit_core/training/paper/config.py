@@ -6,11 +6,13 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
+
+from ...strict_yaml import parsed
 
 CONFIGS = Path(__file__).parent / "configs"
 # What each stage trains (paper, section 3.5; SmartEdit's text alignment for the first). "lora" are the adapters of the language model,
@@ -102,10 +104,8 @@ class PaperConfig:
     validation_steps: int = _says(20, "sampling steps of the sheet")
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{one.name} must be a number, got {value}")
+        for name, kind in get_type_hints(PaperConfig).items():
+            _check(name, getattr(self, name), kind)
         for name in ("size", "steps", "batch", "accumulate", "max_regions", "log_steps", "keep_states"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -173,6 +173,21 @@ class PaperConfig:
         )
 
 
+def _check(name: str, value: Any, kind: Any) -> None:
+    """Raises ValueError for a value that is not of its kind. argparse looks at the words of the command line, not at those of a file."""
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    fits = {
+        bool: ("true or false", isinstance(value, bool)),
+        int: ("a whole number", isinstance(value, int) and not isinstance(value, bool)),
+        float: ("a number", isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)),
+        str: ("a text", isinstance(value, str)),
+        list[str]: ("a list of texts", isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)),
+    }  # fmt: skip
+    wanted, right = (f"one of {', '.join(choices)}", value in choices) if choices else fits[kind]
+    if not right:
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
 def load_config(arguments: Sequence[str]) -> tuple[PaperConfig, argparse.Namespace]:
     """The configuration of a command line `FILE.yaml [--name value ...]`, and the options that are not part of it.
 
@@ -204,17 +219,19 @@ def _file(text: str) -> Path:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    found = yaml.safe_load(file.read_text())
+    found = parsed(file.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("expected `name: value` lines")
-    known = {f.name: f for f in fields(PaperConfig)}
+    known = get_type_hints(PaperConfig)
     unknown = sorted(set(found) - set(known))
     if unknown:
         raise ValueError(f"there is no {', '.join(unknown)}")
     for name, value in found.items():
-        kind = known[name].type
-        if kind in ("float", "int") and isinstance(value, str):  # YAML reads 1e-5 as a text
-            found[name] = float(value) if kind == "float" else int(value)
+        kind = known[name]
+        if value is False and "no" in get_args(kind):  # YAML reads no as false
+            found[name] = "no"
+        if kind in (float, int) and isinstance(value, str):  # YAML reads 1e-5 as a text
+            found[name] = kind(value)
         if isinstance(value, str) and value.startswith(("./", "../")):
             found[name] = str((file.parent / value).resolve())
     return found

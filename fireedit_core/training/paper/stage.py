@@ -22,6 +22,7 @@ from torch.distributed.fsdp import fully_shard
 from ..loop import TrainingStage, make_optimizer
 
 T = TypeVar("T")
+SCALER = "scaler/"
 
 
 class PaperStage(TrainingStage):
@@ -89,6 +90,8 @@ class PaperStage(TrainingStage):
                 state[f"optimizer/{name}/{key}"] = value
         if self.ema is not None:
             state["averaged"] = self.ema.optimization_step
+        if self.accelerator.scaler is not None:  # of fp16: begun anew, it would leave out the first steps of a resumed run
+            state |= {SCALER + key: value for key, value in self.accelerator.scaler.state_dict().items()}
         return state
 
     def _save_tensors(self, folder: Path) -> None:
@@ -102,7 +105,7 @@ class PaperStage(TrainingStage):
 
     def _load_tensors(self, folder: Path) -> None:
         saved = checkpoint.FileSystemReader(str(folder)).read_metadata().state_dict_metadata
-        state = self._tensors()
+        state = {name: x for name, x in self._tensors().items() if name in saved or not name.startswith(SCALER)}  # older ones have none
         lost = sorted(name for name in state if name not in saved and name != "averaged")
         if lost:
             raise ValueError(f"{folder} has no {lost[0]}: it is of a run that trained other parts; give another --out")
@@ -118,6 +121,8 @@ class PaperStage(TrainingStage):
                 self.optimizer.state[weight][key] = state[start + key]
         if self.ema is not None:
             self.ema.optimization_step = state["averaged"]
+        if scale := {name.removeprefix(SCALER): x for name, x in state.items() if name.startswith(SCALER)}:
+            self.accelerator.scaler.load_state_dict(scale)
         if self.position is not None:
             # of all processes: those that go on may be more or fewer
             self.position.load_state_dict([json.loads(file.read_text()) for file in sorted(folder.glob("position-*.json"))])

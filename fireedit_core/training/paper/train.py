@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
 from ...precision import quick_in_bfloat16
 from ...regions.loading import load_detector
+from ..lock import alone
 from ..loop import StageConfig, finite_mean
 from .assemble import export, trainable_components, trained_options
 from .batches import EditRows, Rows, TalkRows, conversation_ids, edit_rows, fitted, loader, mixtures_of
@@ -50,6 +52,7 @@ def train(config: PaperConfig) -> Path | None:
     Raises:
         ValueError, DatasetError, BundleError: for settings, datasets and bundles that do not fit.
         TrainingDiverged: if gradients are not finite for many steps in a row.
+        AlreadyRunning: if another process trains in the folder.
     """
     state = processes()
     if config.precision == "bf16" and not quick_in_bfloat16(state.device):
@@ -58,11 +61,12 @@ def train(config: PaperConfig) -> Path | None:
         )
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    _check_same_run(config, out, state)
-    make = _text_stage if config.stage == "text" else _edit_stage
-    stage = make(config, *_parts(config, state), state)
-    with stage.stopped_by_signals():
-        progress = stage.run()
+    with alone(out) if state.is_main_process else nullcontext():
+        _check_same_run(config, out, state)
+        make = _text_stage if config.stage == "text" else _edit_stage
+        stage = make(config, *_parts(config, state), state)
+        with stage.stopped_by_signals():
+            progress = stage.run()
     return out / "bundle" if progress.finished else None
 
 
@@ -111,13 +115,19 @@ def _edit_stage(config: PaperConfig, components: dict[str, Any], model: EditMode
         # all sources of a kind are drawn alike unless they name shares, as the number of rows of a stream is not known
         edits, talk = mixtures_of(load_streams(config.sources, config.seed), partial(Lanes, seed=config.seed))
     else:
-        # kept beside the runs of one folder: they often share their data
-        tables = Path(config.out).parent / "sizes" if config.buckets else None
+        # of this run alone: another one may call other pictures by the same name
+        tables = Path(config.out) / "sizes" if config.buckets else None
         edits, talk = mixtures_of(load_sources(config.sources), partial(Mixture, seed=config.seed, tables=tables))
     if edits is None:
         raise ValueError(f"{config.sources} has no dataset of edits; conversations alone teach no editing")
     if config.conversation_rows and talk is None:
         raise ValueError(f"conversation_rows is {config.conversation_rows}, but {config.sources} has no dataset of conversations")
+    if not config.streamed:  # the state of streams knows their shards and shares itself
+        mixtures = [mixture for mixture in (edits, talk) if mixture is not None]
+        _check_same_data(config, state, [
+            [source.name, source.kind, size, mixture.shares[source.name]]
+            for mixture in mixtures for source, size in zip(mixture.sources, mixture.sizes, strict=True)
+        ])  # fmt: skip
     for name in FROZEN:
         components[name].to(state.device)
     frozen = FrozenParts(components, config.max_regions, config.feature_cache or None, _own_detector(config, state.device))
@@ -157,6 +167,7 @@ def _text_stage(config: PaperConfig, components: dict[str, Any], model: TextMode
     captions = datasets.load_dataset("text", data_files=config.captions, split="train").filter(lambda row: bool(row["text"].strip()))
     if not len(captions):
         raise ValueError(f"{config.captions} has no captions")
+    _check_same_data(config, state, [[Path(config.captions).name, "text", len(captions), 1.0]])
     teacher = CLIPTextModel.from_pretrained(config.text_encoder, local_files_only=True, use_safetensors=True).eval().to(state.device)
     tokenizer = AutoTokenizer.from_pretrained(config.text_encoder, local_files_only=True)
     shape = (components["qformer"].config.num_queries, components["qformer"].config.hidden_size)
@@ -328,11 +339,19 @@ def _show(stage: PaperStage, config: PaperConfig, validation: _Validation | None
                         form = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                         tracker.log_images({"sheet": np.asarray(picture)[None]}, step=step, **form)
     weights = stage.whole_weights()
-    if accelerator.is_main_process:
-        export(weights, config, Path(config.out) / "bundle")
+    made = Path(config.out) / "bundle"
+    if accelerator.is_main_process and not _made_of(made, config.stage, step):
+        export(weights, config, made)
         record = {"stage": config.stage, "step": step, "config": asdict(config), "metrics": stage.progress.metrics}
-        (Path(config.out) / "bundle" / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+        _write(made / "training.json", record)
     accelerator.wait_for_everyone()
+
+
+def _made_of(bundle: Path, stage: str, step: int) -> bool:
+    """Whether a bundle of this run has these weights already: then it stays, with the card and the numbers that have been added to it."""
+    record = bundle / "training.json"
+    told = json.loads(record.read_text()) if record.is_file() else {}
+    return (told.get("stage"), told.get("step")) == (stage, step)
 
 
 # What may differ between a run and the one that goes on from it.
@@ -344,11 +363,18 @@ FREE = {
 
 def _check_same_run(config: PaperConfig, out: Path, state: PartialState) -> None:
     """Refuse to go on from a state that was made with other numbers: it would be neither run."""
-    record = out / config.stage / "config.json"
+    made, record = out / "bundle", out / config.stage / "config.json"
+    if made.resolve() == Path(config.bundle).resolve():
+        raise ValueError(f"{made} is what this run starts from and what it would write over; give another --out")
+    goes_on = _goes_on(config)
+    if made.exists() and not goes_on:
+        raise ValueError(
+            f"{made} is there already, and no state of a run of stage {config.stage} beside it; give another --out, or move it away"
+        )
     now = {k: v for k, v in asdict(config).items() if k not in FREE}
     for rows in ("batch", "conversation_rows"):  # so many of all processes together: these may become more or fewer
         now[f"processes x {rows}"] = state.num_processes * now.pop(rows)
-    if (out / config.stage / "state").exists() and record.is_file():
+    if goes_on and record.is_file():
         before = json.loads(record.read_text())
         # a run from before a setting was there had what is its default now
         plain = {f.name: f.default for f in fields(PaperConfig)}
@@ -359,9 +385,40 @@ def _check_same_run(config: PaperConfig, out: Path, state: PartialState) -> None
                 f"{out} holds a run with another {', '.join(changed)}; give another --out, or the same numbers to go on "
                 f"({', '.join(f'{k}: {before.get(k)}' for k in changed)})"
             )
+    _keep(record, now, state)
+
+
+def _check_same_data(config: PaperConfig, state: PartialState, now: list[list[Any]]) -> None:
+    """Refuse to go on over other data: a draw is a number, which would fall on another row.
+
+    Args:
+        now: name, kind, number of rows and share of each source, in the order in which they are drawn from.
+    """
+    record = Path(config.out) / config.stage / "data.json"
+    if _goes_on(config) and record.is_file() and (before := json.loads(record.read_text())) != now:
+        other = sorted({str(one[0]) for one in (*now, *before) if one not in now or one not in before})
+        raise ValueError(
+            f"{config.out} holds a run over other data ({', '.join(other) or 'the order of its sources'}: number of rows, kind or share "
+            "differ); give another --out, or the same data to go on"
+        )
+    _keep(record, now, state)
+
+
+def _goes_on(config: PaperConfig) -> bool:
+    """Whether there is a state to go on from; a run that was killed between two renames of a save has it under an older name."""
+    folder = Path(config.out) / config.stage
+    return (folder / "state").exists() or any(folder.glob("state-[0-9]*"))
+
+
+def _keep(record: Path, now: Any, state: PartialState) -> None:
     if state.is_main_process:
         record.parent.mkdir(parents=True, exist_ok=True)
-        temporary = record.with_name(f"config.{os.getpid()}")
-        temporary.write_text(json.dumps(now, indent=2) + "\n")
-        temporary.replace(record)
+        _write(record, now)
     state.wait_for_everyone()
+
+
+def _write(record: Path, now: Any) -> None:
+    """A JSON file, whole or not there."""
+    temporary = record.with_name(f"{record.stem}.{os.getpid()}")
+    temporary.write_text(json.dumps(now, indent=2) + "\n")
+    temporary.replace(record)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from fireedit_core.bulk import EditOptions, RowError, edit_rows, editing
 from fireedit_core.bulk.editing import RowEditor
@@ -126,6 +126,16 @@ def test_a_broken_picture_fails_alone_and_can_be_mended(run, make_rows, edits, t
     assert all(f.stat().st_mtime_ns == when for f, when in before.items())  # what was there was not written again
     good, mended = edits(tmp_path / "good"), edits(tmp_path / "out")
     assert all(good[key] == mended[key] for key in broken)
+
+
+def test_the_colours_of_a_photograph_mean_what_they_meant(run, make_rows, tmp_path):
+    """A phone's Display P3 came back without its profile, and looked paler all over."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    rows = make_rows(4)
+    Image.open(rows[2].image).save(rows[2].image, icc_profile=profile)
+    run(rows, batch=2)
+    found = [Image.open(tmp_path / "out" / f"{row.key}.png").info.get("icc_profile") for row in rows]
+    assert found == [None, None, profile, None]
 
 
 @pytest.mark.parametrize("stopped_after", [0, 1, 4])

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +164,17 @@ def test_a_record_that_ends_the_run(make_rows, bundle, tmp_path, monkeypatch):
     assert [next(outcomes), next(outcomes)] == [("a", None), ("b", "broken")]
     with pytest.raises(on_ray.BulkError, match="one cannot write"):
         next(outcomes)
+
+
+def test_a_picture_that_is_a_link_is_the_same_on_a_cluster(make_rows, tiny_bundle, tiny_pipe, tmp_path):
+    """It was known by what the link leads to, so that a run begun without --ray could not go on with it."""
+    from fireedit_core.bulk.on_ray import edit_rows_on_ray
+
+    (row,) = make_rows(1)
+    (tmp_path / "link.png").symlink_to(row.image)
+    row = replace(row, image=tmp_path / "link.png")
+    assert edit_rows([row], tmp_path / "out", tiny_bundle, STEPS, pipe=tiny_pipe, progress=False).done == [row.key]
+    assert edit_rows_on_ray([row], tmp_path / "out", tiny_bundle, STEPS).skipped == [row.key]
 
 
 def test_what_goes_through_the_object_store(make_rows, tmp_path, tiny_bundle, tiny_pipe, monkeypatch):

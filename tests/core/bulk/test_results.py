@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from fireedit_core import file_names
 from fireedit_core.bulk import EditOptions, EditRow
-from fireedit_core.bulk.results import HIDDEN, begun_in, finished, read_journals
+from fireedit_core.bulk.results import HIDDEN, begun_in, finished, make_folder, read_journals
 from fireedit_core.bulk.rows import RowError, stamp
 
 
@@ -70,3 +71,15 @@ def test_a_stamp_changes_with_all_that_it_depends_on(tmp_path):
     assert len({first, *changed}) == 1 + len(changed)
     # the same list on another machine, and a key that is named in another way, are the same edit
     assert stamp(replace(row, key="b", image=tmp_path / "elsewhere" / "x.png"), tmp_path / "mount" / "bundle", options) == first
+
+
+def test_two_keys_that_are_one_file_there(tmp_path, monkeypatch):
+    rows = [EditRow(key, "a.png", "x") for key in ("cat", "dog", "Cat")]
+    (tmp_path / "a").touch()
+    assert file_names._folds(tmp_path) is (tmp_path / "A").exists() and [file.name for file in tmp_path.iterdir()] == ["a"]
+    monkeypatch.setattr(file_names, "_folds", lambda folder: False)
+    make_folder(tmp_path / "one", rows)
+    monkeypatch.setattr(file_names, "_folds", lambda folder: True)
+    with pytest.raises(RowError, match="the keys 'cat' and 'Cat' are one file in .*two"):
+        make_folder(tmp_path / "two", rows)
+    make_folder(tmp_path / "three", rows[:2])

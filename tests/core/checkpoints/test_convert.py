@@ -24,7 +24,9 @@ from fireedit_core.checkpoints.__main__ import main
 from fireedit_core.checkpoints.bundle import COMPONENTS, load_component, load_components, read_index
 from fireedit_core.checkpoints.convert import Sources, convert, plan
 from fireedit_core.checkpoints.sources.fit import SourceError
+from fireedit_core.checkpoints.sources.lazy_tensor import LazyTensor
 from fireedit_core.checkpoints.sources.weight_files import open_weights
+from fireedit_core.checkpoints.streaming import write_weights
 from fireedit_core.training.tiny import word_tokenizer
 from tests.core.checkpoints import public_layouts as layouts
 from tests.core.checkpoints.public_layouts import SMALL, random_state, save, shapes_of
@@ -285,6 +287,17 @@ def test_no_such_file(tmp_path):
     (tmp_path / "readme.md").write_text("hello")
     with pytest.raises(SourceError, match="is no weight file"):
         open_weights(tmp_path / "readme.md")
+
+
+def test_a_number_that_the_type_does_not_hold_is_no_infinity(tmp_path):
+    """bfloat16 goes to 3e38, float16 to 65504: beyond that the weights of a bundle were infinite, and its edits black."""
+    weights = {"a": LazyTensor((2,), lambda: torch.tensor([1.0, 7e4]), frozenset({(Path("llm"), "a")}))}
+    with pytest.raises(SourceError, match="llm: a holds numbers beyond what float16 holds; give another --dtype"):
+        write_weights(tmp_path, "model", weights, torch.float16)
+    write_weights(tmp_path, "model", weights, torch.bfloat16)
+    broken = {"b": LazyTensor((1,), lambda: torch.tensor([float("nan")]))}
+    with pytest.raises(SourceError, match="a fresh start: b holds what is no number"):
+        write_weights(tmp_path, "other", broken, torch.float32)
 
 
 # --- nothing half ---------------------------------------------------------------------------------------------------------

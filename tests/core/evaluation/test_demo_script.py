@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from benchmarks.__main__ import page, verdict
 from benchmarks.edit import Timing
@@ -65,6 +65,14 @@ def test_jobs(tmp_path):
     photos.write_text(json.dumps(records))
     found = demo.jobs_of(None, None, examples, photos)
     assert [(j.name, j.way) for j in found] == [("mine", "photo"), ("packed", "photo"), ("my cat", "bundle")]
+
+
+def test_the_colours_of_a_picture_of_ones_own_mean_what_they_meant(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (6, 4)).save(tmp_path / "cat.jpg", icc_profile=profile)
+    (job,) = demo.jobs_of(str(tmp_path / "cat.jpg"), "remove the cat")
+    demo.save(demo.Edit(job, job.picture, job.picture, job.picture[..., 0], "", 1.0), tmp_path)
+    assert [Image.open(tmp_path / f"cat_{what}.png").info["icc_profile"] for what in ("source", "edit")] == [profile] * 2
 
 
 def test_what_is_transparent_lies_on_chequers():

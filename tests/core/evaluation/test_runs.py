@@ -145,6 +145,15 @@ def test_the_card_names_what_is_not_mastered_and_refuses_other_weights(tmp_path)
         card.write_card(bundle, [path])
 
 
+def test_a_readme_that_a_person_wrote_is_no_card(tmp_path):
+    (tmp_path / card.CARD).write_text("My bundle, and how I made it.")
+    with pytest.raises(ValueError, match="README.md is there already and was not written by this command"):
+        card.put_card(tmp_path, "other")
+    assert (tmp_path / card.CARD).read_text() == "My bundle, and how I made it."
+    (tmp_path / card.CARD).write_text(f"This card is {card.WRITTEN} --score`.")
+    assert card.put_card(tmp_path, "other").read_text() == "other"
+
+
 def test_the_command_line_explains_what_is_missing(tmp_path, caplog):
     assert main(["scenes", "--bundle", str(tmp_path / "none")]) == 1
     assert "does not exist" in caplog.text

@@ -417,6 +417,32 @@ def test_as_many_states_stay_as_are_asked_for(tmp_path, clock):
     assert [p.name for p in (tmp_path / "stage").glob("state*")] == ["state"]
 
 
+def test_a_longer_run_that_was_stopped_is_not_finished(tmp_path):
+    """Its shorter one was, and so the command said that the bundle was there, and ended with 0."""
+    budget = {"minutes": math.inf, "cooldown": 1.0}
+    assert make(tmp_path, max_steps=2, **budget).run().finished
+    longer = make(tmp_path, max_steps=50, **budget)
+    inner = longer.loss_fn
+
+    def loss_fn(step, device):
+        if step == 4:
+            longer.stop()
+        return inner(step, device)
+
+    longer.loss_fn = loss_fn
+    progress = longer.run()
+    assert progress.step == 5 and not progress.finished
+    assert make(tmp_path, max_steps=50, **budget).run().finished
+
+
+@pytest.mark.parametrize("asked", (4, 5, 20))
+def test_no_state_goes_before_there_are_too_many(tmp_path, clock, asked):
+    """Of four or more that were asked for, half were taken away as soon as there were four."""
+    make(tmp_path, clock, max_steps=10, save_minutes=1 / 60, keep_states=asked).run()
+    found = sorted(int(p.name.removeprefix("state-")) for p in (tmp_path / "stage").glob("state-*"))
+    assert found == [2, 4, 6, 8][-(asked - 1) :]
+
+
 def test_sigterm_ends_a_run_with_its_state_saved_and_the_handlers_are_the_old_ones(tmp_path):
     before = [signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)]
     stage = make(tmp_path, max_steps=50)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..mutant import of
 
-FAST = "tests/core/test_command_line.py"
+FAST = "tests/core/command_line"
 
 MUTANTS = [
     *of(
@@ -18,8 +18,10 @@ MUTANTS = [
         ("digest = hashlib.sha256(job.source.read_bytes())", "digest = hashlib.sha256(job.source.name.encode())", "stale key"),
         ("json.dumps([job.instruction, job.seed, self.settings])", "json.dumps([job.seed, self.settings])", "stale key"),
         ("json.dumps([job.instruction, job.seed, self.settings])", "json.dumps([job.instruction, job.seed])", "stale key"),
-        ("found[record[\"output\"]] = record[\"stamp\"]", "found.setdefault(record[\"output\"], record[\"stamp\"])", "latest line"),
-        ("known[job.output.name] = record[\"stamp\"]", "pass", "stale state"),
+        ("for line in reversed(lines) if", "for line in lines if", "latest line"),
+        ("            lines.append(record)", "            pass", "stale state"),
+        ("stamp or self.stamp(job)", "self.stamp(job)", "stale key"),
+        ("== made and _of_one_picture(line, job)", "== made", "wrong row"),
         ("\"seed\": job.seed, \"server\": server", "\"seed\": 0, \"server\": server", "journal"),
     ),
     *of(

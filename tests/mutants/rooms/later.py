@@ -7,7 +7,7 @@ from ..mutant import of
 
 GOLDEN = "tests/core/diffusion/test_golden.py::test_an_edit"
 INSIDE = "tests/host/inside/test_golden.py"
-CLI = "tests/core/test_command_line.py"
+CLI = "tests/core/command_line"
 LOSSES = "tests/core/training/test_formulas.py"
 
 MUTANTS = [

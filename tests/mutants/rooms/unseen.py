@@ -11,7 +11,7 @@ DIALECTS = "tests/core/regions/test_dialects.py tests/host/inside/test_regions.p
 GROUNDING = "tests/core/grounding/test_resolve.py tests/core/grounding/test_words.py tests/core/grounding/test_answer.py tests/core/grounding/test_table.py"
 FINISH = f"tests/host/inside/test_photo_finish.py tests/host/inside/test_photo_bad_input.py {BAD}"
 QUICK = f"tests/host/inside/test_quick_edit.py tests/host/inside/test_photo_bad_input.py {BAD}"
-CLI = "tests/core/test_command_line.py"
+CLI = "tests/core/command_line"
 
 MUTANTS = [
     *of(

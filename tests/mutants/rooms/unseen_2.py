@@ -13,7 +13,7 @@ CROP = f"tests/core/photo/test_crop.py tests/host/inside/test_photo_crop.py test
 REGIONS = f"tests/core/regions/test_dialects.py tests/host/inside/test_regions.py {ROWS}"
 SELECT = f"tests/core/regions/test_choice.py tests/host/inside/test_regions.py {ROWS}"
 CONFINE = f"tests/core/diffusion/test_confinement.py tests/host/inside/test_confine.py {ROWS}"
-CLI = "tests/core/test_command_line.py tests/host/test_command_line.py"
+CLI = "tests/core/command_line tests/host/test_command_line.py"
 
 MUTANTS = [
     # rows of a batch

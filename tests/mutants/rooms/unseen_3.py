@@ -12,7 +12,7 @@ FINISH = f"tests/host/inside/test_photo_finish.py {EVERY}"
 FRAME = f"tests/core/photo/test_crop.py tests/core/photo/test_frame.py tests/host/inside/test_photo_crop.py {FINISH}"
 GROUNDING = "tests/core/grounding/test_resolve.py tests/core/grounding/test_table.py tests/core/grounding/test_words.py"
 TURNS = f"tests/host/inside/test_sampling.py tests/host/inside/test_golden.py {EVERY}"
-CLI = "tests/core/test_command_line.py"
+CLI = "tests/core/command_line"
 ENDLESS = "tests/core/training/test_endless.py"
 
 MUTANTS = [

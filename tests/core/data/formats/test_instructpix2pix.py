@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from fireedit_core.data.formats import DatasetError
+from fireedit_core.data.formats import BrokenRow, DatasetError
 from fireedit_core.data.formats.instructpix2pix import InstructPix2PixFolder, InstructPix2PixHub
 from fireedit_core.data.writers import files, instructpix2pix
 
@@ -80,6 +80,27 @@ def test_folder(tmp_path, scenes):
     assert reader[1].source_caption == scenes[1].source_caption
     (tmp_path / "0000003" / "prompt.json").unlink()
     assert len(list(reader)) == len(reader) - 1 and dict(reader.skipped) == {"no prompt.json": 1}
+
+
+def test_what_seeds_and_prompts_cannot_say(tmp_path, scenes):
+    """A seeds.json of somebody's read pictures from anywhere; a prompt.json that is no text in UTF-8 ended the whole run."""
+    instructpix2pix.write_folder(tmp_path / "set", scenes)
+    file = tmp_path / "set" / "seeds.json"
+    (folder, seeds), *rest = json.loads(file.read_text())
+    (tmp_path / folder).mkdir()
+    for one in (tmp_path / "set" / folder).iterdir():
+        (tmp_path / folder / one.name).write_bytes(one.read_bytes())
+    names = [f"../{folder}", str(tmp_path / folder), "..", 5]
+    file.write_text(json.dumps([*([name, seeds] for name in names), [folder, [f"../{folder}/{seeds[0]}"]], *rest]))
+    for (name, _), content in zip(rest, (b"\xff\xfe", b"[1]")):
+        (tmp_path / "set" / name / "prompt.json").write_bytes(content)
+    reader = InstructPix2PixFolder(tmp_path / "set")
+    assert len(list(reader)) == len(reader) - 7 and dict(reader.skipped) == {"no file name": 5, "no prompt.json": 2}
+    with pytest.raises(BrokenRow, match="no file name"):
+        reader.size(0)
+    file.write_text('[["a"]]')
+    with pytest.raises(DatasetError, match="is no list of folders with their seeds"):
+        InstructPix2PixFolder(tmp_path / "set")
 
 
 def test_pairs_of_two_sizes_come_at_the_size_of_the_source(tmp_path, scenes):

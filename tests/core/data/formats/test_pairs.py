@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -73,6 +74,32 @@ def test_a_csv_whose_commas_are_not_quoted(tmp_path, scenes):
     assert [s.instruction for s in reader] == ["make it red, not blue"] and dict(reader.skipped) == {"more fields than columns": 1}
     (tmp_path / "pairs.csv").write_text("\n".join(line.replace(",", ";") for line in lines))
     with pytest.raises(DatasetError, match="no column source, target, instruction, only instruction;source"):
+        PairsFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pairs.csv", "source,target,instruction,instruction\na.png,b.png,one,two\n"),
+        ("pairs.jsonl", '{"source": "a.png", "target": "b.png", "instruction": "one", "instruction": "two"}\n'),
+    ],
+)
+def test_what_stands_there_twice(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError, match="instruction .*more than once"):
+        PairsFolder(tmp_path)
+
+
+def test_a_quote_that_is_left_open_takes_no_row_with_it(tmp_path, scenes):
+    """All rows behind it became part of one instruction."""
+    pairs.write_listed(tmp_path, scenes[:3], "csv")
+    file = tmp_path / "pairs.csv"
+    head, first, *rest = file.read_text().splitlines()
+    place = head.split(",").index("instruction")
+    fields = next(csv.reader([first]))
+    fields[place] = '"remove the apple'
+    file.write_text("\n".join([head, ",".join(fields), *rest]))
+    with pytest.raises(DatasetError, match="pairs.csv cannot be read"):
         PairsFolder(tmp_path)
 
 

@@ -32,6 +32,15 @@ def test_the_command_line_replaces_what_the_file_says(tmp_path):
         ("sources: a\nstreamed: true", [], "buckets false"),
         ("sources: a\nstreamed: true\nbuckets: false\nworkers: 2", [], "give validation_sources"),
         ("sources: a\ndropout: 0.5", [], "0 to 1/3"),
+        ("stage: jiont\nsources: a", [], "stage must be one of text, vlm, joint, got 'jiont'"),
+        ("sources: a\ntarget_latents: mean", [], "target_latents must be one of sample, mode"),
+        ("sources: a\nparallel: fspd", [], "parallel must be one of ddp, fsdp"),
+        ("sources: a\nlora_targets: q_proj", [], "lora_targets must be a list of texts, got 'q_proj'"),
+        ("sources: a\nsteps: 10.5", [], "steps must be a whole number, got 10.5"),
+        ("sources: a\nbuckets: 0", [], "buckets must be true or false, got 0"),
+        ("sources:", [], "sources must be a text, got None"),
+        ("sources: a\nprecision: no", [], "frozen_dtype float32"),
+        ("sources: a\nsteps: 100\nlr: 1\nsteps: 10", [], "the key steps stands there twice"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_a_reason(tmp_path, capsys, text, arguments, says):

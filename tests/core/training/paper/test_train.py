@@ -3,19 +3,23 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from fireedit_core.checkpoints.bundle import bundle_options, load_component, load_components, read_index, save_bundle
 from fireedit_core.diffusion.pipeline import FireEditPipeline
+from fireedit_core.training.lock import AlreadyRunning
 from fireedit_core.training.paper.train import train
 
 pytestmark = pytest.mark.slow
@@ -114,6 +118,86 @@ def test_going_on_with_other_numbers_is_refused(config):
     with pytest.raises(ValueError, match="another lr"):
         train(config(steps=1, lr=5e-4))
     train(config(steps=2))  # more steps are no other run
+
+
+def test_what_a_run_starts_from_is_not_what_it_writes(config, tmp_path, bundle):
+    """The second save read the first one's bundle as its start, with the adapters in it already, and the start was gone."""
+    out = tmp_path / "run"
+    shutil.copytree(bundle, out / "bundle")
+    with pytest.raises(ValueError, match="is what this run starts from and what it would write over"):
+        train(config(bundle=str(tmp_path / "run" / ".." / "run" / "bundle")))
+    with pytest.raises(ValueError, match="bundle is there already, and no state of a run of stage joint beside it"):
+        train(config())  # of a run that started elsewhere, or of another stage
+    assert files(out / "bundle") == files(bundle)
+
+
+def test_going_on_over_other_data_is_refused(config, tmp_path, sources):
+    """Draws are numbers: with a row more, or in another order, a resumed run read other rows than it would have."""
+    listed = yaml.safe_load(sources.read_text())["sources"]
+    own = [entry | {k: str(sources.parent / v) for k, v in entry.items() if k in ("files", "root", "images")}
+           for entry in listed if entry["name"] in ("pairs", "magicbrush-hub", "coco-stuff")]  # fmt: skip
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump(own))
+    train(config(steps=1, sources=str(file)))
+    for changed_list, said in (
+        (own[:2], own[2]["name"]), (own[::-1], "the order"), ([own[0] | {"kind": "reasoning"}, *own[1:]], own[0]["name"]),
+    ):  # fmt: skip
+        file.write_text(yaml.safe_dump(changed_list))
+        with pytest.raises(ValueError, match=f"over other data .*{said}"):
+            train(config(steps=2, sources=str(file)))
+    file.write_text(yaml.safe_dump(own))
+    train(config(steps=2, sources=str(file)))
+
+
+def test_a_finished_run_leaves_its_bundle_as_it_is(config):
+    """The same command once more made it anew, without the card that `evaluation card` had put into it."""
+    made = train(config(steps=1))
+    (made / "README.md").write_text("what it can do")
+    before = files(made)
+    assert files(train(config(steps=1))) == before
+    assert "README.md" not in files(train(config(steps=2)))  # other weights: what stood there is no longer true
+
+
+def test_two_runs_at_once_do_not_write_into_one_folder(config, tmp_path, monkeypatch):
+    """The second one took the first one's half state away, or both wrote into it."""
+    from fireedit_core.training.paper import train as module
+
+    tries = []
+
+    def second(*_):
+        with pytest.raises(AlreadyRunning, match=f"process {os.getpid()} trains in .*run already"):
+            train(config(steps=1))
+        tries.append(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_show", second)
+        train(config(steps=1))
+    train(config(steps=2))
+    assert tries == [1]
+
+
+def test_a_state_between_two_renames_is_a_state(config, tmp_path):
+    train(config(steps=1))
+    (tmp_path / "run" / "joint" / "state").rename(tmp_path / "run" / "joint" / "state-00000001")
+    with pytest.raises(ValueError, match="another lr"):
+        train(config(steps=2, lr=5e-4))
+
+
+def test_sizes_of_pictures_are_those_of_the_run(config, tmp_path):
+    """Two runs in one folder, each over its own set called "pairs", shared a table: tall pictures were cut as if they were wide."""
+    seen = {}
+    for name, shape in (("wide", (128, 64)), ("tall", (64, 128))):
+        root = tmp_path / f"{name}-pairs"
+        root.mkdir()
+        for i in range(4):
+            for role, shade in (("before", 40), ("after", 90)):
+                Image.new("RGB", shape, (shade + i, 9, 9)).save(root / f"{i}_{role}.png")
+            (root / f"{i}.txt").write_text("make it red")
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump([{"name": "pairs", "format": "pairs", "root": str(root)}]))
+        train(config(steps=1, buckets=True, sources=str(tmp_path / f"{name}.yaml"), out=str(tmp_path / "runs" / name)))
+        (table,) = (tmp_path / "runs").rglob(f"{name}/**/*.sizes")
+        seen[name] = np.fromfile(table, np.uint32).tolist()
+    assert set(seen["wide"]) - {0} == {64 << 16 | 128} and set(seen["tall"]) - {0} == {128 << 16 | 64}
 
 
 def test_gradients_add_up_over_passes(config, tmp_path):
@@ -301,6 +385,27 @@ def command(settings, tmp_path, *extra) -> list[str]:
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(asdict(settings)))
     return [sys.executable, "-m", "fireedit_core.training.paper", str(file), *extra]
+
+
+def test_a_kill_while_a_bundle_is_exchanged_leaves_a_whole_one(config, tmp_path, bundle, monkeypatch):
+    """The old one was taken away file by file before the new one had its name."""
+    from fireedit_core.training.paper import assemble
+
+    made = train(config(steps=1))
+    kept, rmtree = weights(made), shutil.rmtree
+
+    def killed(folder, *rest):
+        rmtree(folder, *rest)
+        if folder.name.startswith("bundle"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(assemble.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            assemble.export({}, config(), made)
+    assert changed(weights(made), weights(bundle)) == set() != changed(weights(made), kept)
+    assemble.export({}, config(), made)
+    assert [file.name for file in made.parent.glob("bundle*")] == ["bundle"]
 
 
 @pytest.mark.slow

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the command line sends for each row, writes down and does not do again; the server is one that remembers what it was sent."""
+"""What the command line sends for each row; the server is one that remembers what it was sent."""
 
 from __future__ import annotations
 
 import copy
-import io
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,70 +13,14 @@ from PIL import Image
 
 from fireedit_cli import __main__ as command
 from fireedit_cli.batch import Fleet, NoServer, Places
-from fireedit_cli.comfy_client import ComfyClient, HostError, PromptRejected, RequestRefused, RunResult, encode_png
+from fireedit_cli.comfy_client import ComfyClient, HostError, PromptRejected, RequestRefused, RunResult
 from fireedit_cli.jobs import JobError, jobs_of
-from fireedit_cli.journal import JOURNAL, Journal
-from fireedit_cli.pictures import PictureError, check_picture, read_picture
+from fireedit_cli.journal import Journal
 from fireedit_cli.ways import Ways
 from fireedit_cli.workflow import SHIPPED, Workflow, WorkflowError, use_detector
 from host_setup.host_lookup import HostNotFound
 
-COLOURS = {"one": (200, 20, 60), "two": (10, 180, 90), "three": (40, 70, 220)}
-
-
-class Recorder(ComfyClient):
-    """Remembers graphs; the edit is a picture of the seed's colour, and a second one that nobody asked for."""
-
-    sent: list[dict] = []
-    probed: list[dict] = []  # graphs that only read picture and instruction
-    foreign = False  # what the bundle then says of the picture
-    uploads: dict[str, bytes] = {}
-
-    def upload_image(self, picture, name=None):
-        self.uploads[name] = Path(picture).read_bytes()
-        return name
-
-    def run(self, workflow, timeout=600.0):
-        flow = Workflow(workflow)
-        if not flow.ids("FireEditSample") and not flow.ids("FireEditQuickEdit"):
-            self.probed.append(copy.deepcopy(workflow))
-            return RunResult("id", {flow.only("FireEditVLMConditioning"): {"fireedit_foreign": [self.foreign]}}, {}, [], 1.0)
-        self.sent.append(copy.deepcopy(workflow))
-        if flow.ids("FireEditQuickEdit"):
-            (shown,) = flow.fed_by("PreviewImage", "FireEditQuickEdit")
-            made = np.full((6, 8, 4), 130, np.uint8)  # half transparent
-            return RunResult("id", {flow.only("FireEditGround"): {"text": ["found it"]}}, {shown: [made]}, [], 1.0)
-        (shown,) = flow.fed_by("PreviewImage", "FireEditSample")
-        made = np.full((6, 8, 4), flow.get("FireEditSample", "seed") % 251, np.uint8)
-        made[..., 0], made[..., 3] = 77, 255
-        said = {flow.only("FireEditVLMConditioning"): {"text": ["understood:\n" + flow.get("FireEditVLMConditioning", "instruction")]}}
-        return RunResult("id", said, {shown: [made, made // 2]}, [], 1.0)
-
-
-@pytest.fixture(autouse=True)
-def recorder(monkeypatch):
-    monkeypatch.setattr(Recorder, "sent", [])
-    monkeypatch.setattr(Recorder, "uploads", {})
-    monkeypatch.setattr(Recorder, "probed", [])
-    monkeypatch.setattr(command, "Fleet", lambda urls, ways, journal, **more: Fleet(urls, ways, journal, Recorder, **more))
-    return Recorder
-
-
-@pytest.fixture
-def pictures(tmp_path) -> Path:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for name, colour in COLOURS.items():
-        Image.new("RGB", (8, 6), colour).save(folder / f"{name}.png")
-    return folder
-
-
-def edit(*arguments: object) -> int:
-    return command.main(["edit", *map(str, arguments), "--server", "http://one", "--quiet"])
-
-
-def journal(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
+from .conftest import COLOURS, Recorder, edit, journal
 
 
 def test_each_row_is_sent_with_its_own(pictures, tmp_path, recorder):
@@ -112,88 +53,6 @@ def test_options_of_all_rows_reach_their_inputs(pictures, tmp_path, recorder):
         "seed": 4,
     }  # fmt: skip
     assert {name: inputs[name] for name in wanted} == wanted and flow.get("FireEditLoader", "bundle") == "mine"
-
-
-def test_what_was_done_is_known_by_all_that_it_depends_on(pictures, tmp_path, recorder):
-    source, out = pictures / "one.png", tmp_path / "o.png"
-
-    def sent(*changes: object) -> int:
-        before = len(recorder.sent)
-        assert edit(source, *(changes or ("remove it",)), "-o", out) == 0
-        return len(recorder.sent) - before
-
-    assert sent() == 1 and sent() == 0
-    for change in (("make it red",), ("remove it", "--seed", 5), ("remove it", "--steps", 9), ("remove it", "--bundle", "other")):
-        assert sent(*change) == 1 and sent(*change) == 0, change
-    assert sent() == 1  # the latest line is what lies there
-    Image.new("RGB", (8, 6), "white").save(source)
-    assert sent() == 1 and sent() == 0
-    out.unlink()
-    assert sent() == 1
-
-
-def test_changed_weights_are_another_edit(pictures, tmp_path):
-    bundle = tmp_path / "bundle"
-    (bundle / "unet").mkdir(parents=True)
-    (bundle / "model_index.json").write_text("{}")
-    weights = bundle / "unet" / "w.safetensors"
-    weights.write_bytes(b"one")
-    options = command.parser().parse_args(["edit", "x.png", "x", "--bundle", str(bundle)])
-    stamp = lambda: json.dumps(command.weights_stamp(options, Workflow.load()))  # noqa: E731
-    seen = [stamp()]
-    weights.write_bytes(b"two!")
-    seen.append(stamp())
-    weights.write_bytes(b"tree")
-    os.utime(weights, ns=(1, 1))
-    seen.append(stamp())
-    assert len(set(seen)) == 3 and stamp() == seen[-1]
-
-
-def test_the_stamp_of_an_own_server_has_the_weights_in_it(pictures, tmp_path, recorder, monkeypatch):
-    class Own:
-        url, models_dir = "http://own", tmp_path / "models"
-
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda self, *_: None  # noqa: E731
-
-    monkeypatch.setattr(command, "ComfyServer", Own)
-    found = ["old"]
-    monkeypatch.setattr(command, "weights_stamp", lambda options, flow: found)
-    arguments = ["edit", str(pictures / "one.png"), "remove it", "-o", str(tmp_path / "o.png"), "--quiet"]
-    assert command.main(arguments) == 0 and command.main(arguments) == 0 and len(recorder.sent) == 1
-    found[:] = ["new"]
-    assert command.main(arguments) == 0 and len(recorder.sent) == 2
-
-
-def test_a_line_of_this_run_is_the_latest(pictures, tmp_path):
-    """A journal that has been read knows what it has written since."""
-    first, second = (jobs_of(pictures / "one.png", text, tmp_path / "o.png")[0] for text in ("remove it", "make it red"))
-    book = Journal("settings")
-    (tmp_path / "o.png").write_bytes(b"picture")
-    for job, other in ((first, second), (second, first), (first, second)):
-        book.write(job, "http://one", 1.0)
-        assert book.done(job) and not book.done(other)
-        assert Journal("settings").done(job) and not Journal("settings").done(other) and not Journal("others").done(job)
-
-
-@pytest.mark.parametrize("cut", ("within a word", "within a letter"))
-def test_a_line_that_was_cut_off_takes_no_other_with_it(pictures, tmp_path, cut):
-    """Power that fails while the journal is written: only that edit is done again, and the next line is one of its own."""
-    jobs = jobs_of(pictures, "remove it → gone\u2028now", tmp_path / "out")
-    (tmp_path / "out").mkdir()
-    for job in jobs:
-        job.output.write_bytes(b"picture")
-    book = Journal("")
-    book.write(jobs[0], "http://one", 1.0)
-    file = tmp_path / "out" / JOURNAL
-    whole = file.read_bytes()
-    book.write(jobs[1], "http://one", 1.0)
-    line = file.read_bytes()[len(whole) :]
-    file.write_bytes(whole + line[: 20 if cut == "within a word" else line.index("→".encode()) + 1])
-    book = Journal("")
-    assert [book.done(job) for job in jobs] == [True, False, False]
-    book.write(jobs[2], "http://one", 1.0)
-    assert [Journal("").done(job) for job in jobs] == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -371,32 +230,6 @@ def test_how_results_are_saved(pictures, tmp_path):
     assert saved("png", colours).max() == 0 and saved("jpg", colours).mean() < 4 and saved("webp", grey).mean() < 8
 
 
-def test_two_frames_are_moving(tmp_path):
-    frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
-    frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(PictureError, match="2 frames"):
-        check_picture(tmp_path / "two.gif")
-    # what a camera puts behind a photograph (a small copy, a gain map for bright screens) is no second frame
-    frames[0].save(tmp_path / "camera.jpg", format="MPO", save_all=True, append_images=frames[1:])
-    assert check_picture(tmp_path / "camera.jpg") == [] and read_picture(tmp_path / "camera.jpg")[0, 0].tolist() == [254, 0, 0]
-
-
-def test_values_of_no_known_range_are_refused(tmp_path):
-    for name, values in (("low.tif", [-1, 5]), ("high.tif", [0, 65536])):
-        Image.fromarray(np.array([values], np.int32)).save(tmp_path / name)
-        with pytest.raises(PictureError, match=f"{name} has values of {values[0]} to {values[1]}, more than 16 bits hold"):
-            check_picture(tmp_path / name)
-    Image.fromarray(np.array([[0, 65535]], np.int32)).save(tmp_path / "fits.tif")
-    assert check_picture(tmp_path / "fits.tif") == [] and read_picture(tmp_path / "fits.tif")[0, :, 0].tolist() == [0, 255]
-
-
-def test_a_picture_that_is_too_large_is_refused_by_name(tmp_path, monkeypatch):
-    Image.new("L", (40, 30)).save(tmp_path / "huge.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(PictureError, match="huge.png is too large to be opened: Image size .1200 pixels"):
-        check_picture(tmp_path / "huge.png")
-
-
 def test_the_way_is_the_bundles_own_unless_it_says_that_the_picture_is_foreign(pictures, tmp_path, recorder, monkeypatch):
     source = pictures / "one.png"
     assert edit(source, "remove it", "-o", tmp_path / "a.png") == 0
@@ -487,17 +320,3 @@ def test_only_the_way_of_a_model_needs_the_hosts_own_models(pictures, tmp_path, 
     more = ["--workflow", "fireedit_photo_kontext"] if way == "model" else []
     assert command.main(["edit", str(pictures), "remove the cat", "-o", str(tmp_path / "out"), "--way", way, *more]) == command.NO_SERVER
     assert asked == [with_models]
-
-
-def test_grey_of_16_bits_is_rounded_to_8(tmp_path):
-    """257 steps of 16 bits are one of 8: half of that and more is the next."""
-    values = np.array([[0, 128, 129, 99 * 257 + 128, 99 * 257 + 129, 65535]], np.uint16)
-    Image.fromarray(values).save(tmp_path / "deep.png")
-    found = read_picture(tmp_path / "deep.png")
-    assert found.shape == (1, 6, 3) and (found == found[..., :1]).all() and found[0, :, 0].tolist() == [0, 0, 1, 99, 100, 255]
-
-
-def test_floats_become_the_nearest_bytes():
-    values = np.array([[-0.1, 0.0, 99.4 / 255], [99.6 / 255, 254.6 / 255, 1.2]], np.float32)
-    made = Image.open(io.BytesIO(encode_png(values)))
-    assert np.asarray(made).tolist() == [[0, 0, 99], [100, 255, 255]]
