@@ -64,6 +64,7 @@ def test_merging_keeps_all_or_the_better_of_two():
     assert merge_regions([four(), other]).masks is None
     mixed = merge_regions([other, four(masks=True)])
     assert mixed.masks.shape == (5, 40, 40) and mixed.masks[0].sum() == 81 and mixed.masks[1].sum() == 100
+    assert mixed.boxed == (True, False, False, False, False) == merge_regions([mixed]).boxed
     with pytest.raises(ValueError, match="height 40"):
         merge_regions([four(), Regions.empty((40, 41))])
     with pytest.raises(ValueError, match="no regions to merge"):
