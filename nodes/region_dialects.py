@@ -114,6 +114,7 @@ class FireEditRegionsFromSEGS(io.ComfyNode):
             made = [dialects.from_segs(value, size_of(pictures), *((i, count) if len(segs) == 1 else ())) for i, value in enumerate(each)]
         other = [(int(h), int(w)) for (h, w), _ in each if not dialects.same_shape((int(h), int(w)), size_of(pictures))]
         said = [_STRETCHED.format(*other[0], *size_of(pictures))] if other else []
+        said += _odd_scores(made)
         for line in said:
             logger.warning("%s: %s", FROM_SEGS, line)
         return io.NodeOutput(_found_on(made, pictures), ui=progress.report("\n".join([describe(made), *said])))
@@ -154,7 +155,10 @@ class FireEditRegionsFromBBox(io.ComfyNode):
         with named(FROM_BBOX):
             each = dialects.split_by_picture(bbox[0], count) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
             made = [dialects.from_bboxes(value, size_of(pictures), layout) for value in each]
-        return io.NodeOutput(_found_on(made, pictures), ui=progress.report(describe(made)))
+        said = _odd_scores(made)
+        for line in said:
+            logger.warning("%s: %s", FROM_BBOX, line)
+        return io.NodeOutput(_found_on(made, pictures), ui=progress.report("\n".join([describe(made), *said])))
 
 
 class FireEditRegionsToMask(io.ComfyNode):
@@ -276,6 +280,17 @@ def _pictures(images: list[Tensor], node: str) -> Tensor:
 def _found_on(regions: list[Regions], pictures: Tensor) -> list[Regions]:
     """The regions, which know their picture from now on: on another one they are refused."""
     return [replace(one, picture=fingerprint(picture)) for one, picture in zip(regions, pictures, strict=True)]
+
+
+def _odd_scores(regions: list[Regions]) -> list[str]:
+    """What is to be said of scores that are no probabilities: thresholds of other nodes are."""
+    scores = torch.cat([one.scores for one in regions])
+    if not scores.numel() or float(scores.min()) >= 0 and float(scores.max()) <= 1:
+        return []
+    return [
+        f"the scores run from {float(scores.min()):g} to {float(scores.max()):g} instead of within 0..1. They are kept as they are; nodes "
+        "that go by 0.5 take all that lie above it"
+    ]
 
 
 def _one_each(values: list, count: int, what: str, node: str) -> list:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +22,15 @@ class RegionFilter:
 
     Attributes:
         labels: names, of which a region's label must be one (case aside); empty allows any.
-        least_score, most_score: bounds of the score, both included.
+        least_score, most_score: bounds of the score, both included; none unless set, as scores of other packs may lie outside of 0..1.
         least_area, most_area: bounds of the box's share (0..1) of the picture, both included.
         indices: numbers of regions as `FireEdit Regions Preview` writes them; None allows all. Negative ones count from the end.
         top: at most this many, best score first to be kept; 0 keeps all.
     """
 
     labels: tuple[str, ...] = ()
-    least_score: float = 0.0
-    most_score: float = 1.0
+    least_score: float = -math.inf
+    most_score: float = math.inf
     least_area: float = 0.0
     most_area: float = 1.0
     indices: tuple[int, ...] | None = None

@@ -166,6 +166,18 @@ def test_filter_gives_what_fits_and_the_rest():
     assert nodes.FireEditRegionsFilter.validate_inputs(numbers="1-2") is True
 
 
+def test_scores_that_are_no_probabilities_are_kept_and_said(images, caplog):
+    made = nodes.FireEditRegionsFromBBox.execute([[[5, 5, 30, 30, 95.0], [2, 2, 9, 9, -1.5]]], [images[:1]], ["xyxy"])
+    assert made.args[0][0].scores.tolist() == [95, -1.5] and "scores run from -1.5 to 95 instead of within 0..1" in made.ui["text"][0]
+    kept, rest = nodes.FireEditRegionsFilter.execute(made.args[0], "", 0.0, 0.0, 1.0, "", 0).args
+    assert len(kept[0]) == 2 and not len(rest[0])
+    assert len(nodes.FireEditRegionsFilter.execute(made.args[0], "", 0.5, 0.0, 1.0, "", 0).args[0][0]) == 1
+    segs = ((SIZE, SIZE), [(None, None, 40.0, (5, 5, 30, 30), (5, 5, 30, 30), "cat", None)])
+    assert "from 40 to 40" in nodes.FireEditRegionsFromSEGS.execute([segs], [images[:1]]).ui["text"][0]
+    assert caplog.text.count("instead of within 0..1") == 2
+    assert "scores" not in nodes.FireEditRegionsFromBBox.execute([[[5, 5, 30, 30, 0.5]]], [images[:1]], ["xyxy"]).ui["text"][0]
+
+
 def test_merge_joins_picture_by_picture():
     joined = nodes.FireEditRegionsMerge.execute(two(), two()[::-1], 0.6)[0]
     assert boxes(joined) == [boxes(two())[0]] * 2
