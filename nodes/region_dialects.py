@@ -26,6 +26,7 @@ logger = logging.getLogger("fireedit")
 FROM_MASK, FROM_SEGS, FROM_BBOX = "FireEdit Regions from Mask", "FireEdit Regions from SEGS", "FireEdit Regions from BBOX"
 TO_MASK, TO_SEGS, TO_BBOX = "FireEdit Regions to Mask", "FireEdit Regions to SEGS", "FireEdit Regions to BBOX"
 _GROUP = f"{CATEGORY}/regions/convert"
+_MASKS = ("one per picture", "one per region")
 _REGIONS_TOOLTIP = "Regions of one picture or of a batch."
 _STRETCHED = (
     "the SEGS are of a picture of height {} and width {}, and were stretched to {} and {}: if this picture was not, connect the one that "
@@ -176,7 +177,7 @@ class FireEditRegionsToMask(io.ComfyNode):
             inputs=[
                 RegionsType.Input("regions", tooltip=_REGIONS_TOOLTIP),
                 io.Combo.Input(
-                    "masks", options=["one per picture", "one per region"], default="one per picture",
+                    "masks", options=list(_MASKS), default=_MASKS[0],
                     tooltip="One mask with all regions of a picture, or a batch with a mask for each region.",
                 ),
                 io.Int.Input("feather", default=0, min=0, max=512, tooltip="Pixels over which the mask fades outwards."),
@@ -187,7 +188,9 @@ class FireEditRegionsToMask(io.ComfyNode):
     @classmethod
     def execute(cls, regions, masks, feather) -> io.NodeOutput:
         """A picture without regions gives an empty mask, so that a batch stays whole."""
-        sets = regions if masks == "one per picture" else [one.select([i]) for one in regions for i in range(len(one))]
+        if masks not in _MASKS:  # a value over a wire is checked nowhere else
+            raise FireEditNodeError(TO_MASK, f"masks must be {' or '.join(_MASKS)}, got {masks!r}.")
+        sets = regions if masks == _MASKS[0] else [one.select([i]) for one in regions for i in range(len(one))]
         made = [dialects.to_mask(one, feather) for one in sets or regions[:1]]
         return io.NodeOutput(models.intermediate(torch.stack(made)))
 

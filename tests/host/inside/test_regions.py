@@ -114,6 +114,12 @@ def test_regions_of_every_dialect_know_the_picture_that_they_came_with():
                 nodes.FireEditQuickEdit.execute(other, "recolour: red", regions=made[0])
 
 
+def test_masks_are_of_pictures_or_of_regions():
+    assert [len(nodes.FireEditRegionsToMask.execute(two(), way, 0)[0]) for way in ("one per picture", "one per region")] == [2, 3]
+    with pytest.raises(FireEditNodeError, match="FireEdit Regions to Mask: masks must be one per picture or one per region, got 'each'"):
+        nodes.FireEditRegionsToMask.execute(two(), "each", 0)  # over a wire
+
+
 def test_no_region_is_the_whole_picture_and_said():
     out = nodes.FireEditRegionsToBBox.execute([Regions.empty((30, SIZE)), two()[0]], "xywh")
     assert out.args[1][0] == [] and len(out.args[1][1]) == 2
@@ -247,6 +253,14 @@ def test_a_noun_phrase_is_the_prompt_of_a_detector_that_reads_one(images, tmp_pa
     ):  # fmt: skip
         with pytest.raises(FireEditNodeError, match=f"(?s)^FireEdit Region Detect: .*{said}"):
             detect(**words)
+
+
+def test_words_that_a_detector_does_not_read_are_named(images):
+    photo = detectors.load(detectors.BUILT_IN)
+    text = lambda **words: nodes.FireEditRegionDetect.execute(image=images[:1], detector=photo, **words).ui["text"][0]  # noqa: E731
+    assert "did not count" not in text(prompt=" ")
+    assert "\nprompt did not count: this detector finds what it was trained on" in text(prompt="helmet")
+    assert "\nprompt and instruction did not count" in text(prompt="helmet", instruction="remove the helmet")
 
 
 def test_the_threshold_is_the_detectors_own_where_none_is_said(images, loaded):
