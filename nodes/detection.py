@@ -117,6 +117,11 @@ class FireEditRegionDetect(io.ComfyNode):
         text = "\n".join(_describe(i, regions, len(found), threshold, asked) for i, regions in enumerate(found))
         if asked:
             text = f"looked for: {asked}\n{text}"
+        elif unread := [name for name, words in (("prompt", prompt), ("instruction", instruction)) if (words or "").strip()]:
+            text += (
+                f"\n{' and '.join(unread)} did not count: this detector finds what it was trained on. Grounding DINO and OWLv2 (FireEdit "
+                "Detector Loader) look for what they are told"
+            )
         if any(not len(regions) for regions in found):
             logger.warning("%s: %s", DETECT, text)
         return io.NodeOutput(found, ui=progress.report(text))

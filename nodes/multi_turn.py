@@ -15,7 +15,7 @@ from .errors import FireEditNodeError
 from .host import models, progress
 from .host.compat import CATEGORY, RARE, io, schema
 from .pictures import to_core, to_host
-from .sampling import KEEP_OUTSIDE, FireEditSample, guidance_inputs, sampling_inputs
+from .sampling import KEEP_OUTSIDE, FireEditSample, check_choices, choices_are_known, guidance_inputs, sampling_inputs
 from .types import FIREEDIT_TOOLTIP, FireEditType
 
 NAME = "FireEdit Multi Turn"
@@ -72,8 +72,7 @@ class FireEditMultiTurn(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, sampler_name=None, scheduler=None, keep_outside=None):
         """As FireEdit Sample."""
-        said = FireEditSample.validate_inputs(sampler_name, scheduler, keep_outside)
-        return said if said is True else said.replace(FireEditSample.GET_SCHEMA().display_name, NAME)
+        return choices_are_known(NAME, sampler_name, scheduler, keep_outside)
 
     @classmethod
     def execute(
@@ -81,6 +80,7 @@ class FireEditMultiTurn(io.ComfyNode):
         keep_outside, score_threshold,
     ) -> io.NodeOutput:  # fmt: skip
         """The nodes of a single edit, turn by turn."""
+        check_choices(NAME, sampler_name, scheduler, keep_outside)
         requests = [read(line) for line in instructions.splitlines() if line.strip()]
         lines = [edit for request in requests for edit in request.edits]
         kept = [clause for request in requests for clause in request.kept]

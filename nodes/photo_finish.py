@@ -7,7 +7,7 @@ import torch
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from fireedit_core.photo.finish import FEATHER, GROW, finish
+from fireedit_core.photo.finish import FEATHER, GROW, NothingDiffers, finish
 from fireedit_core.photo.frame import PhotoFrame
 
 from .errors import FireEditNodeError, named
@@ -94,14 +94,13 @@ class FireEditPhotoFinish(io.ComfyNode):
         for i, one in enumerate(edits):
             models.check_interrupted()
             progress.say(f"finishing picture {i + 1} of {count}" if count > 1 else "finishing")
+            at = i % len(originals)
+            job = (originals[at], frames[at], one, masks[i], align == "auto", tone == "on", grow, feather, models.check_interrupted)
             with named(NAME if count == 1 else f"{NAME}: picture {i + 1}"):
-                at = i % len(originals)
-                made.append(
-                    finish(originals[at], frames[at], one, masks[i], align == "auto", tone == "on", grow, feather, models.check_interrupted)
-                )
+                made.append(_finished(job, count > 1))
             bar.update(1)
-        text = made[0].report if count == 1 else "\n".join(f"picture {i + 1}: {one.report}" for i, one in enumerate(made))
-        pictures, weights = ([getattr(one, name) for one in made] for name in ("image", "mask"))
+        pictures, weights, reports = zip(*made, strict=True)
+        text = reports[0] if count == 1 else "\n".join(f"picture {i + 1}: {one}" for i, one in enumerate(reports))
         # one large photograph is not copied once more
         image = pictures[0][None] if count == 1 else torch.stack(pictures)
         return io.NodeOutput(image, models.intermediate(torch.stack(weights)), text, ui=progress.report(text))
@@ -114,12 +113,35 @@ def _frames(frame: list[PhotoFrame] | PhotoFrame) -> list[PhotoFrame]:
     return frames
 
 
+def _finished(job: tuple, others: bool) -> tuple[Tensor, Tensor, str]:
+    """(image, mask, report) of the arguments of `finish`.
+
+    Where there are `others`, a photo in which nothing is marked or has changed stays as it came: the whole batch has been sampled by now.
+    """
+    original, frame, _, mask, *_ = job
+    if mask is not None and not bool((mask > 0).any()):
+        why = "nothing of it is marked here"
+    else:
+        try:
+            made = finish(*job)
+            return made.image, made.mask, made.report
+        except NothingDiffers:
+            if not others:
+                raise
+            why = "no mask came, and the edited picture does not differ from it"
+    frame.check(original)
+    image = original.expand(*original.shape[:2], 3) if original.shape[-1] == 1 else original
+    return image, torch.zeros(frame.size, device=original.device), f"{why}; the photo stays as it is"
+
+
 def _masks(mask: Tensor | None, count: int) -> list[Tensor | None]:
-    """A mask for each edit; None where there is none, or a black one, which is what Load Image gives for a picture without transparency."""
+    """A mask for each edit; None for all where there is none, or a black one, as Load Image gives it for a picture without transparency.
+
+    A black one beside others says that nothing of its own picture was to change.
+    """
     if is_blank(mask, NAME):
         return [None] * count
     mask = mask[None] if mask.ndim == 2 else mask
     if mask.ndim != 3 or mask.shape[0] not in (1, count):
         raise FireEditNodeError(NAME, f"the mask has shape {tuple(mask.shape)} for {batch_text(count)}. Connect one for all, or one each.")
-    rows = models.intermediate(mask.expand(count, -1, -1))
-    return [row if bool((row > 0).any()) else None for row in rows]
+    return list(models.intermediate(mask.expand(count, -1, -1)))

@@ -26,7 +26,7 @@ NAME = "FireEdit Quick Edit"
 _SAME = 2.0  # px by which corners of a region and of an answer's target may differ: records are rounded
 
 
-_BOXED = " Only its box is known: FireEdit Region Masks gives its outline."
+_BOXED = " Only its box is known: FireEdit Region Masks gives its outline, where it finds one."
 
 
 @dataclass(frozen=True)
@@ -180,11 +180,12 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
     # another name for the same thing is nothing that stays
     same = box_iou(regions.boxes, regions.boxes[chosen]).amax(dim=1) >= SAME_THING
     rest = [i for i in range(len(regions)) if i not in chosen and not bool(same[i])]
-    if regions.masks is None:  # boxes of others hold too much of what a hole is filled from
+    if regions.masks is None:
         return _Meant(thing, boxed=bool(chosen))
-    # what is much larger is what lies behind: a bus behind a walker
-    rest = [i for i in rest if float(regions.masks[i].sum()) < 2 * float(thing.sum())]
-    return _Meant(thing, to_mask(regions.select(rest)) * (thing < 0.5) if rest else None)
+    # boxes of others hold too much of what a hole is filled from; what is much larger is what lies behind: a bus behind a walker
+    rest = [i for i in rest if not regions.boxed[i] and float(regions.masks[i].sum()) < 2 * float(thing.sum())]
+    others = to_mask(regions.select(rest)) * (thing < 0.5) if rest else None
+    return _Meant(thing, others, any(regions.boxed[i] for i in chosen))
 
 
 def _boxes(answer: Answer) -> Regions:

@@ -26,6 +26,7 @@ logger = logging.getLogger("fireedit")
 FROM_MASK, FROM_SEGS, FROM_BBOX = "FireEdit Regions from Mask", "FireEdit Regions from SEGS", "FireEdit Regions from BBOX"
 TO_MASK, TO_SEGS, TO_BBOX = "FireEdit Regions to Mask", "FireEdit Regions to SEGS", "FireEdit Regions to BBOX"
 _GROUP = f"{CATEGORY}/regions/convert"
+_MASKS = ("one per picture", "one per region")
 _REGIONS_TOOLTIP = "Regions of one picture or of a batch."
 _STRETCHED = (
     "the SEGS are of a picture of height {} and width {}, and were stretched to {} and {}: if this picture was not, connect the one that "
@@ -114,6 +115,7 @@ class FireEditRegionsFromSEGS(io.ComfyNode):
             made = [dialects.from_segs(value, size_of(pictures), *((i, count) if len(segs) == 1 else ())) for i, value in enumerate(each)]
         other = [(int(h), int(w)) for (h, w), _ in each if not dialects.same_shape((int(h), int(w)), size_of(pictures))]
         said = [_STRETCHED.format(*other[0], *size_of(pictures))] if other else []
+        said += _odd_scores(made)
         for line in said:
             logger.warning("%s: %s", FROM_SEGS, line)
         return io.NodeOutput(_found_on(made, pictures), ui=progress.report("\n".join([describe(made), *said])))
@@ -154,7 +156,10 @@ class FireEditRegionsFromBBox(io.ComfyNode):
         with named(FROM_BBOX):
             each = dialects.split_by_picture(bbox[0], count) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
             made = [dialects.from_bboxes(value, size_of(pictures), layout) for value in each]
-        return io.NodeOutput(_found_on(made, pictures), ui=progress.report(describe(made)))
+        said = _odd_scores(made)
+        for line in said:
+            logger.warning("%s: %s", FROM_BBOX, line)
+        return io.NodeOutput(_found_on(made, pictures), ui=progress.report("\n".join([describe(made), *said])))
 
 
 class FireEditRegionsToMask(io.ComfyNode):
@@ -172,7 +177,7 @@ class FireEditRegionsToMask(io.ComfyNode):
             inputs=[
                 RegionsType.Input("regions", tooltip=_REGIONS_TOOLTIP),
                 io.Combo.Input(
-                    "masks", options=["one per picture", "one per region"], default="one per picture",
+                    "masks", options=list(_MASKS), default=_MASKS[0],
                     tooltip="One mask with all regions of a picture, or a batch with a mask for each region.",
                 ),
                 io.Int.Input("feather", default=0, min=0, max=512, tooltip="Pixels over which the mask fades outwards."),
@@ -183,7 +188,9 @@ class FireEditRegionsToMask(io.ComfyNode):
     @classmethod
     def execute(cls, regions, masks, feather) -> io.NodeOutput:
         """A picture without regions gives an empty mask, so that a batch stays whole."""
-        sets = regions if masks == "one per picture" else [one.select([i]) for one in regions for i in range(len(one))]
+        if masks not in _MASKS:  # a value over a wire is checked nowhere else
+            raise FireEditNodeError(TO_MASK, f"masks must be {' or '.join(_MASKS)}, got {masks!r}.")
+        sets = regions if masks == _MASKS[0] else [one.select([i]) for one in regions for i in range(len(one))]
         made = [dialects.to_mask(one, feather) for one in sets or regions[:1]]
         return io.NodeOutput(models.intermediate(torch.stack(made)))
 
@@ -276,6 +283,17 @@ def _pictures(images: list[Tensor], node: str) -> Tensor:
 def _found_on(regions: list[Regions], pictures: Tensor) -> list[Regions]:
     """The regions, which know their picture from now on: on another one they are refused."""
     return [replace(one, picture=fingerprint(picture)) for one, picture in zip(regions, pictures, strict=True)]
+
+
+def _odd_scores(regions: list[Regions]) -> list[str]:
+    """What is to be said of scores that are no probabilities: thresholds of other nodes are."""
+    scores = torch.cat([one.scores for one in regions])
+    if not scores.numel() or float(scores.min()) >= 0 and float(scores.max()) <= 1:
+        return []
+    return [
+        f"the scores run from {float(scores.min()):g} to {float(scores.max()):g} instead of within 0..1. They are kept as they are; nodes "
+        "that go by 0.5 take all that lie above it"
+    ]
 
 
 def _one_each(values: list, count: int, what: str, node: str) -> list:

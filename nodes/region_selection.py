@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from fireedit_core.regions.selection import RegionFilter, merge_regions, parse_indices
@@ -68,7 +69,8 @@ class FireEditRegionsFilter(io.ComfyNode):
             raise FireEditNodeError(FILTER, f"min_area {min_area:g} is larger than max_area {max_area:g}. Swap them.")
         names = tuple(n.strip() for n in re.split(r"[,;\n，、；]", labels) if n.strip())
         with named(FILTER):
-            chosen = RegionFilter(names, min_score, 1.0, min_area, max_area, parse_indices(numbers), top)
+            least = min_score if min_score > 0 else -math.inf  # scores that other packs give may lie outside of 0..1
+            chosen = RegionFilter(names, least, math.inf, min_area, max_area, parse_indices(numbers), top)
             pairs = [chosen.split(one) for one in regions]
         kept = [stays for stays, _ in pairs]
         return io.NodeOutput(kept, [rest for _, rest in pairs], ui=progress.report(describe(kept)))

@@ -144,15 +144,8 @@ class FireEditSample(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, sampler_name=None, scheduler=None, keep_outside=None):
-        """Hosts do not check the combos of V3 nodes (0.3.75), and KSampler would take another sampler in silence."""
-        for name, value, known in (
-            ("sampler_name", sampler_name, comfy.samplers.KSampler.SAMPLERS),
-            ("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS),
-            ("keep_outside", keep_outside, KEEP_OUTSIDE),
-        ):
-            if value is not None and value not in known:
-                return f"{SAMPLE}: {name} {value!r} is unknown. Choose one of {', '.join(known)}."
-        return True
+        """Before anything runs; what comes over a wire is None here, and only known then."""
+        return choices_are_known(SAMPLE, sampler_name, scheduler, keep_outside)
 
     @classmethod
     def execute(
@@ -160,6 +153,7 @@ class FireEditSample(io.ComfyNode):
         image_guidance, denoise, keep_outside, mask=None,
     ) -> io.NodeOutput:  # fmt: skip
         """Sample, decode, restore the size, composite, measure."""
+        check_choices(SAMPLE, sampler_name, scheduler, keep_outside)
         pictures = to_core(image, SAMPLE)
         if keep_outside != "off" and mask is None:
             raise FireEditNodeError(
@@ -194,6 +188,29 @@ class FireEditSample(io.ComfyNode):
         said = report(pictures, edited, None if region is None else region.to(decoded), plan)
         text = "\n".join([said, *kept_whole(mask, region, keep_outside)])
         return io.NodeOutput({"samples": latent}, to_host(edited), text, ui=progress.report(text))
+
+
+def check_choices(node: str, sampler_name: str | None, scheduler: str | None, keep_outside: str | None) -> None:
+    """Hosts do not check the combos of V3 nodes (0.3.75); KSampler would take another sampler in silence. None is not known yet.
+
+    Raises:
+        FireEditNodeError: for a name that is none of the choices.
+    """
+    for name, value, known in (
+        ("sampler_name", sampler_name, comfy.samplers.KSampler.SAMPLERS), ("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS),
+        ("keep_outside", keep_outside, KEEP_OUTSIDE),
+    ):  # fmt: skip
+        if value is not None and value not in known:
+            raise FireEditNodeError(node, f"{name} {value!r} is unknown. Choose one of {', '.join(known)}.")
+
+
+def choices_are_known(node: str, *choices: str | None) -> bool | str:
+    """`check_choices` as the host's `validate_inputs` says it: True, or what is wrong."""
+    try:
+        check_choices(node, *choices)
+    except FireEditNodeError as error:
+        return str(error)
+    return True
 
 
 def kept_whole(mask: Tensor | None, region: Tensor | None, keep_outside: str) -> list[str]:

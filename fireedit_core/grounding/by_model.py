@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..regions.drawing import draw_regions
 from ..regions.record import OBJECT_LABEL, Regions
-from ..regions.selection import box_masks
+from ..regions.selection import join
 from ..regions.suppression import box_iou
 from ..regions.transformers_detector import to_picture
 from .ground import Grounding, ground, scored
@@ -134,11 +134,7 @@ def _with_boxes(regions: Regions, boxes: list[tuple[float, ...]], label: str) ->
     if not boxes:
         return regions
     new = Regions(torch.tensor(boxes), torch.full((len(boxes),), SURE), (label,) * len(boxes), regions.image_size)
-    masks = None if regions.masks is None else torch.cat([regions.masks.float().cpu(), box_masks(new)])
-    return Regions(
-        torch.cat([regions.boxes.cpu(), new.boxes]), torch.cat([regions.scores.cpu(), new.scores]), (*regions.labels, *new.labels),
-        regions.image_size, masks, regions.picture,
-    )  # fmt: skip
+    return join([regions, new], regions.picture)
 
 
 def _by_words(image: Tensor, instruction: str, regions: Regions, why: str) -> Grounding:

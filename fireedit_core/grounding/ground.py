@@ -95,14 +95,15 @@ def from_answer(answer: Answer, regions: Regions) -> Grounding:
     boxes = torch.tensor([target.box for target in answer.targets])
     scores = torch.tensor([target.score for target in answer.targets])
     made = Regions(boxes, scores, tuple(target.label for target in answer.targets), answer.image_size)
-    masks = None
+    masks, boxed = None, []
     if regions.masks is not None and len(regions):
         overlap, index = box_iou(boxes, regions.clipped().boxes.cpu() if _all_inside(regions) else regions.boxes.cpu()).max(1)
-        masks = box_masks(made)
+        masks, boxed = box_masks(made), [True] * len(made)
         for row, (iou, number) in enumerate(zip(overlap.tolist(), index.tolist(), strict=True)):
             if iou >= _SAME_BOX:
                 masks[row] = regions.masks[number].float().cpu()
-    made = replace(made, masks=masks, picture=regions.picture).sorted_by_score()
+                boxed[row] = regions.boxed[number]
+    made = replace(made, masks=masks, boxed=boxed, picture=regions.picture).sorted_by_score()
     meant = [i for i, score in enumerate(made.scores.tolist()) if score >= CHOSEN] or [0]
     message = f"{_kind_text(answer)}: {len(meant)} of {len(made)} regions (as answered)."
     return Grounding(made, _union(made, tuple(meant)), answer, message)

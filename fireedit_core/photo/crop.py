@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,7 +58,8 @@ def frames_for(photos: list[Tensor], masks: list[Tensor], settings: CropSettings
         photos: (H, W, C) each, of any sizes. masks: (H, W) each, what is to be edited; one that is 0 everywhere means the whole photo.
     """
     parts = [_part(mask, settings) for mask in masks]
-    grid = _grid([(y1 - y0, x1 - x0) for x0, y0, x1, y1 in parts], [tuple(mask.shape) for mask in masks], settings)
+    sizes = [(y1 - y0, x1 - x0) for x0, y0, x1, y1 in parts]
+    grid = _grid(sizes, [tuple(mask.shape) for mask in masks], settings)
     return [
         PhotoFrame.fit(photo, _filled(part, tuple(mask.shape), grid), grid) for photo, mask, part in zip(photos, masks, parts, strict=True)
     ]
@@ -86,12 +88,20 @@ def _part(mask: Tensor, settings: CropSettings) -> Box:
 
 
 def _grid(parts: list[tuple[int, int]], photos: list[tuple[int, int]], settings: CropSettings) -> tuple[int, int]:
-    """(height, width) of the grid in the mean shape of all parts."""
+    """(height, width) of the grid in the mean shape of all parts.
+
+    It is never the size of a photo of which it shows a part only: of a mask that comes back at that size, nothing could say whether it is
+    the crop's or the photo's.
+    """
     shape = math.exp(sum(math.log(width / height) for height, width in parts) / len(parts))
     largest = LARGEST_SCALE**2 * max(height * width for height, width in photos)
     area = min(settings.megapixels * MEGAPIXEL, max(largest, 4 * settings.multiple**2))
     sides = (math.sqrt(area / shape), math.sqrt(area * shape))
-    return tuple(max(1, round(side / settings.multiple)) * settings.multiple for side in sides)
+    steps = [max(1, round(side / settings.multiple)) for side in sides]
+    taken = {photo for part, photo in zip(parts, photos, strict=True) if part != photo}
+    more = range(len(taken) + 1)
+    grids = [tuple((step + by) * settings.multiple for step, by in zip(steps, each, strict=True)) for each in product(more, more)]
+    return min((grid for grid in grids if grid not in taken), key=lambda grid: math.dist(grid, sides))
 
 
 def _filled(part: Box, photo: tuple[int, int], grid: tuple[int, int]) -> Box:

@@ -26,6 +26,10 @@ _CALM = 2.0  # px: grain does not count as a step
 _ALL = 0.7  # of the crop that differs: then nothing in it is outside of the edit
 
 
+class NothingDiffers(ValueError):
+    """No mask came, and the edited picture shows what the photo does."""
+
+
 @dataclass(frozen=True, eq=False)
 class Finished:
     """A finished photograph.
@@ -66,13 +70,15 @@ def finish(
     Args:
         original: (H, W, C) float in 0..1, the photo that the frame was made of; channels beyond three are kept. edited: (h, w, 3) in 0..1,
         what the model made of the crop; another size than the frame's grid is scaled back where the shape is about the same.
-        mask: (H, W) of the photo or (h, w) of the frame's grid, in 0..1: where it was to change; None: found from what differs.
+        mask: (H, W) of the photo or (h, w) of the frame's grid, in 0..1: where it was to change; None: found from what differs. Where
+        both have one size it is the photo's.
         aligned: undo a motion that was found for sure. toned: undo a drift of colours.
         grow, feather: px of the crop by which the mask is made wider, and over which it then fades. check: called now and then; may raise.
 
     Raises:
         ValueError: in words, for another photo, an edited picture of another shape or photo, a mask of another size or that is empty, and
         for a grow or feather that is no number of 0 or more.
+        NothingDiffers: (a ValueError) without a mask, where there is nothing to paste.
         ImportError: without OpenCV.
     """
     opencv()
@@ -82,6 +88,9 @@ def finish(
     frame.check(original)
     rgb = original[..., :3].expand(*original.shape[:2], 3)
     small, own = _mask_on_grid(mask, frame)
+    notes = []
+    if mask is not None and frame.grid == frame.size and not frame.whole:  # no frame of `frames_for`
+        notes.append("photo and crop have one size: the mask was taken for the photo's")
     new, frame, stretched = _on_grid(edited, frame)
     if small is not None and small.shape != frame.grid:
         small = opencv().resize(small, frame.grid[::-1], interpolation=opencv().INTER_LINEAR)
@@ -102,7 +111,7 @@ def finish(
         drift = colour_drift(new, before, np.ones(frame.grid, bool) if small is None else _wider(small, max(grow, _NEAR)) == 0)
         new = drift.undo(new)
     check()
-    notes = [stretched] if stretched else []
+    notes += [stretched] if stretched else []
     if small is None:
         small, note = _changed(new, before)
         notes.append(note)
@@ -213,7 +222,7 @@ def _changed(new: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, str]:
     if share > _ALL:
         return np.ones_like(made), f"no mask came, and {100 * share:.0f} % of the crop has changed: all of it is pasted"
     if not large:
-        raise ValueError("No mask came, and the edited picture does not differ from the photo: there is nothing to paste.")
+        raise NothingDiffers("No mask came, and the edited picture does not differ from the photo: there is nothing to paste.")
     return made, f"no mask came: it was found from what differs, {100 * share:.1f} % of the crop in {len(large)} part(s)"
 
 

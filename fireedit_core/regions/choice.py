@@ -128,23 +128,25 @@ class RegionChoice:
             raise ValueError(f"a box of the selection lies outside the picture of width {width} and height {height}")
         scores = torch.cat([regions.scores[kept].cpu(), torch.full((len(own),), OWN_SCORE)])
         names = tuple(labels[i] for i in kept) + tuple(name for _, name in self.boxes)
-        made = Regions(chosen, scores, names, regions.image_size, self._masks(regions, kept, chosen), regions.picture)
+        masks, boxed = self._masks(regions, kept, chosen)
+        made = Regions(chosen, scores, names, regions.image_size, masks, regions.picture, boxed)
         if self.mode != "force":
             return made, None
         from .dialects import to_mask  # the other way round it would be a circle
 
         return made, to_mask(made)
 
-    def _masks(self, regions: Regions, kept: list[int], boxes: Tensor) -> Tensor | None:
+    def _masks(self, regions: Regions, kept: list[int], boxes: Tensor) -> tuple[Tensor | None, list[bool]]:
+        """Masks, and which are no more than a box."""
         if regions.masks is None:
-            return None
-        masks = torch.zeros(len(boxes), *regions.image_size)
+            return None, []
+        masks, boxed = torch.zeros(len(boxes), *regions.image_size), [True] * len(boxes)
         for row, (x1, y1, x2, y2) in enumerate(boxes.round().int().tolist()):
             if row < len(kept) and kept[row] not in self.moved:
-                masks[row] = regions.masks[kept[row]].float().cpu()
+                masks[row], boxed[row] = regions.masks[kept[row]].float().cpu(), regions.boxed[kept[row]]
             else:
                 masks[row, y1:y2, x1:x2] = 1
-        return masks
+        return masks, boxed
 
 
 _KINDS = {list: "list", dict: "JSON object", str: "text"}

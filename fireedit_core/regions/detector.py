@@ -38,13 +38,14 @@ class Proposals:
     """What a labelled detector finds in one picture of H x W, in any order.
 
     Attributes:
-        boxes: (n, 4) xyxy in pixels. scores: (n,) 0..1. labels: n names. masks: (n, H, W) in 0..1, or None.
+        boxes: (n, 4) xyxy in pixels. scores: (n,) 0..1. labels: n names. masks: gives (m, H, W) in 0..1 of those at m indices, or None;
+            of a large photo each is a hundred megabytes, so that they are made only of what is kept.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Sequence[str]
-    masks: Tensor | None = None
+    masks: Callable[[Tensor], Tensor] | None = None
 
 
 class LabelledDetector(nn.Module):
@@ -85,11 +86,10 @@ class LabelledDetector(nn.Module):
         found = []
         for image in images.to(first.device, first.dtype).clamp(0, 1).split(1):
             made = self.propose(image, score_threshold, iou_threshold, prompt)
-            masks = None if made.masks is None else made.masks.float().cpu()
             found.append(
                 select_regions(
                     made.boxes.float().cpu(), made.scores.float().cpu(), size, score_threshold, iou_threshold, max_regions,
-                    made.labels, masks, self.second_opinions,
+                    made.labels, made.masks, self.second_opinions,
                 )
             )  # fmt: skip
         return found
@@ -125,12 +125,13 @@ def select_regions(
     iou_threshold: float,
     max_regions: int,
     labels: Sequence[str] | None = None,
-    masks: Tensor | None = None,
+    masks: Callable[[Tensor], Tensor] | None = None,
     per_label: bool = False,
 ) -> Regions:
     """Score filter, clip to the picture, NMS (among all, or `per_label` among those of one name), best `max_regions`, best first.
 
-    boxes (N, 4) xyxy in pixels of `size` = (height, width), scores (N,), labels of N names, masks (N, height, width).
+    boxes (N, 4) xyxy in pixels of `size` = (height, width), scores (N,), labels of N names, masks: gives (m, height, width)
+    of those at m indices.
     """
     height, width = size
     clipped = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
@@ -143,7 +144,7 @@ def select_regions(
         places = places + places.new_tensor([2.0 * max(size) * kinds[labels[i]] for i in indices.tolist()]).reshape(-1, 1)
     indices = indices[non_maximum_suppression(places, scores[indices], iou_threshold)[:max_regions]]
     names = (OBJECT_LABEL,) * len(indices) if labels is None else tuple(labels[i] for i in indices.tolist())
-    return Regions(clipped[indices], scores[indices], names, size, None if masks is None else masks[indices])
+    return Regions(clipped[indices], scores[indices], names, size, None if masks is None else masks(indices).float().cpu())
 
 
 def letterbox(images: Tensor, side: int, fill: float = 0.5) -> Tensor:

@@ -69,7 +69,7 @@ def to_segs(
 
 
 def from_segs(segs: Any, image_size: tuple[int, int] | None = None, frame: int = 0, frames: int = 1) -> Regions:
-    """Any pack's SEGS -> `Regions` with masks (a SEG without mask gives its box), best score first.
+    """Any pack's SEGS -> `Regions` with masks (a SEG without mask gives its box, and is `boxed`), best score first.
 
     Args:
         image_size: (height, width) to scale to, each axis by its own ratio; None keeps the size that the SEGS name.
@@ -87,7 +87,7 @@ def from_segs(segs: Any, image_size: tuple[int, int] | None = None, frame: int =
         raise ValueError(
             f"SEGS must be ((height, width), [SEG, ...]) as the Impact Pack makes them, got {type(segs).__name__}."
         ) from None
-    boxes, scores, labels = [], [], []
+    boxes, scores, labels, boxed = [], [], [], []
     masks = torch.zeros(len(items), height, width)
     for i, seg in enumerate(items):
         crop = _numbers(_field(seg, "crop_region", 3))
@@ -98,11 +98,12 @@ def from_segs(segs: Any, image_size: tuple[int, int] | None = None, frame: int =
         scores.append((_numbers(_field(seg, "confidence", 2)) or [1.0])[0])
         labels.append(str(_field(seg, "label", 5) or OBJECT_LABEL))
         mask = _field(seg, "cropped_mask", 1)
+        boxed.append(mask is None)
         if mask is None:
             _paste(masks[i], torch.ones(1, 1), box)
         else:
             _paste(masks[i], _mask_of_frame(mask, i, frame, frames), crop or box)
-    result = Regions(_tensor(boxes), torch.tensor(scores), tuple(labels), (height, width), masks if items else None)
+    result = Regions(_tensor(boxes), torch.tensor(scores), tuple(labels), (height, width), masks if items else None, boxed=boxed)
     return (result if image_size is None else result.scaled_to(image_size)).sorted_by_score()
 
 

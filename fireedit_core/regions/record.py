@@ -25,6 +25,8 @@ class Regions:
         image_size: (height, width) of the picture that the boxes belong to.
         masks: optional (n, height, width) float 0..1.
         picture: `thumbnail.fingerprint` of the picture that they were found on; "" where nobody wrote it down.
+        boxed: for each mask whether it is no more than its region's box, which stands in where others have masks; () where none is. A
+            rectangle that was painted is not. Always n values where there are masks.
 
     Raises:
         ValueError: if shapes disagree or coordinates are not finite or inverted.
@@ -36,6 +38,7 @@ class Regions:
     image_size: tuple[int, int]
     masks: Tensor | None = None
     picture: str = ""
+    boxed: Sequence[bool] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -67,10 +70,14 @@ class Regions:
                 f"Regions: masks must have shape ({count}, {height}, {width}) = (n, height, width), "
                 f"got {tuple(self.masks.shape)}."
             )
+        boxed = () if self.masks is None else tuple(map(bool, self.boxed)) or (False,) * count
+        if self.masks is not None and len(boxed) != count:
+            raise ValueError(f"Regions: {count} masks need {count} values of boxed, got {len(boxed)}.")
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "labels", tuple(_printable(str(label)) for label in self.labels))
         object.__setattr__(self, "image_size", (height, width))
+        object.__setattr__(self, "boxed", boxed)
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
@@ -107,6 +114,7 @@ class Regions:
             scores=self.scores[index.to(self.scores.device)],
             labels=tuple(self.labels[i] for i in index.tolist()),
             masks=None if self.masks is None else self.masks[index.to(self.masks.device)],
+            boxed=() if self.masks is None else [self.boxed[i] for i in index.tolist()],
         )
 
     def sorted_by_score(self) -> Regions:
@@ -167,11 +175,13 @@ class Regions:
         }
         if self.masks is not None:
             result["masks"] = [_run_lengths(mask) for mask in self.masks]
+        if any(self.boxed):
+            result["boxed"] = list(self.boxed)
         return result
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Regions:
-        """Inverse of `to_dict`. `scores` (1.0) and `labels` ("object") may be left out.
+        """Inverse of `to_dict`. `scores` (1.0), `labels` ("object") and `boxed` (false) may be left out.
 
         Raises:
             ValueError: if `image_size` or `boxes` is missing or malformed.
@@ -190,7 +200,10 @@ class Regions:
             height, width = size
             rows = [_from_run_lengths(runs, height, width) for runs in value["masks"]]
             masks = torch.stack(rows) if rows else torch.zeros(0, height, width)
-        return cls(boxes, scores, tuple(value.get("labels", ["object"] * len(boxes))), size, masks)
+        boxed = value.get("boxed", ())
+        if not isinstance(boxed, (list, tuple)) or not all(isinstance(one, bool) for one in boxed):
+            raise ValueError(f"Regions: boxed must be a list of true and false, got {str(boxed)[:60]}.")
+        return cls(boxes, scores, tuple(value.get("labels", ["object"] * len(boxes))), size, masks, boxed=boxed)
 
 
 _LONGEST_LABEL = 200  # letters: a name, not a text

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,15 +22,15 @@ class RegionFilter:
 
     Attributes:
         labels: names, of which a region's label must be one (case aside); empty allows any.
-        least_score, most_score: bounds of the score, both included.
+        least_score, most_score: bounds of the score, both included; none unless set, as scores of other packs may lie outside of 0..1.
         least_area, most_area: bounds of the box's share (0..1) of the picture, both included.
         indices: numbers of regions as `FireEdit Regions Preview` writes them; None allows all. Negative ones count from the end.
         top: at most this many, best score first to be kept; 0 keeps all.
     """
 
     labels: tuple[str, ...] = ()
-    least_score: float = 0.0
-    most_score: float = 1.0
+    least_score: float = -math.inf
+    most_score: float = math.inf
     least_area: float = 0.0
     most_area: float = 1.0
     indices: tuple[int, ...] | None = None
@@ -94,8 +95,7 @@ def merge_regions(sets: Sequence[Regions], iou_threshold: float = 1.0) -> Region
     """All regions of several detections of one picture, best score first.
 
     Args:
-        iou_threshold: of two that overlap by more than this only the better stays; 1 keeps all. Where some have masks and
-            others none, the others get their box as mask.
+        iou_threshold: of two that overlap by more than this only the better stays; 1 keeps all. Masks are as in `join`.
 
     Raises:
         ValueError: for none, or for sets of pictures of different sizes, or of different content where both know theirs.
@@ -108,16 +108,25 @@ def merge_regions(sets: Sequence[Regions], iou_threshold: float = 1.0) -> Region
     pictures = [one.picture for one in sets if one.picture]
     if not all(resembles(pictures[0], other) for other in pictures[1:]):
         raise ValueError("these regions were found on different pictures. Give those of one picture.")
-    masks = None
-    if any(one.masks is not None for one in sets):
-        masks = torch.cat([box_masks(one) if one.masks is None else one.masks.float().cpu() for one in sets])
-    joined = Regions(
-        torch.cat([one.boxes.cpu() for one in sets]), torch.cat([one.scores.cpu() for one in sets]),
-        tuple(label for one in sets for label in one.labels), size, masks, next(iter(pictures), ""),
-    )  # fmt: skip
+    joined = join(sets, next(iter(pictures), ""))
     if iou_threshold >= 1:
         return joined.sorted_by_score()
     return joined.select(non_maximum_suppression(joined.boxes, joined.scores, iou_threshold))
+
+
+def join(sets: Sequence[Regions], picture: str = "") -> Regions:
+    """All regions of several sets of one picture, one set after the other.
+
+    Where some have masks and others none, the others have their boxes in place of them, and are `boxed`.
+    """
+    if any(one.masks is not None for one in sets):
+        sets = [replace(one, masks=box_masks(one), boxed=(True,) * len(one)) if one.masks is None else one for one in sets]
+    return Regions(
+        torch.cat([one.boxes.cpu() for one in sets]), torch.cat([one.scores.cpu() for one in sets]),
+        tuple(label for one in sets for label in one.labels), sets[0].image_size,
+        None if sets[0].masks is None else torch.cat([one.masks.float().cpu() for one in sets]), picture,
+        tuple(flag for one in sets for flag in one.boxed),
+    )  # fmt: skip
 
 
 def box_masks(regions: Regions) -> Tensor:

@@ -63,8 +63,9 @@ class UltralyticsDetector(LabelledDetector):
         boxes = undo_letterbox(found[:, :4], size, self.input_size)
         labels = [self.names.get(int(c), str(int(c))) for c in found[:, 5]]
         prototypes = next((x for x in raw[1:] if x.ndim == 4 and x.shape[1] == found.shape[1] - 6), None)
-        masks = None if prototypes is None else self._masks(prototypes[0].float(), found, size)
-        return Proposals(boxes, found[:, 4], labels, masks)
+        if prototypes is None:
+            return Proposals(boxes, found[:, 4], labels)
+        return Proposals(boxes, found[:, 4], labels, lambda kept: self._masks(prototypes[0].float(), found[kept.to(found.device)], size))
 
     def _masks(self, prototypes: Tensor, found: Tensor, size: tuple[int, int]) -> Tensor:
         """Masks (n, H, W) of the picture from prototypes (k, h, w) of the square and rows of boxes and k factors."""

@@ -77,7 +77,7 @@ def region_masks(
         max_regions: only so many are kept, best score first, and never more than `most_masks`; the caller says so.
         progress: called with the number of regions done; may raise to stop.
 
-    Masks that the regions bring are kept as they are and only sharpened.
+    Masks that the regions bring are kept as they are and only sharpened, but for those that are no more than boxes (`Regions.boxed`).
 
     Raises:
         ValueError: if the regions belong to another picture. ImportError: without OpenCV.
@@ -91,7 +91,7 @@ def region_masks(
     failed: list[list[str]] = [[] for _ in range(len(kept))]
     pixels: list[float] = []
     for i, box in enumerate(kept.boxes):
-        if kept.masks is not None and bool((kept.masks[i] > 0.5).any()):
+        if kept.masks is not None and not kept.boxed[i] and bool((kept.masks[i] > 0.5).any()):
             masks[i] = kept.masks[i].float().clamp(0, 1)
             families.append(GIVEN)
             pixels.append(1.0)
@@ -118,7 +118,7 @@ def region_masks(
                 tuple(kept.labels[j] for j in sorted(taken[i])),
             )
         )  # fmt: skip
-    return replace(kept, masks=masks), tuple(reports)
+    return replace(kept, masks=masks, boxed=[family == BOX for family in families]), tuple(reports)
 
 
 def _first_good(segmenters: Sequence[Segmenter], image: Tensor, box: Tensor, mask: Tensor, failed: list[str]) -> tuple[str, float]:

@@ -8,6 +8,7 @@ PREDICT_NOISE holds the prediction, above every guider's formula and whatever pa
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -157,8 +158,16 @@ def _start(settings: Settings, guider: Any, noise: Tensor, latent_image: Tensor,
         model.model.process_latent_in(source.to(device, torch.float32)), None if mask is None else mask.to(device), len(levels) - 1,
         settings.strength, settings.late_edges,
     )  # fmt: skip
-    window = (float(sampling.percent_to_sigma(settings.start)), float(sampling.percent_to_sigma(settings.end)))
-    return _Run(confinement, levels, window, source, settings.exact, cell)
+    return _Run(confinement, levels, _window(sampling, settings.start, settings.end), source, settings.exact, cell)
+
+
+def _window(sampling: Any, start: float, end: float) -> tuple[float, float]:
+    """Noise levels of two shares (0..1) of the schedule; 0 is before all and 1 after all, as in `active_timesteps`.
+
+    The level that a model calls its highest is not always: many a shift of flow models begins at 1.0000001.
+    """
+    first = math.inf if start <= 0 else float(sampling.percent_to_sigma(start))
+    return first, -math.inf if end >= 1 else float(sampling.percent_to_sigma(end))
 
 
 def _told_of_one(conds: dict[str, list[dict]]) -> bool:

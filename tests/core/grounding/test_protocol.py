@@ -163,6 +163,7 @@ def test_a_new_box_beside_what_was_detected_and_one_that_is_there_already():
     assert len(same.regions) == 2 and same.answer.targets[0].box == (16, 2, 31, 12) and same.mask.sum() == 48  # the region's own mask
     both = ask(Saying(PIXELS, '{"kind": "remove", "before": "hat", "boxes": [[0, 20, 8, 24]]}'), regions=masked)
     assert both.regions.masks.shape == (3, 24, 32) and both.mask.sum() == 32
+    assert both.regions.labels[0] == "hat" and both.regions.boxed == (True, False, False)
 
 
 def test_whole_picture_and_no_proposals():

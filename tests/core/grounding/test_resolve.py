@@ -270,6 +270,9 @@ def test_a_filled_answer_is_used_as_it_is(image):
     masks[4, 60:70, 100:110] = 1
     found = ground(None, "mach die Katze weg", regions(masks=masks), written)
     assert found.answer == Answer.from_json(written, (HEIGHT, WIDTH)) and found.mask.sum() == 100
+    assert found.regions.boxed == (False,)
+    elsewhere = json.dumps({"kind": "remove", "thing": "x", "targets": [{"box": [10, 10, 30, 30]}]})
+    assert ground(None, "", regions(masks=masks), elsewhere).regions.boxed == (True,)  # nobody knows its outline
     again = ground(image, "remove the dog", regions())
     assert torch.equal(ground(None, "", regions(), again.answer.to_json()).mask, again.mask)
     with pytest.raises(ValueError, match="height 5 and width 5"):

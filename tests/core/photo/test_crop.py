@@ -65,6 +65,24 @@ def test_a_small_mark_takes_in_more_instead_of_being_shown_larger_than_four_time
     assert frame.grid == (240, 320) and frame.scale == 4 and frame.whole
 
 
+def test_a_part_is_never_shown_at_the_size_of_its_photo():
+    """A mask of either size can be told by it. 1024 x 1024 px of a square thing would be the photo's own size."""
+    size, box = (1024, 1024), (560, 140, 800, 380)
+    (part,) = _frames(size, box)
+    assert not part.whole and part.grid == (1024, 1040) and part.crop_mask(torch.ones(size)).shape == part.grid
+    for x in range(0, 900, 90):
+        for wide, high in ((90, 90), (100, 110), (240, 200)):
+            (frame,) = _frames(size, (x, 40, min(x + wide, 1024), 40 + high), multiple=64)
+            assert frame.whole or frame.grid != size
+    (whole,) = _frames(size, (0, 0, 1024, 1024))
+    assert whole.whole and whole.grid == size and whole.scale == 1  # either reading is the same
+    several = [(1024, 1024), (1024, 1040), (1040, 1024), (1040, 1040)]  # each with a part of its own
+    masks = [torch.zeros(one) for one in several]
+    for mask in masks:
+        mask[300:500, 300:500] = 1
+    assert frames_for([torch.rand(*one, 3) for one in several], masks)[0].grid == (1024, 1056)
+
+
 def test_a_batch_has_one_grid_and_each_its_own_scale():
     frames = _frames((1500, 2000), (100, 100, 400, 200), (900, 600, 1000, 900), (1880, 1400, 2000, 1500), context=0.2)
     assert len({frame.grid for frame in frames}) == 1 and len({frame.scale for frame in frames}) == 3

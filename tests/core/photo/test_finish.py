@@ -88,6 +88,13 @@ def test_mask_of_the_crop_and_no_mask():
     assert float(found.mask[130:190, 190:260].min()) > 0.99 and float((found.mask == 0).float().mean()) > 0.6
 
 
+def test_a_crop_as_large_as_its_photo_has_the_photos_mask_and_says_so():
+    whole, frame, came, _ = job(SIZE, (60, 40, 410, 290), 1.0, (0, 0), 1.0)
+    made = finish(whole, frame, came, mask_of_photo(), aligned=False, toned=False, grow=0, feather=0)
+    assert torch.equal(made.mask, mask_of_photo()) and "the mask was taken for the photo's" in made.report
+    assert "taken for" not in finish(*job()[:3], mask_of_photo()).report
+
+
 def test_grow_and_feather_are_pixels_of_the_crop():
     whole, frame, came, _ = job()
     bare = finish(whole, frame, came, mask_of_photo(), False, False, grow=0, feather=0)

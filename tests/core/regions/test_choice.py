@@ -74,7 +74,8 @@ def test_masks_of_picked_moved_and_drawn_regions():
     wanted = torch.zeros(3, 20, 50)
     wanted[0] = masks[0]
     wanted[1, 12:15, 1:21] = wanted[2, 1:6, 30:48] = 1
-    assert torch.equal(made.masks, wanted)
+    assert torch.equal(made.masks, wanted) and made.boxed == (False, True, True)
+    assert RegionChoice().apply(made)[0].boxed == made.boxed
 
 
 def test_a_choice_belongs_to_its_picture():

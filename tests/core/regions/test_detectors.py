@@ -262,7 +262,7 @@ def test_labels_and_masks_stay_with_their_boxes():
     boxes = torch.tensor([[0.0, 0, 5, 5], [20, 0, 30, 5], [0, 8, 9, 9], [40, 0, 49, 8]])
     scores, names = torch.tensor([0.4, 0.05, 0.6, 0.9]), ["ant", "bee", "cat", "dog"]
     masks = torch.arange(4.0).view(4, 1, 1).expand(4, 10, 50)
-    found = select_regions(boxes, scores, (10, 50), 0.1, 0.5, 2, names, masks)
+    found = select_regions(boxes, scores, (10, 50), 0.1, 0.5, 2, names, lambda kept: masks[kept])
     assert found.labels == ("dog", "cat") and found.masks[:, 0, 0].tolist() == [3, 2] and found.boxes[:, 0].tolist() == [40, 0]
     assert select_regions(boxes, scores, (10, 50), 0.1, 0.5, 9, names).labels == ("dog", "cat", "ant")
 

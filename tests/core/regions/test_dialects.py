@@ -47,7 +47,7 @@ def test_segs_of_other_packs():
     regions = dialects.from_segs(((40, 60), [first, second]), image_size=(80, 60))
     assert regions.labels == ("object", "x") and regions.image_size == (80, 60)
     assert regions.boxes[1].tolist() == [10, 10, 30, 50]  # width and height scaled by their own ratios
-    assert regions.masks[1].sum() > 700
+    assert regions.masks[1].sum() > 700 and regions.boxed == (True, False)
     assert len(dialects.from_segs(((40, 60), []))) == 0
     with pytest.raises(ValueError, match="SEGS must be"):
         dialects.from_segs([1, 2, 3])

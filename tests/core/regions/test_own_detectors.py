@@ -90,8 +90,19 @@ def test_a_yolo_segmentation_gives_masks_inside_its_boxes(tmp_path, picture):
         outside = mask.clone()
         outside[max(y1 - 2, 0) : y2 + 2, max(x1 - 2, 0) : x2 + 2] = 0
         assert outside.sum() == 0
+    few = load_detector(tmp_path / "small-seg.pt").detect(picture, 0.2, 0.5, 2)[0]
+    assert len(few) == 2 < len(found) and torch.equal(few.masks, found.masks[:2])
     few = load_detector(tmp_path / "small-seg.pt").detect(picture, 0.999, 0.5, 20)[0]
     assert len(few) == 0 and (few.masks is None or few.masks.shape == (0, 48, 64))
+
+
+@needs_yolo
+def test_masks_are_made_only_of_what_is_kept(tmp_path, picture, monkeypatch):
+    """A mask of 24 megapixels is 96 MB, and there may be 300 finds."""
+    detector, made, masks = load_detector(write_yolo(tmp_path / "small-seg.pt", "Segment")), [], UltralyticsDetector._masks
+    monkeypatch.setattr(UltralyticsDetector, "_masks", lambda self, *given: made.append(masks(self, *given)) or made[-1])
+    detector.detect(picture, 0.2, 0.5, 2)
+    assert [len(one) for one in made] == [2]
 
 
 class Evil:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,6 +56,19 @@ def test_dict_round_trip_through_json():
     assert Regions.from_dict({"image_size": [9, 9], "boxes": [[0, 0, 3, 3]]}).labels == ("object",)
 
 
+def test_masks_that_are_no_more_than_boxes_stay_with_their_regions():
+    plain, marked = make(masks=True), replace(make(masks=True), boxed=(True, False, False))
+    assert make().boxed == () and plain.boxed == (False,) * 3 and marked.boxed == (True, False, False)
+    assert marked.sorted_by_score().boxed == (False, True, False) and marked.scaled_to((60, 25)).boxed == marked.boxed
+    assert marked.select([0]).clipped().boxed == (True,) and replace(marked, masks=None).boxed == ()
+    text = json.dumps(marked.to_dict())
+    assert Regions.from_dict(json.loads(text)).boxed == marked.boxed and "boxed" not in plain.to_dict()  # as before there were any
+    assert Regions.from_dict(plain.to_dict()).boxed == plain.boxed
+    for bad in ([1, 0, 0], "yes"):
+        with pytest.raises(ValueError, match="list of true and false"):
+            Regions.from_dict(marked.to_dict() | {"boxed": bad})
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -62,6 +76,7 @@ def test_dict_round_trip_through_json():
         ({"scores": torch.zeros(2)}, "scores of shape"),
         ({"labels": ("a",)}, "3 labels"),
         ({"masks": torch.zeros(3, 4, 4)}, "masks must have shape"),
+        ({"masks": torch.zeros(3, 30, 50), "boxed": [True]}, "3 masks need 3 values of boxed, got 1"),
         ({"image_size": (0, 4)}, "positive"),
         ({"boxes": torch.tensor([[5.0, 5.0, 1.0, 1.0]] * 3)}, "xywh"),
         ({"boxes": torch.full((3, 4), float("nan"))}, "finite"),

@@ -38,6 +38,13 @@ def test_each_bound_and_all_together():
         kept(indices=(4,))
 
 
+def test_nothing_set_keeps_scores_of_any_kind():
+    """Percent and logits, as other packs give them."""
+    odd = four().with_scores([95.0, -2.5, 1.5, 0.5])
+    assert [len(one) for one in RegionFilter().split(odd)] == [4, 0]
+    assert RegionFilter(least_score=0.0).split(odd)[1].labels == ("Dog",) and len(RegionFilter(most_score=1.0).split(odd)[0]) == 2
+
+
 def test_an_empty_record_stays_empty():
     none = Regions.empty((8, 9))
     assert [len(x) for x in RegionFilter(labels=("cat",), top=3).split(none)] == [0, 0]
@@ -64,6 +71,7 @@ def test_merging_keeps_all_or_the_better_of_two():
     assert merge_regions([four(), other]).masks is None
     mixed = merge_regions([other, four(masks=True)])
     assert mixed.masks.shape == (5, 40, 40) and mixed.masks[0].sum() == 81 and mixed.masks[1].sum() == 100
+    assert mixed.boxed == (True, False, False, False, False) == merge_regions([mixed]).boxed
     with pytest.raises(ValueError, match="height 40"):
         merge_regions([four(), Regions.empty((40, 41))])
     with pytest.raises(ValueError, match="no regions to merge"):

@@ -9,6 +9,7 @@ import torch
 
 from fireedit_core.opencv import bytes_of
 from fireedit_core.regions.record import Regions
+from fireedit_core.regions.selection import merge_regions
 from fireedit_core.segmentation import matting
 from fireedit_core.segmentation import region_masks as rule
 from fireedit_core.segmentation.grabcut import GrabCut, _inside_and_radius, like_surroundings, without_specks
@@ -241,6 +242,20 @@ def test_masks_that_the_regions_bring_are_kept_and_sharpened():
     out, (report,) = region_masks(scene((truth, (0.8, 0.2, 0.2))), given, never)
     assert report.family == GIVEN and never.asked == 0 and iou(out.masks[0], truth) > 0.98
     assert ((out.masks[0] > 0.1) & (out.masks[0] < 0.9)).sum() < ((rough > 0.1) & (rough < 0.9)).sum() / 2
+
+
+def test_boxes_that_stand_in_for_masks_are_cut_out_and_painted_rectangles_are_kept():
+    """Beside regions with masks a box of the user's own was a mask of ones, and kept as if somebody had given it."""
+    truth, painted = disc(), torch.zeros(1, *SIZE)
+    painted[0, 5:20, 5:20] = 1
+    beside = Regions(torch.tensor([[5.0, 5, 20, 20]]), torch.ones(1), ("patch",), SIZE, painted)
+    both = merge_regions([beside, regions_of((50, 30, 110, 90), (130, 90, 150, 110), scores=[0.8, 0.5])])
+    nothing = Fixed(torch.zeros(SIZE))
+    out, reports = region_masks(scene((truth, (0.8, 0.2, 0.2))), both, GrabCut())
+    assert [one.family for one in reports[:2]] == [GIVEN, "grabcut"] and iou(out.masks[1], truth) > 0.95
+    assert out.boxed == (False, False, reports[2].family == BOX)
+    again, reports = region_masks(scene((truth, (0.8, 0.2, 0.2))), both, nothing)
+    assert [one.family for one in reports] == [GIVEN, BOX, BOX] and again.boxed == (False, True, True)
 
 
 def test_quality_tells_a_good_mask_from_a_bad_one():

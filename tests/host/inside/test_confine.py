@@ -14,6 +14,7 @@ from tests.host.inside.small_edit_models import CELLS, MODELS, EditModel
 
 import comfy.sample  # isort: skip
 import comfy.samplers  # isort: skip
+from comfy.model_sampling import CONST, ModelSamplingDiscreteFlow  # isort: skip
 from comfy.patcher_extension import WrappersMP  # isort: skip
 from comfy_extras.nodes_apg import APG  # isort: skip
 from comfy_extras.nodes_cfg import CFGNorm, CFGZeroStar  # isort: skip
@@ -139,6 +140,30 @@ def test_the_window_is_a_share_of_the_noise_schedule(window):
     sampling = edit.model.get_model_object("model_sampling")
     middle = sampling.percent_to_sigma(0.5)
     assert min(s for s, _ in held) < middle < max(s for s, _ in held)
+
+
+@pytest.mark.parametrize("shift", (2.14, 3.0))
+def test_the_first_step_is_held_whatever_the_shift(shift):
+    """At 2.14 the first noise level is 1.0000001, and at the start of the schedule the host names 1."""
+    edit = edit_model("Qwen-Image")
+    model, seen = edit.model.clone(), []
+    sampling = type("Flow", (ModelSamplingDiscreteFlow, CONST), {})()
+    sampling.set_parameters(shift=shift, multiplier=1.0)
+    model.add_object_patch("model_sampling", sampling)
+
+    def watch(executor, x, timestep, model_options, seed):
+        seen.append((float(timestep), x.clone()))
+        return executor(x, timestep, model_options, seed)
+
+    model = confine(model, edit.mask())
+    model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "spy", watch)
+    sample(edit, model, steps=3)
+    (first, x), (second, after) = seen[:2]
+    assert first == pytest.approx(1) and (first > 1) == (shift == 2.14)
+    source = edit.model.model.process_latent_in(edit.source)
+    free = edit.inside(1).reshape(1, *[1] * (x.ndim - 3), *CELLS).expand_as(x)
+    # a step of euler towards the source
+    assert torch.allclose((after - source)[~free], (second / first * (x - source))[~free], atol=1e-5)
 
 
 def test_grey_cells_join_late():

@@ -58,12 +58,46 @@ def test_several_edits_of_one_photo_a_mask_of_the_crop_and_a_black_one():
     assert "no mask came: it was found" in run(whole, frames, edits, torch.zeros(1, 64, 64))[2]
 
 
-def test_a_black_mask_of_a_batch_is_none_for_its_own_photo():
+@pytest.mark.parametrize("channels", (1, 3, 4))
+@pytest.mark.parametrize("kept", (True, False), ids=("confined", "edited all over"))
+def test_a_black_mask_in_a_batch_leaves_its_own_photo(kept, channels):
+    """As FireEdit Quick Edit does, whatever the edit model made of a picture in which nothing was marked."""
+    whole, frames, edits, mask = jobs(2, 4)
+    whole = whole[..., :channels]
+    frames = [PhotoFrame.fit(one[..., :3], BOX, GRID) for one in whole]
+    edits[1] = frames[1].crop(whole[1, ..., :3].expand(-1, -1, 3)) if kept else edits[1] * 0.3 + 0.5
+    image, touched, text = run(whole, frames, edits, torch.stack([mask[0], torch.zeros(SIZE)]), align="off")
+    assert torch.equal(image[1], whole[1].expand(*SIZE, max(channels, 3))) and not touched[1].any() and touched[0].any()
+    assert text.endswith("picture 2: nothing of it is marked here; the photo stays as it is") and "no mask came" not in text
+    assert torch.equal(image[0], run(whole[:1], frames[:1], edits[:1], mask[:1], align="off")[0][0])
+    with pytest.raises(FireEditNodeError, match="picture 2: .*not the photo that the frame belongs to"):
+        run(whole[[0, 0]], frames, edits, torch.stack([mask[0], torch.zeros(SIZE)]), align="off")
+
+
+def test_without_any_mark_what_differs_is_found_in_each_photo_of_a_batch():
     whole, frames, edits, mask = jobs(2)
-    image, touched, text = run(whole, frames, edits, torch.stack([mask[0], torch.zeros(SIZE)]))
-    lines = text.split("picture 2: ")
-    assert "no mask came" not in lines[0] and "no mask came: it was found from what differs" in lines[1]
-    assert torch.equal(image[0], run(whole, frames, edits, mask)[0][0]) and touched[1, 60:80, 90:110].eq(1).all()
+    edits[1] = frames[1].crop(whole[1])
+    for none in (None, torch.zeros(2, *SIZE)):
+        image, touched, text = run(whole, frames, edits, none)
+        assert "no mask came: it was found" in text.split("picture 2: ")[0] and touched[0, 60:70, 90:110].eq(1).all()
+        assert torch.equal(image[1], whole[1]) and not touched[1].any() and "does not differ from it; the photo stays as it is" in text
+    with pytest.raises(FireEditNodeError, match="there is nothing to paste"):  # a single one has nothing else to show
+        run(whole[1:], frames[1:], edits[1:])
+
+
+def test_the_crops_mask_of_a_square_photo_is_no_mask_of_the_photo():
+    """A part on a grid of the photo's own size: its mask was read in the photo's place, and half of the edit was lost."""
+    side = 256
+    photo = torch.nn.functional.interpolate(photos().movedim(-1, 1), (side, side)).movedim(1, -1) * 0.8
+    mask = torch.zeros(1, side, side)
+    mask[0, 36:96, 140:200] = 1
+    crop, marks, _, frames = nodes.FireEditPhotoCrop.execute(photo, mask=mask, megapixels=side * side / 1024**2).args
+    assert not frames[0].whole
+    edited = crop * (1 - marks[..., None]) + marks[..., None] * torch.tensor([1.0, 0, 0])
+    for one in (marks, mask):
+        image, _, text = run(photo, frames, edited, one)
+        red = (image[0] - torch.tensor([1.0, 0, 0])).abs().amax(-1) < 0.08
+        assert float((red & (mask[0] > 0)).sum() / mask.sum()) > 0.98 and "beyond the crop" not in text
 
 
 @pytest.mark.parametrize("value", (float("nan"), float("inf"), -1.0))

@@ -129,6 +129,24 @@ def test_regions_by_the_answers_targets_by_score_or_the_best():
     assert (edited[1][0] > 0).nonzero().amin(0).tolist() == [30, 40] and "Only its box is known" in edited[2]
 
 
+def test_a_box_among_masks_is_called_one_and_keeps_nothing_of_the_picture_back():
+    """Drawn, or of a language model, where other regions have masks: its rectangle was removed without a word."""
+    image = pictures()
+    painted = torch.zeros(1, *SIZE)
+    painted[0, 30:50, 60:80] = 1
+    known = nodes.FireEditRegionsFromMask.execute(painted, 0.5, 16, "cup", image).args[0]
+    drawn = json.dumps({"boxes": [{"box": [55, 25, 70, 60], "name": "dog"}]})
+    both = nodes.FireEditRegionSelect.execute(image, drawn, known).args[0]
+    target = lambda box: record("remove", targets=(Target(box, 0.9),)).to_json()  # noqa: E731
+    dog, cup = edit(image, target((55, 25, 70, 60)), regions=both), edit(image, target((60, 30, 80, 50)), regions=both)
+    assert "Only its box is known" in dog[2] and "Only its box is known" not in cup[2]
+    assert torch.equal(cup[0], edit(image, target((60, 30, 80, 50)), regions=known)[0])
+    reports = nodes.FireEditRegionMasks.execute(image, both, 32).args[2]
+    assert "cup: given" in reports and "dog: given" not in reports
+    edited = edit(image, json.dumps({"kind": "remove", "targets": [{"box": [5, 5, 25, 25]}]}), regions=known)
+    assert "Only its box is known" in edited[2]
+
+
 def test_grey_and_one_pixel():
     grey = pictures(1, 1)
     assert edit(grey, "remove", masks())[0].shape == grey.shape

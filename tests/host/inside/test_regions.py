@@ -114,6 +114,12 @@ def test_regions_of_every_dialect_know_the_picture_that_they_came_with():
                 nodes.FireEditQuickEdit.execute(other, "recolour: red", regions=made[0])
 
 
+def test_masks_are_of_pictures_or_of_regions():
+    assert [len(nodes.FireEditRegionsToMask.execute(two(), way, 0)[0]) for way in ("one per picture", "one per region")] == [2, 3]
+    with pytest.raises(FireEditNodeError, match="FireEdit Regions to Mask: masks must be one per picture or one per region, got 'each'"):
+        nodes.FireEditRegionsToMask.execute(two(), "each", 0)  # over a wire
+
+
 def test_no_region_is_the_whole_picture_and_said():
     out = nodes.FireEditRegionsToBBox.execute([Regions.empty((30, SIZE)), two()[0]], "xywh")
     assert out.args[1][0] == [] and len(out.args[1][1]) == 2
@@ -164,6 +170,18 @@ def test_filter_gives_what_fits_and_the_rest():
         run(min_area=0.5, max_area=0.1)
     assert "is none" in nodes.FireEditRegionsFilter.validate_inputs(numbers="two")
     assert nodes.FireEditRegionsFilter.validate_inputs(numbers="1-2") is True
+
+
+def test_scores_that_are_no_probabilities_are_kept_and_said(images, caplog):
+    made = nodes.FireEditRegionsFromBBox.execute([[[5, 5, 30, 30, 95.0], [2, 2, 9, 9, -1.5]]], [images[:1]], ["xyxy"])
+    assert made.args[0][0].scores.tolist() == [95, -1.5] and "scores run from -1.5 to 95 instead of within 0..1" in made.ui["text"][0]
+    kept, rest = nodes.FireEditRegionsFilter.execute(made.args[0], "", 0.0, 0.0, 1.0, "", 0).args
+    assert len(kept[0]) == 2 and not len(rest[0])
+    assert len(nodes.FireEditRegionsFilter.execute(made.args[0], "", 0.5, 0.0, 1.0, "", 0).args[0][0]) == 1
+    segs = ((SIZE, SIZE), [(None, None, 40.0, (5, 5, 30, 30), (5, 5, 30, 30), "cat", None)])
+    assert "from 40 to 40" in nodes.FireEditRegionsFromSEGS.execute([segs], [images[:1]]).ui["text"][0]
+    assert caplog.text.count("instead of within 0..1") == 2
+    assert "scores" not in nodes.FireEditRegionsFromBBox.execute([[[5, 5, 30, 30, 0.5]]], [images[:1]], ["xyxy"]).ui["text"][0]
 
 
 def test_merge_joins_picture_by_picture():
@@ -235,6 +253,14 @@ def test_a_noun_phrase_is_the_prompt_of_a_detector_that_reads_one(images, tmp_pa
     ):  # fmt: skip
         with pytest.raises(FireEditNodeError, match=f"(?s)^FireEdit Region Detect: .*{said}"):
             detect(**words)
+
+
+def test_words_that_a_detector_does_not_read_are_named(images):
+    photo = detectors.load(detectors.BUILT_IN)
+    text = lambda **words: nodes.FireEditRegionDetect.execute(image=images[:1], detector=photo, **words).ui["text"][0]  # noqa: E731
+    assert "did not count" not in text(prompt=" ")
+    assert "\nprompt did not count: this detector finds what it was trained on" in text(prompt="helmet")
+    assert "\nprompt and instruction did not count" in text(prompt="helmet", instruction="remove the helmet")
 
 
 def test_the_threshold_is_the_detectors_own_where_none_is_said(images, loaded):

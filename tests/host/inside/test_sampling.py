@@ -73,6 +73,18 @@ def test_soft_and_exact_need_a_mask(loaded, model, conds, tokens):
             sample(loaded, model, conds, tokens[0], keep)
 
 
+@pytest.mark.parametrize("name, value", (("sampler_name", "eular"), ("scheduler", "none"), ("keep_outside", "hard")))
+def test_choices_that_come_over_a_wire_are_checked_when_they_run(loaded, model, conds, tokens, name, value):
+    """The host asks validate_inputs with None then; an unknown keep_outside acted as off."""
+    choices = {"sampler_name": "euler", "scheduler": "simple", "keep_outside": "off"} | {name: value}
+    rest = {"seed": 0, "steps": 1, "text_guidance": 1.0, "image_guidance": 1.0}
+    with pytest.raises(FireEditNodeError, match=f"^FireEdit Sample: {name} '{value}' is unknown. Choose one of"):
+        nodes.FireEditSample.execute(model, *conds.args[:3], loaded[2], tokens[0], denoise=1.0, **rest, **choices)
+    with pytest.raises(FireEditNodeError, match=f"^FireEdit Multi Turn: {name} '{value}' is unknown"):
+        nodes.FireEditMultiTurn.execute(loaded[0], model, loaded[2], tokens[0], "remove the cat", score_threshold=0.15, **rest, **choices)
+    assert nodes.FireEditSample.validate_inputs() is True
+
+
 @pytest.mark.parametrize("denoise", [0.4, 1.0])
 def test_what_the_first_step_sees(loaded, model, conds, tokens, denoise, monkeypatch):
     """Less than 1: the source's latent and noise of the step's sigma on it. All: noise alone, with the variance that there is in all."""

@@ -114,7 +114,7 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/regions/selection.py", "tests/core/regions/test_selection.py",
-        ('size, masks, next(iter(pictures), "")', "size, masks", "dropped part"),
+        ('join(sets, next(iter(pictures), ""))', "join(sets)", "dropped part"),
     ),
     *of(
         "nodes/region_dialects.py", "tests/host/inside/test_regions.py",

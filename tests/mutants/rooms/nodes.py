@@ -98,7 +98,7 @@ MUTANTS = [
     ),
     *of(
         "nodes/region_selection.py", "tests/host/inside/test_regions.py",
-        ("min_score, 1.0, min_area, max_area, parse", "min_score, 1.0, min_area, 1.0, parse", "dropped option"),
+        ("least, math.inf, min_area, max_area, parse", "least, math.inf, min_area, 1.0, parse", "dropped option"),
         ("[chosen.split(one) for one in regions]", "[chosen.split(regions[0]) for one in regions]", "first row"),
     ),
     *of(

@@ -41,6 +41,7 @@ MUTANTS = [
         ("> settings.whole_above * height * width", "> settings.whole_above**2 * height * width", "formula"),
         ("sum(math.log(width / height) for height, width in parts)", "sum(math.log(height / width) for height, width in parts)", "axis"),
         ("max(1, round(side / settings.multiple))", "max(1, int(side / settings.multiple))", "rounding"),
+        ("(grid for grid in grids if grid not in taken)", "grids", "ambiguous"),
         ("start = first - (length - (last - first)) // 2", "start = first - (length - (last - first))", "place"),
         ("F.adaptive_max_pool2d(mask", "F.adaptive_avg_pool2d(mask", "share"),
         ("context: float = 0.5", "context: float = 0.25", "default"),

@@ -89,6 +89,7 @@ MUTANTS = [
     *of(
         "fireedit_core/regions/choice.py", "tests/core/regions/test_choice.py",
         ("if row < len(kept) and kept[row] not in self.moved:", "if row < len(kept):", "stale mask"),
+        ("[True] * len(boxes)", "[False] * len(boxes)", "dropped part"),
         ("masks[row, y1:y2, x1:x2] = 1", "masks[row, x1:x2, y1:y2] = 1", "axis"),
     ),
     *of(

@@ -48,6 +48,7 @@ MUTANTS = [
         ("float(mask[top:bottom, left:right].sum()) / mask.numel()", "float(mask[top:bottom, left:right].mean())", "formula"),
         ("_ENOUGH, _ENOUGH_BLIND = 0.5, 0.9", "_ENOUGH, _ENOUGH_BLIND = 0.5, 0.5", "constant"),
         ("DOUBTFUL = 0.35", "DOUBTFUL = 0.0", "constant"),
+        ("and not kept.boxed[i] and", "and", "box kept"),
     ),
     *of(
         "fireedit_core/segmentation/grabcut.py", f"{MASKS} {OWN}",

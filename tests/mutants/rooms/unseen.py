@@ -24,7 +24,7 @@ MUTANTS = [
         "nodes/photo_finish.py", FINISH,
         ("at = i % len(originals)", "at = 0", "first row"),
         ("one, masks[i], align", "one, masks[0], align", "first row"),
-        ("[row if bool((row > 0).any()) else None for row in rows]", "list(rows)", "special case"),
+        ("if mask is not None and not bool((mask > 0).any()):", "if False:", "special case"),
         ("list(models.intermediate(with_alpha(original, NAME)))", "list(models.intermediate(without_alpha(original)))", "dropped part"),
     ),
     *of(
