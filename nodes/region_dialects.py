@@ -259,7 +259,8 @@ class FireEditRegionsToBBox(io.ComfyNode):
         """All dialects at once. The core's BOUNDING_BOX is one value for a batch (`list[list[dict]]`), never an output list."""
         boxes = [dialects.to_bounding_boxes(one) for one in regions]
         first = regions[0]
-        best = (boxes[0] or dialects.to_bounding_boxes(Regions.whole_image(first.image_size)))[0]
+        # by score: what a user drew or picked stands behind what was found, or in the order of the picks
+        (best,) = dialects.to_bounding_boxes(first.top(1) if len(first) else Regions.whole_image(first.image_size))
         said = {} if len(first) else {"ui": progress.report("no region in the first picture: box is the whole picture")}
         return io.NodeOutput([dialects.to_bboxes(one, layout) for one in regions], boxes, best, **said)
 

@@ -141,6 +141,14 @@ def test_boxes_there_and_back(images, layout):
         read([[(1, 2, 3)]])
 
 
+def test_the_best_box_is_the_one_of_the_highest_score(images):
+    """Wherever it stands: a box that was drawn comes behind what was found, and is surer."""
+    drawn = nodes.FireEditRegionSelect.execute(images, '{"boxes": [[40, 2, 60, 12]]}', two())[0]
+    assert boxes(drawn)[0][-1] == [40, 2, 60, 12]
+    box = nodes.FireEditRegionsToBBox.execute(drawn, "xywh").args[2]
+    assert {k: box[k] for k in ("x", "y", "width", "height")} == {"x": 40, "y": 2, "width": 20, "height": 10}
+
+
 def test_drawn_elements(images):
     """The ARRAY of the core's Create Bounding Boxes (since 2026-06): rows before columns, in 0..1000, with what is there in words."""
     (allowed,) = [x.get_io_type() for x in nodes.FireEditRegionsFromBBox.define_schema().inputs if x.id == "bbox"]
