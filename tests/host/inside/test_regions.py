@@ -125,7 +125,7 @@ def test_no_region_is_the_whole_picture_and_said():
 def test_boxes_there_and_back(images, layout):
     bbox, dicts, box = nodes.FireEditRegionsToBBox.execute(two(), layout).args
     assert bbox[0][1] == ((30, 30, 30, 20) if layout == "xywh" else (30, 30, 60, 50)) and dicts[0][0]["label"] == "cat"
-    read = lambda value: boxes(nodes.FireEditRegionsFromBBox.execute(value, [images], [layout])[0])  # noqa: E731
+    read = lambda value, **how: boxes(nodes.FireEditRegionsFromBBox.execute(value, [images], [layout], **how)[0])  # noqa: E731
     assert read(bbox) == boxes(two()) and read([dicts]) == boxes(two())  # an output list, and the core's one value
     assert box == dicts[0][0] and read([box]) == [boxes(two())[0][:1]] * 2
     # `RTDETR_detect` of later hosts gives its boxes as floats, a list per picture; one list serves all pictures
@@ -134,11 +134,22 @@ def test_boxes_there_and_back(images, layout):
     with pytest.raises(FireEditNodeError, match="boxes of 3 pictures came for 2"):
         read([[*dicts, dicts[0]]])
     assert read([bbox]) == boxes(two())  # as a pack hands over a batch in one value
-    assert read([bbox[0]]) == [boxes(two())[0]] * 2  # one list of boxes for all pictures
+    three = [*bbox[0], bbox[0][0]]  # one list of boxes for all pictures
+    assert read([three]) == [boxes(two())[0] + boxes(two())[0][:1]] * 2 == read([torch.tensor(three)])
     assert read([bbox[0][1]]) == [[boxes(two())[0][1]]] * 2  # one box
-    assert read([torch.tensor(bbox[0])]) == [boxes(two())[0]] * 2
     with pytest.raises(FireEditNodeError, match="FireEdit Regions from BBOX"):
         read([[(1, 2, 3)]])
+
+
+def test_as_many_boxes_as_pictures_are_one_each_and_that_is_said(images):
+    """KJNodes has the boxes of a batch as a flat list; that they may be meant for every picture too is said, and can be chosen."""
+    flat = [(4, 4, 16, 16), (30, 30, 30, 20)]
+    run = lambda *how: nodes.FireEditRegionsFromBBox.execute([flat], [images], ["xywh"], *how)  # noqa: E731
+    out = run()
+    assert boxes(out.args[0]) == [[[4, 4, 20, 20]], [[30, 30, 60, 50]]]
+    assert "2 boxes came for as many pictures: one was taken for each" in out.ui["text"][0]
+    out = run(["all for every picture"])
+    assert boxes(out.args[0]) == [[[4, 4, 20, 20], [30, 30, 60, 50]]] * 2 and "one was taken" not in str(out.ui)
 
 
 def test_the_best_box_is_the_one_of_the_highest_score(images):
