@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from tests.host.small import SIZE, picture
 import folder_paths  # isort: skip
 from fireedit_core.regions import Regions  # isort: skip
 from fireedit_core.regions.loading import load_detector  # isort: skip
+from fireedit_core.thumbnail import fingerprint  # isort: skip
 from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
 from fireedit_pack.nodes.host import detectors  # isort: skip
 from tests.core.regions import test_own_detectors  # isort: skip
@@ -150,6 +152,39 @@ def test_as_many_boxes_as_pictures_are_one_each_and_that_is_said(images):
     assert "2 boxes came for as many pictures: one was taken for each" in out.ui["text"][0]
     out = run(["all for every picture"])
     assert boxes(out.args[0]) == [[[4, 4, 20, 20], [30, 30, 60, 50]]] * 2 and "one was taken" not in str(out.ui)
+
+
+def select(images, value: dict, regions: list[Regions]):
+    return nodes.FireEditRegionSelect.execute(images, json.dumps(value), regions)
+
+
+def test_a_pick_of_a_batch_is_the_thing_in_its_place(images):
+    """In each picture by itself; where it is missing that is said, and nothing else is edited in its stead."""
+    pick = {"mode": "force", "picked": [1], "names": {"1": "my dog"}, "found": {"1": [30, 30, 60, 50]}, "picture": prints(images)[0]}
+    out = select(images, pick, two())  # 1 in the first picture, 0 in the second
+    assert boxes(out.args[0]) == [[[30, 30, 60, 50]]] * 2 and [one.labels for one in out.args[0]] == [("my dog",)] * 2
+    assert torch.equal(out.args[1][0], out.args[1][1]) and out.args[1].sum() == 2 * 30 * 20
+    cats = [two()[0], two()[0].select([0])]
+    with pytest.raises(FireEditNodeError, match="^FireEdit Region Select: picture 2: region 1 of the selection, picked at 30, 30, 60, 50"):
+        select(images, pick, cats)
+    out = select(images, pick | {"mode": "auto"}, cats)
+    assert [one.labels for one in out.args[0]] == [("cat", "my dog"), ("cat",)]
+    assert "picture 2: region 1 of the selection is not among" in out.ui["text"][0] and "picture 1: " not in out.ui["text"][0]
+    assert "text" not in select(images[:1], pick, two()[:1]).ui
+
+
+def test_a_selection_says_on_which_pictures_of_a_batch_it_was_not_made(images):
+    drawn = {"boxes": [[4, 4, 24, 24]], "picture": prints(images)[0]}
+    three = torch.cat([images[:1], images[:1] * 0.97, 1 - images[:1]])
+    out = select(three, drawn, [two()[0]] * 3)
+    assert [one.boxes.tolist()[-1] for one in out.args[0]] == [[4, 4, 24, 24]] * 3
+    assert out.ui["text"][0].endswith("same places of other pictures of the batch too: 3")
+    assert "text" not in select(three[:2], drawn, [two()[0]] * 2).ui
+    assert "text" not in select(three, {"boxes": [[4, 4, 24, 24]]}, [two()[0]] * 3).ui  # for any picture
+
+
+def prints(images) -> list[str]:
+    return [fingerprint(one.movedim(-1, 0)) for one in images]
 
 
 def test_the_best_box_is_the_one_of_the_highest_score(images):
