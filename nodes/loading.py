@@ -6,7 +6,7 @@ from __future__ import annotations
 from fireedit_core.checkpoints.index import BundleError
 
 from .errors import FireEditNodeError
-from .host import bundles, detectors, grounders, models
+from .host import bundles, detectors, grounders, model_folders, models
 from .host.compat import CATEGORY, io, schema
 from .types import DetectorType, FireEditType, GrounderType
 
@@ -61,7 +61,7 @@ class FireEditLoader(io.ComfyNode):
     def fingerprint_inputs(cls, bundle=None):
         """A bundle that was replaced on disk is loaded again."""
         try:
-            return bundles.state_of(bundles.find_bundle(bundle)) if bundle else bundle
+            return model_folders.state_of(bundles.find_bundle(bundle)) if bundle else bundle
         except BundleError:
             return bundle
 
@@ -116,7 +116,7 @@ class FireEditDetectorLoader(io.ComfyNode):
     def fingerprint_inputs(cls, detector=None):
         """A detector that was replaced on disk is loaded again."""
         try:
-            return detectors.state_of(detectors.find_detector(detector)) if detector else detector
+            return model_folders.state_of(detectors.find_detector(detector)) if detector else detector
         except ValueError:
             return detector
 
@@ -175,7 +175,7 @@ class FireEditGrounderLoader(io.ComfyNode):
             found = grounders.find_grounder(grounder) if grounder else grounder
         except ValueError:
             return grounder
-        return found if found is None or isinstance(found, str) else detectors.state_of(found)
+        return found if found is None or isinstance(found, str) else model_folders.state_of(found)
 
     @classmethod
     def execute(cls, grounder, clip=None) -> io.NodeOutput:

@@ -32,6 +32,8 @@ _STRETCHED = (
     "the SEGS are of a picture of height {} and width {}, and were stretched to {} and {}: if this picture was not, connect the one that "
     "they were made of"
 )
+_AUTO, _ALL = "auto", "all for every picture"
+_TAKEN = f"{{}} boxes came for as many pictures: one was taken for each. If every picture has all of them, set batch to {_ALL}"
 _MADE_TOOLTIP = "Regions for FireEdit Region Tokenize, one set per picture, best score first."
 
 
@@ -144,21 +146,28 @@ class FireEditRegionsFromBBox(io.ComfyNode):
                     tooltip="xywh: left, top, width, height (KJNodes). xyxy: left, top, right, bottom (Florence2). BOUNDING_BOX "
                     "names its numbers and needs no choice.",
                 ),
+                io.Combo.Input(
+                    "batch", options=[_AUTO, _ALL], default=_AUTO, optional=True,
+                    tooltip="Of a flat list of as many boxes as there are pictures. auto: one for each picture (KJNodes), which the node "
+                    "says. all for every picture: each picture has all of them, as it has those of a list of any other length.",
+                ),
             ],
             outputs=[RegionsType.Output(display_name="regions", tooltip=_MADE_TOOLTIP)],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, bbox, image, layout) -> io.NodeOutput:
+    def execute(cls, bbox, image, layout, batch=(_AUTO,)) -> io.NodeOutput:
         """Lists come, because a batch may have its boxes as one list per picture."""
-        pictures, layout = _pictures(image, FROM_BBOX), layout[0]
+        pictures, layout, auto = _pictures(image, FROM_BBOX), layout[0], batch[0] == _AUTO
         count = pictures.shape[0]
         with named(FROM_BBOX):
-            each = dialects.split_by_picture(bbox[0], count) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
+            each = dialects.split_by_picture(bbox[0], count, auto) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
             made = [dialects.from_bboxes(value, size_of(pictures), layout) for value in each]
-        said = _odd_scores(made)
-        for line in said:
+        said = [_TAKEN.format(count)] if auto and len(bbox) == 1 and dialects.is_one_each(bbox[0], count) else []
+        odd = _odd_scores(made)
+        for line in odd:
             logger.warning("%s: %s", FROM_BBOX, line)
+        said += odd
         return io.NodeOutput(_found_on(made, pictures), ui=progress.report("\n".join([describe(made), *said])))
 
 
@@ -266,7 +275,8 @@ class FireEditRegionsToBBox(io.ComfyNode):
         """All dialects at once. The core's BOUNDING_BOX is one value for a batch (`list[list[dict]]`), never an output list."""
         boxes = [dialects.to_bounding_boxes(one) for one in regions]
         first = regions[0]
-        best = (boxes[0] or dialects.to_bounding_boxes(Regions.whole_image(first.image_size)))[0]
+        # by score: what a user drew or picked stands behind what was found, or in the order of the picks
+        (best,) = dialects.to_bounding_boxes(first.top(1) if len(first) else Regions.whole_image(first.image_size))
         said = {} if len(first) else {"ui": progress.report("no region in the first picture: box is the whole picture")}
         return io.NodeOutput([dialects.to_bboxes(one, layout) for one in regions], boxes, best, **said)
 

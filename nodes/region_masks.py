@@ -13,9 +13,8 @@ from fireedit_core.regions.record import Regions
 
 from .detection import check_regions
 from .errors import FireEditNodeError, named
-from .host import models, progress, segmenters
+from .host import model_folders, models, progress, segmenters
 from .host.compat import CATEGORY, RARE, io, schema
-from .host.detectors import state_of
 from .pictures import counted, size_of, to_core
 from .types import RegionsType, SegmenterType
 
@@ -65,7 +64,7 @@ class FireEditSegmenterLoader(io.ComfyNode):
             found = segmenters.find_segmenter(segmenter) if segmenter else segmenter
         except ValueError:
             return segmenter
-        return found if found is None or isinstance(found, str) else state_of(found)
+        return found if found is None or isinstance(found, str) else model_folders.state_of(found)
 
     @classmethod
     def execute(cls, segmenter) -> io.NodeOutput:

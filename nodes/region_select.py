@@ -12,7 +12,7 @@ import torch
 from fireedit_core.regions.choice import RegionChoice
 from fireedit_core.regions.outlines import outlines
 from fireedit_core.regions.record import Regions
-from fireedit_core.thumbnail import fingerprint
+from fireedit_core.thumbnail import fingerprint, resembles
 
 from .detection import check_regions
 from .errors import named
@@ -24,6 +24,8 @@ from .types import RegionsType
 logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit Region Select"
+_GONE = "region {} of the selection is not among the regions that came: what was said of it does not count"
+_OTHERS = "the selection was made on picture 1; it counts in the same places of other pictures of the batch too: {}"
 
 
 class FireEditRegionSelect(io.ComfyNode):
@@ -44,8 +46,8 @@ class FireEditRegionSelect(io.ComfyNode):
                 io.String.Input(
                     "selection", default="",
                     tooltip='What the picker holds, as JSON: {"mode": "auto | restrict | force", "picked": [0], "boxes": [{"box": [x1, y1, '
-                    'x2, y2], "name": "cat"}], "moved": {}, "names": {}, "picture": "..."}. It can be typed as well; without picture it '
-                    "stands for any.",
+                    'x2, y2], "name": "cat"}], "moved": {}, "names": {}, "found": {}, "picture": "..."}. It can be typed as well; without '
+                    "picture it stands for any.",
                 ),
                 RegionsType.Input("regions", optional=True, tooltip="Detected regions to pick from. Without them only drawn boxes count."),
             ],
@@ -70,7 +72,8 @@ class FireEditRegionSelect(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, selection, regions=None) -> io.NodeOutput:
-        """The same choice for every picture of a batch; the picker shows the first, and that is the one that it was made on."""
+        """The same choice for every picture of a batch, by the places of what was picked and drawn; the picker shows the first, and that is
+        the one that it was made on."""
         pictures = to_core(image, NAME)
         if regions is None:
             regions = [replace(Regions.empty(size_of(pictures)), picture=fingerprint(one)) for one in pictures]
@@ -79,14 +82,23 @@ class FireEditRegionSelect(io.ComfyNode):
         with named(NAME):
             written = RegionChoice.from_json(selection)
             choice = written.on(shown_on)
-            made = [choice.apply(one) for one in regions]
+            made, said = [], []
+            for i, one in enumerate(regions):
+                with named(NAME if len(regions) == 1 else f"{NAME}: picture {i + 1}"):
+                    made.append(choice.apply(one))
+                said += [f"{'' if len(regions) == 1 else f'picture {i + 1}: '}{_GONE.format(number)}" for number in choice.missing(one)]
         masks = [torch.zeros(size_of(pictures)) if mask is None else mask for _, mask in made]
         shown = ui.PreviewImage(to_host(pictures[:1]), cls=cls).as_dict()["images"]
         state = json.dumps({"size": size_of(pictures), "picture": shown_on, **_for_the_picker(regions[0])})
         # under names of our own: "images" would be drawn a second time by the front end
         output = {"fireedit_picture": shown, "fireedit_regions": [state]}
         if choice is not written:
-            output |= progress.report("another picture came: what was picked, drawn and named on the one before does not count")
+            said.append("another picture came: what was picked, drawn and named on the one before does not count")
+        elif choice.picture:
+            others = [str(i + 1) for i, one in enumerate(pictures) if i and not resembles(shown_on, fingerprint(one))]
+            said += [_OTHERS.format(", ".join(others))] if others else []
+        if said:
+            output |= progress.report("\n".join(said))
         return io.NodeOutput([one for one, _ in made], models.intermediate(torch.stack(masks)), ui=output)
 
 

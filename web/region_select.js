@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The picker of FireEdit Region Select. Its whole state is the text of the widget "selection" (see fireedit_core/regions/choice.py);
+// The picker of FireEdit Region Select. Its whole state is the text of the widget "selection" (see selection.js);
 // what is drawn here is that text over the picture and the regions of the last run. One DOM element, so that it is the same in
 // the classic and in the Nodes 2.0 renderer; pointers are captured, because the latter stops events from bubbling.
 
@@ -7,6 +7,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { addElement } from "./element_widget.js";
 import { provide } from "./examples.js";
+import { among, numbersOf, parse, samePicture, write } from "./selection.js";
 
 const NODE = "FireEditRegionSelect";
 const WIDGET = "FIREEDIT_REGION_PICKER";
@@ -36,43 +37,6 @@ const STYLE = `
   opacity: .9; text-shadow: 0 0 3px #000, 0 0 3px #000, 0 0 3px #000; color: #fff; white-space: pre-line; }
 `;
 
-/** The state of an empty text; every key is there. */
-export function parse(text) {
-  const state = { mode: "auto", picked: [], boxes: [], moved: {}, names: {}, picture: "" };
-  try {
-    const value = JSON.parse(text || "{}");
-    for (const key of Object.keys(state)) if (value[key] !== undefined) state[key] = value[key];
-    state.boxes = state.boxes.map((b) => (Array.isArray(b) ? { box: b } : b));
-  } catch {
-    return null; // being typed: the node says what is wrong when it is queued
-  }
-  return state;
-}
-
-/** The shortest text of a state: what is as in an empty one is left out. */
-export function write(state) {
-  const out = {};
-  if (state.mode !== "auto") out.mode = state.mode;
-  if (state.picked.length) out.picked = [...state.picked].sort((a, b) => a - b);
-  if (state.boxes.length) out.boxes = state.boxes;
-  for (const key of ["moved", "names"]) if (Object.keys(state[key]).length) out[key] = state[key];
-  if (state.picture && ["picked", "boxes", "moved", "names"].some((key) => key in out)) out.picture = state.picture;
-  return Object.keys(out).length ? JSON.stringify(out) : "";
-}
-
-/** Whether two fingerprints (fireedit_core/thumbnail.py) are of one picture; what has none is taken to be. */
-export function samePicture(one, two) {
-  if (!one || !two) return true;
-  const [[size, cells], [otherSize, otherCells]] = [one, two].map((text) => String(text).split(":"));
-  let a, b;
-  try {
-    [a, b] = [cells, otherCells].map(atob);
-  } catch {
-    return true; // being typed
-  }
-  return size === otherSize && [...a].every((c, i) => Math.abs(c.charCodeAt(0) - b.charCodeAt(i)) <= 0.03 * 255);
-}
-
 /** From blue over orange to yellow, as FireEdit Regions Preview draws scores. */
 function colour(score) {
   const stops = [[58, 96, 170], [214, 98, 58], [255, 222, 70]];
@@ -96,6 +60,7 @@ class Picker {
     this.meant = null; // scores by the language model, in the order of found.boxes
     this.url = null;
     this.picture = ""; // the fingerprint of what is shown, once it is known
+    this.looking = null; // the server's answer to what it is, while it is awaited
     this.drag = null;
     this.over = null; // number of the entry under the pointer
     // "widget-expands" is the Nodes 2.0 renderer's own word for a widget that fills the node
@@ -108,8 +73,8 @@ class Picker {
     this.stage = element("div", { class: "stage" }, this.root, null);
     this.svg = element("svg", { preserveAspectRatio: "xMidYMid meet" }, this.stage);
     this.hint = element("div", { class: "hint" }, this.stage, null);
-    this.mode.addEventListener("change", () => this.change((s) => { s.mode = this.mode.value; }));
-    this.clear.addEventListener("click", () => this.change((s) => Object.assign(s, parse(""), { mode: s.mode })));
+    this.mode.addEventListener("change", () => this.choose(this.mode.value));
+    this.clear.addEventListener("click", () => this.store({ ...parse(""), mode: this.mode.value }));
     for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel", "pointerleave", "dblclick", "focusin", "focusout"])
       this.svg.addEventListener(kind, (event) => this[kind](event));
     new ResizeObserver(() => { if (this.unit() !== this.drawn) this.render(); }).observe(this.stage); // a larger node has room for more names
@@ -119,22 +84,53 @@ class Picker {
     this.render();
   }
 
-  /** What counts on the picture that is shown: on another than it was made on only the mode does. The text keeps the rest, for its picture. */
+  /** What is written; null while it is no selection. */
+  get written() { return parse(this.text.value); }
+
+  /** What counts on the picture that is shown, by the numbers of its regions: on another than it was made on only the mode does. The text
+   * keeps the rest, for its picture. */
   get state() {
-    const written = parse(this.text.value) ?? parse("");
-    return this.elsewhere(written) ? { ...parse(""), mode: written.mode } : written;
+    const written = this.written ?? parse("");
+    if (this.elsewhere(written)) return { ...parse(""), mode: written.mode };
+    return this.found.size ? among(written, this.found.boxes) : written;
   }
 
-  elsewhere(written) { return !samePicture(written.picture, this.picture); }
+  elsewhere(written) { return !!written.picture && (!!this.looking || !samePicture(written.picture, this.picture)); }
 
-  /** The text of a state, which belongs to the picture that is shown. */
-  put(state) { this.text.value = write({ ...state, picture: this.picture || state.picture }); }
+  /** The text of a state, which belongs to the picture that is shown, with the places of the regions that it has numbers of. One that is
+   * no selection yet is left to who types it. */
+  put(state) {
+    if (this.looking || !this.written) return;
+    const places = numbersOf(state).map((k) => [k, this.found.boxes[k]?.map((v) => Math.round(v * 10) / 10) ?? state.found[k]]);
+    const found = Object.fromEntries(places.filter(([, box]) => box));
+    this.text.value = write({ ...state, found, picture: this.picture || state.picture });
+  }
 
   /** Change the state; the text is what is saved, queued and undone. */
   change(edit) {
+    if (this.looking) { // whose picture the text is of is not known yet
+      const { url } = this;
+      this.looking.then(() => { if (url === this.url) this.change(edit); });
+      return;
+    }
     const state = this.state;
     edit(state);
     this.put(state);
+    this.changed();
+  }
+
+  /** The mode alone: what was picked stays as it is written, on whatever picture. */
+  choose(mode) {
+    if (this.written) this.store({ ...this.written, mode });
+    else this.render();
+  }
+
+  store(state) {
+    this.text.value = write(state);
+    this.changed();
+  }
+
+  changed() {
     this.text.callback?.(this.text.value);
     this.render();
     this.node.graph?.setDirtyCanvas(true, true);
@@ -150,6 +146,7 @@ class Picker {
     Object.assign(this.node.properties, { fireedit_regions: output.fireedit_regions[0], fireedit_source: upstreamPicture(this.node) });
     this.show(output.fireedit_picture?.[0]);
     this.picture = this.found.picture ?? "";
+    this.looking = null;
     this.render();
   }
 
@@ -187,12 +184,14 @@ class Picker {
 
   /** Find out which picture is shown: by the last run if it was this one, else the server looks at the file. */
   async recognise() {
-    const { fireedit_source: source } = this.node.properties ?? {}, file = upstreamFile(this.node), shown = this.url;
-    if (this.found.picture && (!source || source === shown)) { this.picture = this.found.picture; return; }
-    this.picture = "";
-    const answer = file && await api.fetchApi(`/fireedit/fingerprint?${file}`).catch(() => null);
-    if (!answer?.ok || shown !== this.url || this.picture) return; // not there yet, or a run was faster
-    this.picture = (await answer.json()).picture;
+    const { fireedit_source: source } = this.node.properties ?? {}, file = upstreamFile(this.node);
+    const known = this.found.picture && (!source || source === this.url);
+    this.picture = known ? this.found.picture : "";
+    const looking = this.looking = known || !file ? null : fingerprintOf(file);
+    const picture = await looking;
+    if (!looking || looking !== this.looking) return; // another picture came, or a run was faster
+    this.picture = picture;
+    this.looking = null;
     this.render();
   }
 
@@ -242,9 +241,18 @@ class Picker {
       const [x, y, x2, y2] = this.drag.box;
       element("rect", { x, y, width: x2 - x, height: y2 - y, fill: "#fff3", stroke: "#fff", "stroke-width": line }, this.svg);
     }
-    if (this.elsewhere(parse(this.text.value) ?? state)) this.hint.textContent = "Picked on another picture:\nit does not count here.";
-    else this.hint.textContent = this.url || entries.length ? "" : "Queue once to see the picture and its regions.\nBoxes can be drawn before.";
+    this.hint.textContent = this.said(state, entries);
     if (focused !== undefined) this.svg.querySelector(`[data-entry="${focused}"]`)?.focus({ preventScroll: true });
+  }
+
+  /** What has to be known before one picks. */
+  said(state, entries) {
+    const written = this.written;
+    if (!written) return "The text is no selection:\nmend it, or Clear, before you pick here.";
+    if (this.looking) return "Looking at the picture ...";
+    if (this.elsewhere(written)) return "Picked on another picture:\nit does not count here.";
+    if (state.missing?.length) return `Picked as region ${state.missing.join(", ")}:\nnot among these, it does not count here.`;
+    return this.url || entries.length ? "" : "Queue once to see the picture and its regions.\nBoxes can be drawn before.";
   }
 
   draw(entry, index, line, state) {
@@ -507,6 +515,12 @@ function upstreamFile(node) {
 function upstreamPicture(node) {
   const file = upstreamFile(node);
   return file ? api.apiURL(`/view?${file}`) : origin(node)?.imgs?.[0]?.src ?? null;
+}
+
+/** By what the server knows the picture of a file; "" where it cannot tell. */
+function fingerprintOf(file) {
+  const answer = api.fetchApi(`/fireedit/fingerprint?${file}`).then((reply) => (reply.ok ? reply.json() : {}));
+  return answer.then(({ picture }) => picture ?? "").catch(() => "");
 }
 
 /** Every node of a graph and of its subgraphs. */

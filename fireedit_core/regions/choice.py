@@ -2,10 +2,12 @@
 """What a user picked, drew, moved and named among regions: one JSON text that a mouse and a keyboard write alike.
 
     {"mode": "restrict", "picked": [0, 2], "boxes": [{"box": [10, 20, 60, 80], "name": "cat"}], "moved": {"2": [5, 5, 40, 40]},
-     "names": {"0": "left cat"}, "picture": "128x128:..."}
+     "names": {"0": "left cat"}, "found": {"0": [12, 8, 50, 44], "2": [4, 4, 38, 40]}, "picture": "128x128:..."}
 
-Numbers are those of the regions that come in, boxes are x1, y1, x2, y2 in pixels of the picture. Everything may be left out. "picture" is
-the fingerprint of the picture that all this was picked on; without it the choice stands for any picture.
+Numbers are those of the regions that come in, boxes are x1, y1, x2, y2 in pixels of the picture. Everything may be left out. "found" has
+the boxes that the numbers stood for, because another threshold or detector numbers the same things anew: a number with such a box means
+the region in that place, a number alone the region that has it. "picture" is the fingerprint of the picture that all this was picked on;
+without it the choice stands for any picture.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from torch import Tensor
 from .. import strict_json
 from ..thumbnail import same_fingerprint
 from .record import OBJECT_LABEL, Regions
+from .suppression import SAME_THING, box_iou
 
 MODES = ("auto", "restrict", "force")
 OWN_SCORE = 1.0  # of a box that the user drew
-_KEYS = ("mode", "picked", "boxes", "moved", "names", "picture")
+_KEYS = ("mode", "picked", "boxes", "moved", "names", "found", "picture")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class RegionChoice:
             the same, and the edit happens exactly there.
         picked: numbers of incoming regions. boxes: drawn ones with their names. moved: number -> new box. names: number -> name.
         picture: `thumbnail.fingerprint` of the picture that it was picked on; "" for any.
+        found: number -> the box that the region of this number came with when it was picked, moved or named.
     """
 
     mode: str = "auto"
@@ -44,6 +48,7 @@ class RegionChoice:
     moved: Mapping[int, tuple[float, float, float, float]] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
     picture: str = ""
+    found: Mapping[int, tuple[float, float, float, float]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, text: str) -> RegionChoice:
@@ -72,7 +77,7 @@ class RegionChoice:
             if not isinstance(entry, dict) or "box" not in entry:
                 raise ValueError(f'the selection\'s boxes must look like {{"box": [x1, y1, x2, y2], "name": "cat"}}, got {_short(entry)}')
             boxes.append((_box(entry["box"]), _of_type(entry.get("name") or OBJECT_LABEL, str, "names")))
-        moved = {_number(k): _box(v) for k, v in _of_type(value.get("moved", {}), dict, "moved").items()}
+        moved, found = ({_number(k): _box(v) for k, v in _of_type(value.get(key, {}), dict, key).items()} for key in ("moved", "found"))
         names = {_number(k): _of_type(v, str, "names") for k, v in _of_type(value.get("names", {}), dict, "names").items()}
         picture = _of_type(value.get("picture", ""), str, "picture")
         if picture:
@@ -80,7 +85,7 @@ class RegionChoice:
                 same_fingerprint(picture, picture)
             except ValueError as error:
                 raise ValueError(f"the selection's picture: {error}; leave it out, and the selection stands for any picture") from error
-        return cls(mode, tuple(dict.fromkeys(picked)), tuple(boxes), moved, names, picture)
+        return cls(mode, tuple(dict.fromkeys(picked)), tuple(boxes), moved, names, picture, found)
 
     def on(self, picture: str) -> RegionChoice:
         """What of the choice holds on a picture with this fingerprint: all of it on the one that it was made on, else no number and no box.
@@ -96,7 +101,43 @@ class RegionChoice:
                 f"{picture.partition(':')[0]}), so {self.mode} would edit another thing. Choose the mode auto and queue once to see what "
                 'is on this picture, then pick again. For a selection that stands for any picture take "picture" out of its text'
             )
-        return replace(self, picked=(), boxes=(), moved={}, names={}, picture="")
+        return replace(self, picked=(), boxes=(), moved={}, names={}, picture="", found={})
+
+    def missing(self, regions: Regions) -> list[int]:
+        """Numbers of those that the choice speaks of and whose place is none of these regions'."""
+        return [number for number, now in self._numbers(regions).items() if now is None]
+
+    def among(self, regions: Regions) -> RegionChoice:
+        """The choice by the numbers that its regions have among these; what is said of a missing one is left out.
+
+        Raises:
+            ValueError: for a picked one that is missing, if only what was picked is to count.
+        """
+        numbers = self._numbers(regions)
+        gone = [number for number in self.picked if numbers[number] is None]
+        if gone and self.mode != "auto":
+            box = ", ".join(f"{side:.0f}" for side in self.found[gone[0]])
+            raise ValueError(
+                f"region {gone[0]} of the selection, picked at {box}, is not among the regions of this picture, so {self.mode} would edit "
+                "another thing. Choose the mode auto and queue once to see the regions that come now, then pick again"
+            )
+        moved, names = ({numbers[k]: v for k, v in said.items() if numbers[k] is not None} for said in (self.moved, self.names))
+        picked = dict.fromkeys(numbers[number] for number in self.picked if numbers[number] is not None)
+        return replace(self, picked=tuple(picked), moved=moved, names=names, found={})
+
+    def _numbers(self, regions: Regions) -> dict[int, int | None]:
+        """The number among these regions of each number that the choice speaks of; None for one that is missing."""
+        found: dict[int, int | None] = {}
+        for number in dict.fromkeys([*self.picked, *self.moved, *self.names]):
+            if number not in self.found:
+                found[number] = number
+                continue
+            overlap = box_iou(torch.tensor([self.found[number]]), regions.boxes.cpu())[0].tolist()
+            best = max(overlap, default=0.0)
+            same = [i for i, one in enumerate(overlap) if one == best >= SAME_THING]
+            # of two that lie alike the one that still has the number
+            found[number] = number if number in same else next(iter(same), None)
+        return found
 
     def apply(self, regions: Regions) -> tuple[Regions, Tensor | None]:
         """The regions that the language model is to see, and, for "force", the mask (H, W) of where the edit happens.
@@ -104,8 +145,11 @@ class RegionChoice:
         Boxes are cut to the picture; a moved region loses its mask, which was of its old place.
 
         Raises:
-            ValueError: for a number that the record does not have, a box outside the picture, or nothing picked.
+            ValueError: for a number that the record does not have, a box outside the picture, nothing picked, or see `among`.
         """
+        return self.among(regions)._made(regions)
+
+    def _made(self, regions: Regions) -> tuple[Regions, Tensor | None]:
         for number in (*self.picked, *self.moved, *self.names):
             if number >= len(regions):
                 raise ValueError(

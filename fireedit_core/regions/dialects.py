@@ -177,18 +177,37 @@ def from_bboxes(bboxes: Any, image_size: tuple[int, int], layout: str) -> Region
     return Regions(boxes, scores, tuple(row[2] for row in rows), image_size).sorted_by_score()
 
 
-def split_by_picture(value: Any, count: int) -> list[Any]:
+def split_by_picture(value: Any, count: int, one_each: bool = True) -> list[Any]:
     """Boxes of `count` pictures: one entry each where `value` is a list of so many lists of boxes, else the same for all.
+
+    Args:
+        one_each: what is meant by a flat list of just so many boxes (`is_one_each`).
 
     Raises:
         ValueError: for the core's BOUNDING_BOX of another number of pictures; a single one serves all.
     """
+    value = _unstacked(value)
+    if one_each and is_one_each(value, count):
+        return [[box] for box in value]
     frames = isinstance(value, (list, tuple)) and len(value) > 1 and all(map(_is_frame, value))
     # nested lists of numbers are ambiguous, lists of lists of dicts are not
     core = frames and any(isinstance(box, Mapping) for frame in value if isinstance(frame, (list, tuple)) for box in frame)
     if core and len(value) != count:
         raise ValueError(f"boxes of {len(value)} pictures came for {count}. Give a list per picture, or one list for all of them.")
     return list(value) if frames and len(value) == count else [value] * count
+
+
+def is_one_each(value: Any, count: int) -> bool:
+    """Whether boxes are a flat list of as many as there are pictures: either one for each, as KJNodes has those of a batch, or all of them
+    for every picture. Dicts are never meant so: the core's have a list per picture."""
+    rows = _unstacked(value)
+    flat = isinstance(rows, (list, tuple)) and all(not _is_frame(row) and len(_numbers(row)) >= 4 for row in rows)
+    return flat and len(rows) == count > 1
+
+
+def _unstacked(value: Any) -> Any:
+    """Boxes in a tensor or array as the list of its rows; a single box and anything else as it is."""
+    return list(value) if isinstance(value, (Tensor, np.ndarray)) and value.ndim > 1 else value
 
 
 def _is_frame(value: Any) -> bool:

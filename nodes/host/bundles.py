@@ -58,12 +58,6 @@ def find_bundle(name: str) -> Path:
     )
 
 
-def state_of(folder: Path) -> tuple:
-    """Changes when a file of the bundle changes: (path, size, time) of each."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return tuple((p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
-
-
 def _bundles_below(folder: Path, depth: int) -> Iterator[Path]:
     try:
         children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))

@@ -73,12 +73,6 @@ def find_detector(name: str) -> Path:
     )
 
 
-def state_of(path: Path) -> tuple:
-    """Changes when a file of the detector changes."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)
-
-
 class LoadedDetector:
     """What travels on a FIREEDIT_DETECTOR wire: a detector and its host ModelPatcher."""
 
@@ -113,4 +107,4 @@ def _found() -> Iterator[model_folders.Found]:
                 folders = (config.parent for config in sorted(root.glob("*/config.json")))
                 yield from ((group, root, folder) for folder in folders)
             else:
-                yield from ((group, root, file) for file in sorted(root.rglob("*.pt")))
+                yield from ((group, root, file) for file in model_folders.files_below(root) if file.suffix == ".pt")

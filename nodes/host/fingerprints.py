@@ -5,6 +5,7 @@ to it (web/region_select.js)."""
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import folder_paths
@@ -28,8 +29,9 @@ def fingerprint_of(kind: str, subfolder: str, name: str) -> str:
         ValueError: for a file outside of that folder, or none. OSError: for one that is no picture.
     """
     folder = folder_paths.get_directory_by_type(kind)
-    path = Path(folder or "", subfolder, name).resolve()
-    if folder is None or not path.is_relative_to(Path(folder).resolve()) or not path.is_file():
+    # as the host's /view does: a link below the folder is a place within it, wherever it leads to
+    path = Path(os.path.abspath(Path(folder or "", subfolder, name)))
+    if folder is None or not path.is_relative_to(os.path.abspath(folder)) or not path.is_file():
         raise ValueError(f"there is no file {name!r} in the folder {kind!r}")
     image, _ = nodes.LoadImage().load_image(f"{Path(subfolder, name).as_posix()} [{kind}]")
     return fingerprint(image[0, ..., :3].movedim(-1, 0))

@@ -25,6 +25,30 @@ def roots(key: str) -> Iterator[Path]:
         yield from (root for root in map(Path, folder_paths.get_folder_paths(key)) if root.is_dir())
 
 
+def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """All files below a folder, sorted. Folders that are links are entered, as the host does; one that leads back to a folder above is not.
+
+    Args:
+        above: where the folders above really lie.
+    """
+    here = os.path.realpath(folder)
+    try:
+        children = sorted(folder.iterdir()) if here not in above else []
+    except OSError:  # not ours to read
+        return
+    for child in children:
+        if child.is_dir():
+            yield from files_below(child, (*above, here))
+        elif child.is_file():
+            yield child
+
+
+def state_of(path: Path) -> tuple:
+    """Changes when a model's file, or a file of its folder, changes: (path, size, time) of each."""
+    files = [(path.name, path)] if path.is_file() else [(file.relative_to(path).as_posix(), file) for file in files_below(path)]
+    return tuple((name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in files)
+
+
 def name_of(found: Found) -> str:
     """The group and the path below the root, with slashes on every system."""
     group, root, path = found

@@ -84,6 +84,7 @@ def _found() -> Iterator[model_folders.Found]:
     """(group, root, file or folder) of everything that looks like a segmenter."""
     for group, key in _KEYS.items():
         for root in model_folders.roots(key):
-            yield from ((group, root, file) for file in sorted(root.rglob("*.pt" if group == SEGM else "*.onnx")))
+            ending = ".pt" if group == SEGM else ".onnx"
+            yield from ((group, root, file) for file in model_folders.files_below(root) if file.suffix == ending)
             if group == OWN:
                 yield from ((group, root, config.parent) for config in sorted(root.glob("*/config.json")))

@@ -64,8 +64,8 @@ class Picker:
 
     @property
     def state(self) -> dict:
-        """Less the fingerprint of the picture."""
-        return {key: value for key, value in json.loads(self.text or "{}").items() if key != "picture"}
+        """Less the fingerprint of the picture and the places of the regions that are spoken of."""
+        return {key: value for key, value in json.loads(self.text or "{}").items() if key not in ("picture", "found")}
 
     def queued(self) -> str:
         """The text in the prompt that the button would send."""
@@ -191,10 +191,17 @@ def test_a_pick_stays_with_its_picture(picker: Picker, scene, drawn: bool):
     with pytest.raises(RuntimeError, match="the selection was made on another picture"):
         canvas.queue()
     canvas.run("() => { document.querySelectorAll('.p-dialog-close-button, .p-toast-close-button').forEach((b) => b.click()); }")
+    # what the message says: the mode is another then, and all else is kept for its picture
+    mode = picker.page.locator(".fireedit-picker select")
+    mode.select_option("auto")
+    assert json.loads(picker.text) == {key: value for key, value in json.loads(mine).items() if key != "mode"}
+    canvas.queue()
     choose(canvas, "pick.png")
     hint.wait_for(state="detached")
-    assert picker.text == mine and picker.page.locator(chosen).count() == 1
-    canvas.queue()
+    mode.select_option("force")
+    assert picker.text == mine
+    canvas.queue()  # the regions of the last run were of the other picture
+    picker.page.locator(chosen).wait_for()
     # a new pick on the other picture takes the place of the old one
     choose(canvas, "another.png")
     hint.wait_for()  # what is drawn before belongs to the picture that was seen
@@ -202,6 +209,90 @@ def test_a_pick_stays_with_its_picture(picker: Picker, scene, drawn: bool):
     assert len(picker.state["boxes"]) == 1 and "picked" not in picker.state
     assert json.loads(picker.text)["picture"] != json.loads(mine)["picture"]
     canvas.queue()
+
+
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
+def test_what_is_drawn_while_the_server_looks_at_the_picture_belongs_to_it(picker: Picker):
+    """And not to the one before, whose boxes are not shown on it meanwhile."""
+    canvas = picker.canvas
+    canvas.page.wait_for_timeout(500)
+    picker.drag((20, 30), (70, 90))
+    mine = json.loads(picker.text)["picture"]
+    name = canvas.server.upload_image(SceneGenerator(split="heldout", seed=0).sample(7).source, "looked-at.png")
+    asked = []
+    canvas.page.route("**/fireedit/fingerprint*", lambda route: asked.append(route))  # not answered yet
+    try:
+        choose(canvas, name)
+        assert picker.regions().count() == 0 and asked
+        picker.drag((90, 10), (120, 40))
+        for one in asked:
+            one.continue_()
+        picker.page.wait_for_function("() => document.querySelectorAll('.fireedit-picker g[role=checkbox]').length === 1", timeout=10_000)
+    finally:
+        canvas.page.unroute("**/fireedit/fingerprint*")
+    (drawn,) = picker.state["boxes"]
+    assert np.abs(np.array(drawn["box"]) - [90, 10, 120, 40]).max() <= 1 and json.loads(picker.text)["picture"] != mine
+
+
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
+def test_nothing_is_written_over_a_text_that_is_no_selection(picker: Picker):
+    """Half typed, or a slip: the work in it is not lost by a click."""
+    canvas = picker.canvas
+    picker.page.wait_for_timeout(500)
+    write = "([id, t]) => { const w = app.graph.getNodeById(id).widgets.find((w) => w.name === 'selection'); w.value = t; w.callback(t); }"
+    hint = picker.page.locator(".fireedit-picker .hint", has_text="no selection")
+    for broken in ('{"mode": "force", "boxes": [{"box": [1, 2, 30, 40], "name": "hat"}', '{"boxs": [[1, 2, 30, 40]]}'):
+        canvas.run(write, [picker.node, broken])
+        hint.wait_for()
+        picker.drag((20, 30), (70, 90))
+        picker.page.locator(".fireedit-picker select").select_option("restrict")
+        assert picker.text == broken
+    picker.page.locator(".fireedit-picker button", has_text="Clear").click()
+    hint.wait_for(state="detached")
+    picker.drag((20, 30), (70, 90))
+    assert len(picker.state["boxes"]) == 1
+
+
+@pytest.mark.parametrize("canvas", TWO, indirect=True)
+def test_a_pick_follows_its_thing_to_another_number(canvas: Canvas):
+    """What stands in front of the picker numbers the things anew; the picker and the node go by the place."""
+    server = canvas.server
+    painted = np.full((128, 128, 4), 200, np.uint8)
+    for i in range(3):
+        painted[8 : 32 - 4 * i, 8 + 40 * i : 32 + 40 * i, 3] = 0
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": server.upload_image(painted, "three-spots.png")}},
+        "2": {"class_type": "FireEditRegionsFromMask", "inputs": {"mask": ["1", 1], "threshold": 0.5, "min_area": 16, "label": "spot"}},
+        "3": {"class_type": "FireEditRegionsFilter", "inputs": {
+            "regions": ["2", 0], "labels": "", "min_score": 0.0, "min_area": 0.0, "max_area": 1.0, "numbers": "", "top": 0}},
+        "4": {"class_type": "FireEditRegionSelect", "inputs": {"image": ["1", 0], "selection": "", "regions": ["3", 0]}},
+    }  # fmt: skip
+    canvas.load(in_the_middle(graph, server.object_info()))
+    keep = "(t) => { app.graph.nodes.find((n) => n.type === 'FireEditRegionsFilter').widgets.find((w) => w.name === 'numbers').value = t; }"
+    canvas.queue()
+    picker = Picker(canvas, 4)
+    assert len(found(picker)) == 3
+    picker.click(60, 20)
+    mode = picker.page.locator(".fireedit-picker select")
+    mode.select_option("force")
+    assert picker.state == {"mode": "force", "picked": [1]} and json.loads(picker.text)["found"] == {"1": [48, 8, 72, 28]}
+    mine = picker.text
+    canvas.run(keep, "1, 2")
+    canvas.queue()
+    picker.page.wait_for_function("() => document.querySelectorAll('.fireedit-picker g[role=checkbox]').length === 2")
+    assert [picker.regions().nth(i).get_attribute("aria-checked") for i in range(2)] == ["true", "false"] and picker.text == mine
+    picker.click(100, 18)
+    assert picker.state["picked"] == [0, 1]  # by the numbers of now, as soon as something is changed
+    picker.click(100, 18)
+    canvas.run(keep, "0, 2")
+    with pytest.raises(RuntimeError, match="region 0 of the selection, picked at 48, 8, 72, 28, is not among"):
+        canvas.queue()
+    canvas.run("() => { document.querySelectorAll('.p-dialog-close-button, .p-toast-close-button').forEach((b) => b.click()); }")
+    mode.select_option("auto")
+    canvas.queue()
+    picker.page.locator(".fireedit-picker .hint", has_text="Picked as region 0").wait_for()
+    assert picker.page.locator(".fireedit-picker [aria-checked=true]").count() == 0
+    canvas.shot("picked-and-not-there")
 
 
 @pytest.mark.parametrize("canvas", TWO, indirect=True)

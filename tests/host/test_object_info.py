@@ -32,7 +32,7 @@ NODES = {
     "FireEditRegionsMerge": (["regions_a", "regions_b", "iou_threshold"], ["REGIONS"]),
     "FireEditRegionsFromMask": (["mask", "threshold", "min_area", "label", "image"], ["REGIONS"]),
     "FireEditRegionsFromSEGS": (["segs", "image"], ["REGIONS"]),
-    "FireEditRegionsFromBBox": (["bbox", "image", "layout"], ["REGIONS"]),
+    "FireEditRegionsFromBBox": (["bbox", "image", "layout", "batch"], ["REGIONS"]),
     "FireEditRegionsToMask": (["regions", "masks", "feather"], ["MASK"]),
     "FireEditRegionsToSEGS": (["regions", "crop_factor", "image"], ["SEGS"]),
     "FireEditRegionsToBBox": (["regions", "layout"], ["BBOX", "BOUNDING_BOX", "BOUNDING_BOX"]),

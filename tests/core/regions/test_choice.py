@@ -55,7 +55,8 @@ def test_masks_stay_with_their_regions():
     ({"picked": [True]}, "list of region numbers"),
     ({"boxes": [[1, 2, 3]]}, "x1, y1, x2, y2"), ({"boxes": [[5, 5, 4, 9]]}, "x2 > x1"), ({"boxes": {"a": 1}}, "must be a list"),
     ({"boxes": [{"name": "cat"}]}, "must look like"), ({"moved": {"a": [0, 0, 1, 1]}}, "regions have numbers"),
-    ({"names": []}, "JSON object"), ({"picture": 3}, "must be a text"), ({"picture": "40x50:abc"}, "no fingerprint"),
+    ({"names": []}, "JSON object"), ({"found": {"0": [1, 2]}}, "x1, y1, x2, y2"), ({"found": [1]}, "found must be a JSON object"),
+    ({"picture": 3}, "must be a text"), ({"picture": "40x50:abc"}, "no fingerprint"),
     ({"picked": [3]}, "region 3, but this picture has 3"), ({"moved": {"7": [0, 0, 1, 1]}}, "region 7"),
     ({"mode": "restrict"}, "nothing is picked"), ({"mode": "force", "boxes": [[60, 0, 70, 5]]}, "outside the picture"),
 ])  # fmt: skip
@@ -93,3 +94,53 @@ def test_a_choice_belongs_to_its_picture():
             RegionChoice.from_json(json.dumps(value | {"mode": mode})).on(other)
     made, mask = RegionChoice.from_json(json.dumps(value)).on(other).apply(three())
     assert mask is None and made.labels == three().labels and torch.equal(made.boxes, three().boxes)
+
+
+CAT, DOG, BIRD = (0.0, 0, 10, 10), (20.0, 20, 30, 40), (12.0, 0, 22, 9)
+
+
+def named(**places: tuple) -> Regions:
+    return Regions(torch.tensor(list(places.values())).reshape(-1, 4), torch.ones(len(places)), tuple(places), (40, 50))
+
+
+def test_a_pick_means_the_thing_in_its_place():
+    """Whatever its number is by now: another threshold, a filter in front and another detector number the same things anew."""
+    value = {
+        "mode": "force", "picked": [1], "names": {"1": "my dog", "0": "my cat"}, "moved": {"0": [1, 1, 9, 9]},
+        "found": {"0": CAT, "1": DOG},
+    }  # fmt: skip
+    for come in ({"cat": CAT, "dog": DOG}, {"bird": BIRD, "cat": CAT, "dog": DOG}, {"dog": DOG, "bird": BIRD}, {"dog": DOG}):
+        made, mask = apply(value, named(**come))
+        assert made.labels == ("my dog",) and made.boxes.tolist() == [list(DOG)] and mask[20:40, 20:30].all() and mask.sum() == 200
+    # as another detector sees it
+    made, _ = apply(value, named(bird=BIRD, dog=(19, 21, 30, 40), cat=(0, 0, 10, 11)))
+    assert made.boxes.tolist() == [[19, 21, 30, 40]]
+    made, _ = apply(value | {"mode": "auto"}, named(bird=BIRD, dog=DOG, cat=CAT))
+    assert made.labels == ("bird", "my dog", "my cat") and made.boxes[2].tolist() == [1, 1, 9, 9]
+    # of two in one place, the one that still has the number
+    made, _ = apply({"mode": "restrict", "picked": [1, 2], "found": {"1": DOG, "2": DOG}}, named(cat=CAT, dog=DOG, wolf=DOG))
+    assert made.labels == ("dog", "wolf")
+    made, _ = apply({"mode": "restrict", "picked": [1, 2], "found": {"1": DOG, "2": DOG}}, named(wolf=DOG, cat=CAT))
+    assert made.labels == ("wolf",)
+
+
+def test_a_picked_thing_that_is_not_there_is_no_other():
+    """Refused where only it would be edited, left out and told of where the model chooses."""
+    value = {"picked": [1], "names": {"1": "my dog"}, "moved": {"0": [1, 1, 9, 9]}, "found": {"0": CAT, "1": DOG}}
+    for come in (named(cat=CAT, bird=BIRD), named(cat=CAT, bird=(20, 20, 30, 34)), named()):
+        for mode in ("restrict", "force"):
+            with pytest.raises(ValueError, match=f"region 1 of the selection, picked at 20, 20, 30, 40, is not .*{mode} would edit an"):
+                apply(value | {"mode": mode}, come)
+        choice = RegionChoice.from_json(json.dumps(value))
+        assert "my dog" not in choice.apply(come)[0].labels and 1 in choice.missing(come)
+    made, _ = choice.apply(named(bird=BIRD, cat=CAT))
+    assert made.labels == ("bird", "cat") and made.boxes[1].tolist() == [1, 1, 9, 9]
+    assert choice.missing(named(bird=BIRD, cat=CAT)) == [1] and choice.missing(named(dog=DOG, cat=CAT)) == []
+
+
+def test_a_number_alone_stays_a_number():
+    """Of older workflows, or written by hand: the region that has it, whatever is there."""
+    value = {"mode": "force", "picked": [1], "names": {"1": "mine"}}
+    made, _ = apply(value, named(cat=CAT, bird=BIRD, dog=DOG))
+    assert made.boxes.tolist() == [list(BIRD)] and made.labels == ("mine",)
+    assert RegionChoice.from_json(json.dumps(value)).missing(named(cat=CAT, bird=BIRD)) == []

@@ -238,9 +238,30 @@ def test_crops_are_enlarged_by_their_factor():
 
 def test_boxes_of_one_picture_serve_all():
     boxes = [(1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12)]
-    assert dialects.split_by_picture(boxes, 2) == [boxes, boxes] and dialects.split_by_picture(boxes, 3) == [boxes] * 3
+    assert dialects.split_by_picture(boxes, 2) == [boxes, boxes]
+    assert dialects.split_by_picture((1, 2, 3, 4), 4) == [(1, 2, 3, 4)] * 4  # one box, not four
     frames = [[(1, 2, 3, 4)], [(5, 6, 7, 8), (9, 10, 11, 12)]]
     assert dialects.split_by_picture(frames, 2) == frames
+
+
+def test_as_many_boxes_as_pictures_are_one_each():
+    """So KJNodes gives those of a batch; whoever means all of them for every picture says so."""
+    boxes = [(1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12)]
+    size = (40, 40)
+
+    def read(value, count=3, **how):
+        return [dialects.from_bboxes(one, size, "xywh").boxes.tolist() for one in dialects.split_by_picture(value, count, **how)]
+
+    wanted = [[[1, 2, 4, 6]], [[5, 6, 12, 14]], [[9, 10, 20, 22]]]
+    for flat in (boxes, tuple(boxes), torch.tensor(boxes), np.array(boxes), [torch.tensor(box) for box in boxes]):
+        assert read(flat) == wanted and dialects.is_one_each(flat, 3)
+        assert read(flat, one_each=False) == [sum(wanted, [])] * 3 and not dialects.is_one_each(flat, 2)
+    # a stack with the boxes of each picture was never in doubt
+    stacked = torch.tensor(boxes)[:, None]
+    assert read(stacked) == wanted == read(stacked, one_each=False) and not dialects.is_one_each(stacked, 3)
+    dicts = [{"x": 1, "y": 2, "width": 3, "height": 4}] * 3
+    assert not dialects.is_one_each(dicts, 3) and [len(one) for one in read(dicts)] == [3] * 3
+    assert not dialects.is_one_each(boxes[:1], 1)
 
 
 @pytest.mark.parametrize(

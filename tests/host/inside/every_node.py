@@ -289,7 +289,11 @@ CASES = {
             "bbox": [[[(6.0 + 4 * i, 8.0, 30.0, 30.0), (20.0, 4.0, 24.0 + i, 12.0)] for i in rows]], "image": [w.images[rows]],
             "layout": ["xyxy"],
         },
-        {"bbox": lambda w, given: [given["bbox"][0][::-1]], "image": lambda w, given: [given["image"][0].flip(0)], "layout": ["xywh"]},
+        {
+            "bbox": lambda w, given: [given["bbox"][0][::-1]], "image": lambda w, given: [given["image"][0].flip(0)], "layout": ["xywh"],
+            "batch": ["all for every picture"],
+        },
+        base={"batch": {"bbox": lambda w: [[(6.0 + 4 * i, 8.0, 30.0, 30.0) for i in range(COUNT)]]}},
     ),
     "FireEditRegionsToMask": Case(
         lambda w, rows: {"regions": w.regions_of(rows), "masks": "one per picture", "feather": 0},

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from tests.host.small import SIZE, picture
 import folder_paths  # isort: skip
 from fireedit_core.regions import Regions  # isort: skip
 from fireedit_core.regions.loading import load_detector  # isort: skip
+from fireedit_core.thumbnail import fingerprint  # isort: skip
 from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
 from fireedit_pack.nodes.host import detectors  # isort: skip
 from tests.core.regions import test_own_detectors  # isort: skip
@@ -131,7 +133,7 @@ def test_no_region_is_the_whole_picture_and_said():
 def test_boxes_there_and_back(images, layout):
     bbox, dicts, box = nodes.FireEditRegionsToBBox.execute(two(), layout).args
     assert bbox[0][1] == ((30, 30, 30, 20) if layout == "xywh" else (30, 30, 60, 50)) and dicts[0][0]["label"] == "cat"
-    read = lambda value: boxes(nodes.FireEditRegionsFromBBox.execute(value, [images], [layout])[0])  # noqa: E731
+    read = lambda value, **how: boxes(nodes.FireEditRegionsFromBBox.execute(value, [images], [layout], **how)[0])  # noqa: E731
     assert read(bbox) == boxes(two()) and read([dicts]) == boxes(two())  # an output list, and the core's one value
     assert box == dicts[0][0] and read([box]) == [boxes(two())[0][:1]] * 2
     # `RTDETR_detect` of later hosts gives its boxes as floats, a list per picture; one list serves all pictures
@@ -140,11 +142,63 @@ def test_boxes_there_and_back(images, layout):
     with pytest.raises(FireEditNodeError, match="boxes of 3 pictures came for 2"):
         read([[*dicts, dicts[0]]])
     assert read([bbox]) == boxes(two())  # as a pack hands over a batch in one value
-    assert read([bbox[0]]) == [boxes(two())[0]] * 2  # one list of boxes for all pictures
+    three = [*bbox[0], bbox[0][0]]  # one list of boxes for all pictures
+    assert read([three]) == [boxes(two())[0] + boxes(two())[0][:1]] * 2 == read([torch.tensor(three)])
     assert read([bbox[0][1]]) == [[boxes(two())[0][1]]] * 2  # one box
-    assert read([torch.tensor(bbox[0])]) == [boxes(two())[0]] * 2
     with pytest.raises(FireEditNodeError, match="FireEdit Regions from BBOX"):
         read([[(1, 2, 3)]])
+
+
+def test_as_many_boxes_as_pictures_are_one_each_and_that_is_said(images):
+    """KJNodes has the boxes of a batch as a flat list; that they may be meant for every picture too is said, and can be chosen."""
+    flat = [(4, 4, 16, 16), (30, 30, 30, 20)]
+    run = lambda *how: nodes.FireEditRegionsFromBBox.execute([flat], [images], ["xywh"], *how)  # noqa: E731
+    out = run()
+    assert boxes(out.args[0]) == [[[4, 4, 20, 20]], [[30, 30, 60, 50]]]
+    assert "2 boxes came for as many pictures: one was taken for each" in out.ui["text"][0]
+    out = run(["all for every picture"])
+    assert boxes(out.args[0]) == [[[4, 4, 20, 20], [30, 30, 60, 50]]] * 2 and "one was taken" not in str(out.ui)
+
+
+def select(images, value: dict, regions: list[Regions]):
+    return nodes.FireEditRegionSelect.execute(images, json.dumps(value), regions)
+
+
+def test_a_pick_of_a_batch_is_the_thing_in_its_place(images):
+    """In each picture by itself; where it is missing that is said, and nothing else is edited in its stead."""
+    pick = {"mode": "force", "picked": [1], "names": {"1": "my dog"}, "found": {"1": [30, 30, 60, 50]}, "picture": prints(images)[0]}
+    out = select(images, pick, two())  # 1 in the first picture, 0 in the second
+    assert boxes(out.args[0]) == [[[30, 30, 60, 50]]] * 2 and [one.labels for one in out.args[0]] == [("my dog",)] * 2
+    assert torch.equal(out.args[1][0], out.args[1][1]) and out.args[1].sum() == 2 * 30 * 20
+    cats = [two()[0], two()[0].select([0])]
+    with pytest.raises(FireEditNodeError, match="^FireEdit Region Select: picture 2: region 1 of the selection, picked at 30, 30, 60, 50"):
+        select(images, pick, cats)
+    out = select(images, pick | {"mode": "auto"}, cats)
+    assert [one.labels for one in out.args[0]] == [("cat", "my dog"), ("cat",)]
+    assert "picture 2: region 1 of the selection is not among" in out.ui["text"][0] and "picture 1: " not in out.ui["text"][0]
+    assert "text" not in select(images[:1], pick, two()[:1]).ui
+
+
+def test_a_selection_says_on_which_pictures_of_a_batch_it_was_not_made(images):
+    drawn = {"boxes": [[4, 4, 24, 24]], "picture": prints(images)[0]}
+    three = torch.cat([images[:1], images[:1] * 0.97, 1 - images[:1]])
+    out = select(three, drawn, [two()[0]] * 3)
+    assert [one.boxes.tolist()[-1] for one in out.args[0]] == [[4, 4, 24, 24]] * 3
+    assert out.ui["text"][0].endswith("same places of other pictures of the batch too: 3")
+    assert "text" not in select(three[:2], drawn, [two()[0]] * 2).ui
+    assert "text" not in select(three, {"boxes": [[4, 4, 24, 24]]}, [two()[0]] * 3).ui  # for any picture
+
+
+def prints(images) -> list[str]:
+    return [fingerprint(one.movedim(-1, 0)) for one in images]
+
+
+def test_the_best_box_is_the_one_of_the_highest_score(images):
+    """Wherever it stands: a box that was drawn comes behind what was found, and is surer."""
+    drawn = nodes.FireEditRegionSelect.execute(images, '{"boxes": [[40, 2, 60, 12]]}', two())[0]
+    assert boxes(drawn)[0][-1] == [40, 2, 60, 12]
+    box = nodes.FireEditRegionsToBBox.execute(drawn, "xywh").args[2]
+    assert {k: box[k] for k in ("x", "y", "width", "height")} == {"x": 40, "y": 2, "width": 20, "height": 10}
 
 
 def test_drawn_elements(images):

@@ -19,7 +19,7 @@ MUTANTS = [
     # rows of a batch
     *of(
         "nodes/region_select.py", SELECT,
-        ("made = [choice.apply(one) for one in regions]", "made = [choice.apply(regions[0]) for one in regions]", "first row"),
+        ("made.append(choice.apply(one))", "made.append(choice.apply(regions[0]))", "first row"),
     ),
     *of(
         "nodes/region_masks.py", f"tests/core/segmentation/test_region_masks.py tests/host/inside/test_region_masks.py {ROWS}",
