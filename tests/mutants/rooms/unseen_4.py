@@ -200,7 +200,7 @@ MUTANTS = [
     ),
     # the command line and many edits
     *of(
-        "fireedit_cli/__main__.py", "tests/core/test_command_line.py",
+        "fireedit_cli/__main__.py", "tests/core/command_line/test_command_line.py",
         ("if options.again or not journal.done(job)]", "if not journal.done(job)]", "dropped option"),
     ),
     *of(
