@@ -160,6 +160,8 @@ class FireEditRegionsFromBBox(io.ComfyNode):
         """Lists come, because a batch may have its boxes as one list per picture."""
         pictures, layout, auto = _pictures(image, FROM_BBOX), layout[0], batch[0] == _AUTO
         count = pictures.shape[0]
+        if batch[0] not in (_AUTO, _ALL):  # a value over a wire is checked nowhere else
+            raise FireEditNodeError(FROM_BBOX, f"batch must be {_AUTO} or {_ALL}, got {batch[0]!r}.")
         with named(FROM_BBOX):
             each = dialects.split_by_picture(bbox[0], count, auto) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
             made = [dialects.from_bboxes(value, size_of(pictures), layout) for value in each]

@@ -20,7 +20,7 @@ MUTANTS = [
     ),
     *of(
         "nodes/loading.py", "tests/host/inside/test_grounder.py tests/host/inside/test_folders.py",
-        ("else detectors.state_of(found)", "else str(found)", "stale key"),
+        ("else model_folders.state_of(found)", "else str(found)", "stale key"),
     ),
     *of(
         "nodes/compare.py", "tests/host/inside/test_compare.py",
