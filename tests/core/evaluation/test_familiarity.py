@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,3 +51,14 @@ def test_keeping_changes_one_line_of_the_index(tmp_path):
     assert json.loads((tmp_path / "model_index.json").read_text()) == {
         "_class_name": "FireEditPipeline", "steps": 20, "reconstruction_limit": 0.0092,
     }  # fmt: skip
+
+
+def test_the_limit_is_measured_on_what_it_was_not_chosen_on(tmp_path, monkeypatch):
+    errors = iter([0.001, 0.9, 0.002, 0.8, 0.5, 0.1, 0.6, 0.2])  # of four scenes, then of four photographs
+    monkeypatch.setattr(familiarity, "error_of", lambda pipe, picture: next(errors))
+    monkeypatch.setattr(familiarity, "_windows", lambda file: [None])
+    monkeypatch.setattr(familiarity, "to_tensor", lambda pictures: None)
+    scenes = SimpleNamespace(draw=lambda world: [(None, SimpleNamespace(source=None))] * 4)
+    found = familiarity.study(None, scenes, [tmp_path] * 4)
+    assert 0.002 < found.limit < 0.5 and found.scenes.tolist() == pytest.approx([0.9, 0.8]) and found.count == 4
+    assert found.photos.tolist() == pytest.approx([0.1, 0.2])

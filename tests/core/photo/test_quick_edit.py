@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fireedit_core.grounding.answer import Answer
-from fireedit_core.photo.backdrop import thing_colours
+from fireedit_core.photo.backdrop import cover, thing_colours
 from fireedit_core.photo.quick_edit import NeedsModel, by_hand, quick_edit
 from tests.core.photo.pictures import answer, disc, smooth, textured
 
@@ -281,3 +281,13 @@ def test_the_process_keeps_its_number_of_threads():
                 assert torch.get_num_threads() == count, kind
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", [(20, 80), (80, 20), (10, 10), (200, 300)])
+def test_a_backdrop_covers_the_picture_and_is_not_stretched(shape):
+    y, x = torch.meshgrid(torch.linspace(0, 1, shape[0]), torch.linspace(0, 1, shape[1]), indexing="ij")
+    made = cover(torch.stack([y, x, torch.ones(shape)]), (40, 60))
+    assert made.shape == (3, 40, 60) and float(made[2].min()) > 0.99
+    # as many pixels for a share of the height as for one of the width, in pixels of the backdrop
+    rows, columns = (float(made[i].amax() - made[i].amin()) * shape[i] / (40, 60)[i] for i in (0, 1))
+    assert rows == pytest.approx(columns, rel=0.12)

@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from fireedit_core.regions.record import Regions
 from fireedit_core.regions.ultralytics_version import ultralytics_available
 from fireedit_core.segmentation import isnet
 from fireedit_core.segmentation.loading import GRABCUT, load_segmenter
@@ -156,3 +157,20 @@ def test_a_segmentation_file_of_ultralytics(tmp_path, picture):
     assert segmenter.family == "ultralytics" and masks.shape == (2, 48, 80) and masks[1].sum() == 0
     with pytest.raises(ValueError, match="makes no masks"):
         load_segmenter(write_yolo(tmp_path / "small.pt"))
+
+
+@pytest.mark.skipif(not ultralytics_available(), reason="ultralytics is optional and not installed")
+def test_of_what_is_found_around_a_box_the_mask_of_the_one_in_its_place_is_taken():
+    from fireedit_core.segmentation.segmenter import crop_around
+    from fireedit_core.segmentation.ultralytics_segmenter import MARGIN, UltralyticsSegmenter
+
+    box, size = torch.tensor([60.0, 30, 80, 50]), (100, 120)
+    left, top, right, bottom = crop_around(box, size, MARGIN)
+    assert left > 20 and top > 10
+    inner = torch.stack([torch.tensor([0.0, 0, 12, 12]), box - torch.tensor([left, top, left, top])])
+    masks = torch.zeros(2, bottom - top, right - left)
+    masks[0, :12, :12] = masks[1, 30 - top : 50 - top, 60 - left : 80 - left] = 1
+    detector = torch.nn.Module()
+    detector.detect = lambda *given: [Regions(inner, torch.tensor([0.9, 0.5]), ("a", "b"), masks.shape[1:], masks)]
+    (made,) = UltralyticsSegmenter(detector).segment(torch.rand(3, *size), box[None])
+    assert made.sum() == 400 and bool((made[30:50, 60:80] == 1).all())

@@ -87,7 +87,10 @@ def test_the_pool_keeps_the_newest(start):
     encode = PairEncoder(components, WORLD, ((1,), (1,)))
     scenes = burst.Scenes(WORLD, 1, 0)
     pool = burst.PairPool(encode, iter([scenes[0], scenes[1]]), size=96)
-    assert pool.take(wait=True) and pool.take(wait=True) and pool.made == 128
+    assert pool.take(wait=True) and pool.made == 64
+    pool.arrays["source"][64:] = torch.inf  # what was never made is not drawn
+    assert torch.isfinite(pool.draw(200).source).all()
+    assert pool.take(wait=True) and pool.made == 128
     pool.close()
     new = encode(scenes[1])["source"]
     # 64 to 95 of the pool are the first half of the second batch, its rest stands where the oldest stood

@@ -224,3 +224,14 @@ def test_a_cache_that_is_gone_is_made_again_to_the_bit(parts, tmp_path):
     for name in ("source", "target", "image_tokens", "region_tokens", "look"):
         assert torch.equal(getattr(one, name), getattr(three, name)), name
     assert two.weights == weights
+
+
+def test_a_cooldown_that_was_stopped_ends_where_it_was_to_end(tmp_path):
+    folder = tmp_path / "diffusion" / "state"
+    folder.mkdir(parents=True)
+    config = EndlessConfig(folder=tmp_path, cooldown=40)
+    (folder / "progress.json").write_text(json.dumps({"step": 100}))
+    assert endless._stage_config(config).max_steps == 140
+    (folder / "progress.json").write_text(json.dumps({"step": 125, "decay_from": 100}))
+    made = endless._stage_config(config)
+    assert made.max_steps == 140 and made.cooldown == pytest.approx(40 / 140)

@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from types import SimpleNamespace
 
@@ -415,6 +416,12 @@ def test_as_many_states_stay_as_are_asked_for(tmp_path, clock):
     one = make(tmp_path, clock, max_steps=8, save_minutes=1 / 60)  # fewer are asked for: the others go with the next save
     one.run()
     assert [p.name for p in (tmp_path / "stage").glob("state*")] == ["state"]
+
+
+def test_a_run_that_was_killed_between_two_renames_goes_on_from_its_newest_state(tmp_path, clock):
+    make(tmp_path, clock, max_steps=6, save_minutes=1 / 60, keep_states=3).run()
+    shutil.rmtree(tmp_path / "stage" / "state")
+    assert make(tmp_path, clock, max_steps=6).progress.step == 4
 
 
 def test_a_longer_run_that_was_stopped_is_not_finished(tmp_path):

@@ -54,3 +54,11 @@ def test_one_picture_with_many_and_what_does_not_fit():
         compare(one, torch.zeros(1, 8, 9, 3))
     with pytest.raises(FireEditNodeError, match="before has 2 pictures and after 3 pictures"):
         compare(many[:2], many)
+
+
+def test_a_soft_mask_is_in_or_out_at_its_half():
+    before = torch.full((1, 8, 8, 3), 0.5)
+    after, mask = before.clone(), torch.full((1, 8, 8), 0.4)
+    after[:, :4] += 0.1
+    mask[:, :4] = 0.6
+    assert compare(before, after, 4.0, mask)[1].startswith("mean change 0.1000 inside the mask (50.0%), 0.0000 outside")

@@ -16,7 +16,8 @@ from tests.host.inside.test_photo_bad_input import host_nodes
 from tests.host.small import shared_bundle
 
 import folder_paths  # isort: skip
-from fireedit_pack.nodes.host import bundles, detectors, fingerprints, model_folders, segmenters  # isort: skip
+from fireedit_pack.nodes.host import bundles, detectors, fingerprints, grounders, model_folders, segmenters  # isort: skip
+from fireedit_pack.nodes.loading import FireEditGrounderLoader  # isort: skip
 
 
 def test_bundle_names(tmp_path, monkeypatch):
@@ -81,3 +82,18 @@ def test_a_picture_in_a_linked_folder_has_its_fingerprint(tmp_path, monkeypatch)
     for asked in (("..", "secret.png"), ("mine/../..", "secret.png"), ("", "../secret.png"), ("", str(tmp_path / "secret.png"))):
         with pytest.raises(ValueError, match="there is no file"):
             fingerprints.fingerprint_of("input", *asked)
+
+
+def test_a_grounder_that_is_replaced_on_disk_is_loaded_again(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"one")
+    monkeypatch.setattr(grounders, "find_grounder", lambda name: tmp_path)
+    seen = FireEditGrounderLoader.fingerprint_inputs("mine")
+    assert FireEditGrounderLoader.fingerprint_inputs("mine") == seen
+    file.write_bytes(b"another")
+    assert FireEditGrounderLoader.fingerprint_inputs("mine") != seen
+
+
+def test_a_bundle_of_the_users_own_comes_before_the_packs_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "get_folder_paths", lambda name: [str(tmp_path)])
+    assert bundles.roots() == [tmp_path, bundles.OWN_MODELS]

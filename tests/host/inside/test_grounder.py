@@ -269,6 +269,7 @@ def test_other_clips_are_refused_or_asked_by_the_host(image):
     output = FireEditGround.execute(image, "enlève le chapeau", [two()], "", grounder)
     assert json.loads(output.args[2])["targets"][0]["box"] == [64, 48, 128, 96] and "Qwen3VL_" in output.ui["text"][0]
     assert asked[0][1].shape[1] * asked[0][1].shape[2] > 1_000_000 and "[625, 104, 938, 625]" in asked[0][0]
+    assert 0.5 < float(asked[0][1].max()) <= 1 and asked[0][1].shape[-1] == 3  # 0..1, as the host's own pictures
 
 
 @pytest.mark.parametrize("kind, width, norm, head, speaks", [

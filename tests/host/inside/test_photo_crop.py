@@ -128,3 +128,13 @@ def test_regions_with_masks_and_without():
 def test_what_does_not_fit_is_refused_by_name(words, act):
     with pytest.raises(FireEditNodeError, match=f"^FireEdit Photo Crop: .*{words}"):
         act()
+
+
+def test_the_cells_are_those_of_the_vae():
+    """Of 16 px in later models: a grid of 8 would be cut at its edges."""
+    coarse = type("Coarse", (_FilmVAE,), {"spacial_compression_encode": lambda self: 16})()
+    sizes = [x / 1000 for x in range(8, 14)]
+    odd = next(x for x in sizes if any(side % 16 for side in crop(pictures(), megapixels=x, multiple=8)[3][0].grid))
+    with pytest.raises(FireEditNodeError, match="cells of 16 px.*Set multiple to 16"):
+        crop(pictures(), vae=coarse, megapixels=odd, multiple=8)
+    crop(pictures(), vae=_FilmVAE(), megapixels=odd, multiple=8)

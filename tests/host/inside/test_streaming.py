@@ -13,7 +13,7 @@ from tests.host.inside.pack import nodes  # noqa: F401  first: it makes the pack
 from tests.host.small import INSTRUCTION, components
 
 import comfy.ops  # isort: skip
-from fireedit_pack.nodes.host.streaming_patcher import stream_linear_layers  # isort: skip
+from fireedit_pack.nodes.host.streaming_patcher import StreamingPatcher, stream_linear_layers  # isort: skip
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +85,19 @@ def test_a_model_with_adapters(language_model):
     ids = torch.tensor([[1, 2, 3]])
     assert torch.equal(streamed(ids).logits, plain(ids).logits)
     assert hasattr(streamed.get_base_model().model.layers[0].self_attn.q_proj.base_layer, "comfy_cast_weights")
+
+
+def test_what_cannot_be_streamed_is_taken_off_the_room_for_layers(language_model, monkeypatch):
+    """The host may fill what it was told with layers: the embedding, norms and the like have to fit beside them."""
+    from comfy.model_patcher import ModelPatcher
+
+    model = copy.deepcopy(language_model)
+    stream_linear_layers(model)
+    patcher, told = StreamingPatcher(model, torch.device("cpu"), torch.device("cpu")), []
+    monkeypatch.setattr(ModelPatcher, "load", lambda self, device=None, memory=0, *more, **names: told.append(memory))
+    model.model_loaded_weight_memory = 0
+    patcher.load(torch.device("cpu"), 10**9)
+    rest = sum(x.numel() * x.element_size() for name, module in model.named_modules() if not hasattr(module, "comfy_cast_weights")
+               for x in (*module.parameters(recurse=False), *module.buffers(recurse=False)))  # fmt: skip
+    taken = model.model_loaded_weight_memory
+    assert rest > 10_000 and taken == pytest.approx(rest, rel=0.02) and told == [10**9 - taken]

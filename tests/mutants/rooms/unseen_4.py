@@ -86,7 +86,7 @@ MUTANTS = [
         ('f"{self.seed} {epoch} {source.name}"', 'f"{self.seed} {source.name}"', "stale key"),
     ),
     *of(
-        "fireedit_core/data/streaming.py", "tests/core/training/paper/test_streamed.py",
+        "fireedit_core/data/streaming.py", "tests/core/data/test_public_formats.py",
         ("            first = 0\n", "", "resume"),
     ),
     *of(

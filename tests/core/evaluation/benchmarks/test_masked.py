@@ -126,6 +126,15 @@ def test_the_average_is_over_all_pixels(pie, tmp_path):
     assert found["psnr_background"]["mean"] == pytest.approx(-10 * math.log10(0.04 * share), rel=1e-4)
 
 
+def test_with_a_limit_the_first_alone_are_scored(pie, tmp_path):
+    bench = PieBenchTest(pie)
+    for trial in bench.trials("all"):
+        (tmp_path / trial.key).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(bench.case(trial, PIE_BENCH).source)).save(tmp_path / f"{trial.key}.png")
+    found = [score(bench, PIE_BENCH, tmp_path, MetricWeights(None), limit=limit)["views"]["all"] for limit in (1, 0)]
+    assert [view["used"] for view in found] == [1, len(bench.trials("all"))] and found[1]["used"] > 1
+
+
 def test_refedit_bench(refedit, weights, tmp_path, scenes):
     bench, wanted = RefEditBenchTest(refedit, refedit / "cache"), []
     for number, scene in enumerate(scenes[:3]):

@@ -88,6 +88,12 @@ def test_kept_features_are_read_in_mixed_precision(bundle, pictures, tmp_path):
         assert b.dtype == torch.float32 and torch.allclose(a, b, atol=2e-3 * float(a.abs().max()))
 
 
+def test_kept_features_of_another_number_of_regions_are_others(bundle, pictures, tmp_path):
+    four, one = (FrozenParts(load_components(bundle), count, tmp_path) for count in (4, 1))
+    assert four.features(pictures).region_mask.shape[1] == 4 and one.features(pictures).region_mask.shape[1] == 1
+    assert four.cache != one.cache
+
+
 class Feed:
     """Rows of one grey picture, the number of the batch in its seed."""
 
