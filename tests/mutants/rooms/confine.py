@@ -29,7 +29,7 @@ MUTANTS = [
         ("levels = [float(s) for s in sigmas]  # before", "levels = sigmas  # before", "read too late"),
         ("torch.where(self.confinement.outside(latents), self.source.to(latents), latents)", "latents", "no exact end"),
         ("if self.exact and self.sigmas[-1] == 0", "if self.exact", "noise taken for a result"),
-        ("first = math.inf if start <= 0 else float", "first = float", "rounding"),
+        ("first = math.inf if start <= 0 else float", "first = float", "rounding", f"{HOST}::test_the_first_step_is_held_whatever_the_shift"),
         ("if first > 0 and not bool(torch.count_nonzero(noise))", "if False", "check"),
         ("self.source.to(latents), latents)", "self.confinement.source.to(latents), latents)", "scale"),
     ),
