@@ -91,8 +91,8 @@ class SecondLook(nn.Module):
     def evidence(self, sight: Sight, name: str) -> Tensor:
         """(7, 7), how much each part of a box's window speaks for a name, of any scale: class activation maps of its classes, summed."""
         linear, own = self.network.classifier, (self.columns == self._numbers[name]).nonzero().flatten()
-        weight = sight.classes[own].to(linear.weight) @ (linear.weight[own] - linear.weight.mean(dim=0))
-        return torch.einsum("c,chw->hw", weight, sight.features).float().cpu()
+        weight = (sight.classes[own, None].to(linear.weight) * (linear.weight[own] - linear.weight.mean(dim=0))).sum(dim=0)
+        return (weight[:, None, None] * sight.features).sum(dim=0).float().cpu()
 
     def forward(self, image: Tensor, found: Proposals, threshold: float) -> Proposals:
         """What was found in image (1, 3, H, W), named and scored anew; what falls below the threshold is left out.
