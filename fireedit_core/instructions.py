@@ -55,7 +55,7 @@ _ENDS = re.compile(
     re.IGNORECASE,
 )
 _LOOKS = re.compile(r"\b(?:red|orange|yellow|green|blue|purple|pink|black|white|gr[ae]y|brown|gold|silver|bigger|smaller|larger|darker|"
-                      r"brighter|lighter)$", re.IGNORECASE)
+                    r"brighter|lighter)$", re.IGNORECASE)
 # what follows these are not further objects of the verb: "everything except the cat and the dog"
 _NO_LIST = re.compile(r"\b(?:between|except(?:ing)?|excluding|besides|(?:other|rather) than|(?:apart|aside) from|(?:all|every\w*|"
                       r"any\w*|people|nothing) but)\b", re.IGNORECASE)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -15,6 +15,12 @@ class FireEditNodeError(ValueError):
 
     def __init__(self, node: str, message: str):
         super().__init__(f"{node}: {message}")
+
+
+def check_choice(node: str, name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises FireEditNodeError for what is none of the choices: a value that comes over a wire is checked nowhere else."""
+    if value not in choices:
+        raise FireEditNodeError(node, f"{name} must be {' or '.join(choices)}, got {value!r}.")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor
 from fireedit_core.photo.finish import FEATHER, GROW, NothingDiffers, finish
 from fireedit_core.photo.frame import PhotoFrame
 
-from .errors import FireEditNodeError, named
+from .errors import FireEditNodeError, check_choice, named
 from .host import models, progress
 from .host.compat import CATEGORY, RARE, io, schema
 from .pictures import batch_text, counted, is_blank, to_core, with_alpha, without_alpha
@@ -77,8 +77,7 @@ class FireEditPhotoFinish(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         """Picture by picture; a frame belongs to one photograph."""
         for name, value in (("align", align), ("tone", tone)):
-            if value not in _SWITCHES[name]:
-                raise FireEditNodeError(NAME, f"{name} must be {' or '.join(_SWITCHES[name])}, got {value!r}.")
+            check_choice(NAME, name, value, _SWITCHES[name])
         to_core(without_alpha(original), NAME)
         originals = list(models.intermediate(with_alpha(original, NAME)))
         edits, frames = list(to_core(edited, NAME).movedim(1, -1)), _frames(frame)

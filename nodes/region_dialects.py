@@ -15,7 +15,7 @@ from fireedit_core.regions.record import Regions
 from fireedit_core.thumbnail import fingerprint
 
 from .detection import check_regions
-from .errors import FireEditNodeError, named
+from .errors import FireEditNodeError, check_choice, named
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
 from .pictures import batch_text, check_mask, counted, is_blank, size_of, to_core
@@ -160,8 +160,7 @@ class FireEditRegionsFromBBox(io.ComfyNode):
         """Lists come, because a batch may have its boxes as one list per picture."""
         pictures, layout, auto = _pictures(image, FROM_BBOX), layout[0], batch[0] == _AUTO
         count = pictures.shape[0]
-        if batch[0] not in (_AUTO, _ALL):  # a value over a wire is checked nowhere else
-            raise FireEditNodeError(FROM_BBOX, f"batch must be {_AUTO} or {_ALL}, got {batch[0]!r}.")
+        check_choice(FROM_BBOX, "batch", batch[0], (_AUTO, _ALL))
         with named(FROM_BBOX):
             each = dialects.split_by_picture(bbox[0], count, auto) if len(bbox) == 1 else _one_each(bbox, count, "BBOX", FROM_BBOX)
             made = [dialects.from_bboxes(value, size_of(pictures), layout) for value in each]
@@ -199,8 +198,7 @@ class FireEditRegionsToMask(io.ComfyNode):
     @classmethod
     def execute(cls, regions, masks, feather) -> io.NodeOutput:
         """A picture without regions gives an empty mask, so that a batch stays whole."""
-        if masks not in _MASKS:  # a value over a wire is checked nowhere else
-            raise FireEditNodeError(TO_MASK, f"masks must be {' or '.join(_MASKS)}, got {masks!r}.")
+        check_choice(TO_MASK, "masks", masks, _MASKS)
         sets = regions if masks == _MASKS[0] else [one.select([i]) for one in regions for i in range(len(one))]
         made = [dialects.to_mask(one, feather) for one in sets or regions[:1]]
         return io.NodeOutput(models.intermediate(torch.stack(made)))

@@ -44,6 +44,18 @@ def make(folder, clock=None, on_save=None, **config) -> TrainingStage:
     return stage
 
 
+def at_step(stage, number: int, act) -> None:
+    """Call `act` before the loss of a step."""
+    loss_fn = stage.loss_fn
+
+    def loss(step, device):
+        if step == number:
+            act()
+        return loss_fn(step, device)
+
+    stage.loss_fn = loss
+
+
 def snapshot(stage) -> dict[str, torch.Tensor]:
     out = {f"weight {k}": v.clone() for k, v in stage.raw.state_dict().items()}
     out |= {f"ema {i}": v.clone() for i, v in enumerate(stage.ema.shadow_params)}
@@ -342,14 +354,7 @@ def test_the_norm_of_the_gradient_is_logged_before_it_is_clipped(tmp_path):
 def test_stop_saves_after_the_step_in_hand_and_a_resumed_run_is_the_same(tmp_path):
     whole = without_running(make(tmp_path / "a", max_steps=6))
     stage = make(tmp_path / "b", max_steps=6)
-    loss_fn = stage.loss_fn
-
-    def loss(step, device):
-        if step == 3:
-            stage.stop()
-        return loss_fn(step, device)
-
-    stage.loss_fn = loss
+    at_step(stage, 3, stage.stop)
     progress = stage.run()
     assert progress.step == 4 and not progress.finished
     again = make(tmp_path / "b", max_steps=6)
@@ -429,14 +434,7 @@ def test_a_longer_run_that_was_stopped_is_not_finished(tmp_path):
     budget = {"minutes": math.inf, "cooldown": 1.0}
     assert make(tmp_path, max_steps=2, **budget).run().finished
     longer = make(tmp_path, max_steps=50, **budget)
-    inner = longer.loss_fn
-
-    def loss_fn(step, device):
-        if step == 4:
-            longer.stop()
-        return inner(step, device)
-
-    longer.loss_fn = loss_fn
+    at_step(longer, 4, longer.stop)
     progress = longer.run()
     assert progress.step == 5 and not progress.finished
     assert make(tmp_path, max_steps=50, **budget).run().finished
@@ -453,14 +451,7 @@ def test_no_state_goes_before_there_are_too_many(tmp_path, clock, asked):
 def test_sigterm_ends_a_run_with_its_state_saved_and_the_handlers_are_the_old_ones(tmp_path):
     before = [signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)]
     stage = make(tmp_path, max_steps=50)
-    loss_fn = stage.loss_fn
-
-    def killed(step, device):
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return loss_fn(step, device)
-
-    stage.loss_fn = killed
+    at_step(stage, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with stage.stopped_by_signals():
         stage.run()
     assert not stage.progress.finished and make(tmp_path, max_steps=50).progress.step == 4
