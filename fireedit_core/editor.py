@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checkpoints.index import needs_language
 from .diffusion.hvca import HVCA
 from .diffusion.tati import TATI
 from .grounding.answer import regions_meant
@@ -142,7 +143,7 @@ class FireEditor(nn.Module):
     @property
     def needs_language(self) -> bool:
         """Whether `condition` needs the group `language`."""
-        return not {"qformer", "hvca"} <= self.untrained
+        return needs_language(self.untrained)
 
     # --- the steps ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ OPTIONS = {
     "untrained": (),
     "without": (),
 }
+
+
+def needs_language(untrained: Iterable[str]) -> bool:
+    """Whether an edit asks the language model of a bundle with these parts untrained: both that read it must be left out if not."""
+    return not {"qformer", "hvca"} <= set(untrained)
 
 
 class BundleError(ValueError):

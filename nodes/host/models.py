@@ -12,7 +12,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from fireedit_core.checkpoints.index import bundle_options, parts_of, read_index
+from fireedit_core.checkpoints.index import bundle_options, needs_language, parts_of, read_index
 
 from . import unet, vae
 from .streaming_patcher import StreamingPatcher, stream_linear_layers
@@ -74,7 +74,7 @@ def load(folder: Path, name: str) -> tuple[FireEditModels, ModelPatcher, vae.Bun
     options = bundle_options(index)
     dtype = module_dtype()
     later = {"unet", "vae"}
-    if {"qformer", "hvca"} <= set(options["untrained"]):
+    if not needs_language(options["untrained"]):
         later.add("language_model")  # which would fill the memory, and is not asked
     parts = {c: load_component(folder, c, dtype, index) for c in parts_of(index) if c not in later}
     if "language_model" in later:

@@ -10,7 +10,7 @@ import torch
 
 from fireedit_core.checkpoints.bundle import load_components, save_bundle
 from fireedit_core.checkpoints.convert import Sources, convert
-from fireedit_core.checkpoints.index import COMPONENTS, EXTRAS, UNTRAINED, BundleError, bundle_options, read_index
+from fireedit_core.checkpoints.index import COMPONENTS, EXTRAS, UNTRAINED, BundleError, bundle_options, needs_language, read_index
 from fireedit_core.checkpoints.sources.fit import SourceError
 from fireedit_core.diffusion.pipeline import FireEditPipeline, noise_scale
 from fireedit_core.regions.record import Regions
@@ -123,6 +123,8 @@ def test_training_turns_the_options_off(ip2p, tmp_path):
     made.set_progress_bar_config(disable=True)
     out = made(small_ip2p.picture(), TEXT, num_inference_steps=1, latents=noise(made), output_type="latent")
     assert not made.editor.reads_with_clip and out.mask.min() == 1
+    # what either part reads is loaded for it: the Q-Former without HVCA, as here, and the other way round
+    assert made.editor.needs_language and needs_language(("grounding", "qformer")) and not needs_language(UNTRAINED)
     folder = tmp_path / "after"
     save_bundle(folder, {k: x for k, x in parts.items() if k not in EXTRAS}, trained_options(text))
     assert not (folder / "text_encoder").exists()

@@ -27,8 +27,8 @@ MUTANTS = [
         ("(check_mask(mask, one, NAME) > 0.5).float()", "check_mask(mask, one, NAME).float()", "condition dropped"),
     ),
     *of(
-        "nodes/host/models.py", "tests/host/inside/test_first_minute.py tests/host/inside/test_memory.py",
-        ('if {"qformer", "hvca"} <= set(options["untrained"]):', 'if {"qformer", "hvca"} & set(options["untrained"]):', "condition"),
+        "fireedit_core/checkpoints/index.py", "tests/core/checkpoints/test_first_minute.py",
+        ('return not {"qformer", "hvca"} <= set(untrained)', 'return not {"qformer", "hvca"} & set(untrained)', "condition"),
     ),
     *of(
         "nodes/host/streaming_patcher.py", "tests/host/inside/test_streaming.py",
