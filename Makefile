@@ -58,7 +58,9 @@ train-tiny: setup ## train the embedded default from scratch within a wall-clock
 
 trainer: setup ## start the endless training of fireedit-tiny in the background, or go on; it yields to everything else
 	@mkdir -p .cache/runs/tiny
-	@TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/.cache/inductor" nohup nice -n 19 $(PY) -m fireedit_core.training.endless run $(ARGS) \
+	@# Linux may weigh sessions first and nice values only within one (autogroup), so it gets a session of its own that yields as a whole
+	@TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/.cache/inductor" nohup $(shell command -v setsid) nice -n 19 \
+		sh -c '{ echo 19 > /proc/self/autogroup; } 2> /dev/null; exec "$$@"' trainer $(PY) -m fireedit_core.training.endless run $(ARGS) \
 		>> .cache/runs/tiny/log 2>&1 & echo "training in the background: make trainer-status, make trainer-stop"
 
 trainer-status: ## looks so far, looks per second, the last validation, power between rows
