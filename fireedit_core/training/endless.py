@@ -164,7 +164,8 @@ def _validate(
     """Measure the averaged weights, which are in place; keep them as a bundle where they are the best so far."""
     model = stage.raw
     found = one_step_errors(model, cache)
-    table = module_table(model, cache, timesteps=(999, 500, 50))
+    # where the run begins only what is to be beaten: the controls take minutes, and fresh machines are frequent
+    table = module_table(model, cache, timesteps=(999, 500, 50)) if record["step"] else {}
     score = found["score"]
     best = min((row["score"] for row in read_records(config.folder / "validation.jsonl")), default=math.inf)
     record = record | {"score": score, "validation": found, "costs": costs(table), "scenes": cache.count}

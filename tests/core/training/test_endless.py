@@ -119,6 +119,7 @@ def test_killed_stopped_and_started_again_it_is_the_run_that_nobody_disturbed(re
     validation = endless.read_records(broken / "validation.jsonl")
     assert [row["step"] for row in validation] == [0, 12]  # where it began, and the end
     assert {"e", "tati", "hvca", "hvca pictures"} == validation[-1]["validation"]["power"].keys()
+    assert not validation[0]["costs"] and {"TATI off", "no mark"} <= validation[1]["costs"].keys()  # the controls of what was trained here
     said = status(broken)
     assert "0.001M looks" in said and "0 steps skipped" in said and "power between rows: e 0." in said
     assert endless.curve(broken, tmp_path / "curve.jsonl", tmp_path / "curve.png") == 2
