@@ -117,8 +117,9 @@ class Answer:
 
     @property
     def chosen(self) -> tuple[Target, ...]:
-        """The targets that are meant, best first; the first alone where none is sure, which is a guess and `note` says so."""
-        return tuple(target for target in self.targets if target.score >= CHOSEN) or self.targets[:1]
+        """The targets that are meant, best first; the best alone where none is sure, which is a guess and `note` says so."""
+        ranked = sorted(self.targets, key=lambda target: -target.score)
+        return tuple(target for target in ranked if target.score >= CHOSEN) or tuple(ranked[:1])
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-able values; boxes to a tenth of a pixel, scores to three decimals."""

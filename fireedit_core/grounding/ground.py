@@ -77,9 +77,11 @@ def scored(
     """The grounding of regions of which some are chosen, whoever chose.
 
     Args:
-        scores: (n,) probability that each is meant. chosen: numbers of those that are. kind, thing, after, keep: as in `Answer`; what is
-            too long for it is cut. notes: sentences for a person. guess: the choice is one. whole: the mask is the whole picture.
+        scores: (n,) probability that each is meant; see `_told_apart`. chosen: numbers of those that are. kind, thing, after, keep: as in
+            `Answer`; what is too long for it is cut. notes: sentences for a person. guess: the choice is one. whole: the mask is the whole
+            picture.
     """
+    scores = _told_apart(scores, chosen)
     targets = _targets(regions, scores, chosen)
     kept = tuple(text[:500] for text in keep[:20])
     record = Answer(kind, thing[:500], targets, after[:1000], kept, regions.image_size, " ".join(notes)[:1900])
@@ -155,16 +157,24 @@ def _owner(words: Words, phrase, regions: Regions, image: Tensor | None) -> Foun
         return None
 
 
+def _told_apart(scores: Tensor, chosen: tuple[int, ...]) -> Tensor:
+    """The scores (n,) by which all nodes tell what is chosen: those of `CHOSEN` and more, else the best alone.
+
+    So the rest stays below, and a guess that is taken beside something sure is lifted: else it would be in the mask, and in nothing more.
+    """
+    taken = torch.zeros(len(scores), dtype=torch.bool)
+    taken[list(chosen)] = True
+    return torch.where(taken, scores.clamp(min=CHOSEN if len(chosen) > 1 else 0.0), scores.clamp(max=CHOSEN - 0.01))
+
+
 def _targets(regions: Regions, scores: Tensor, chosen: tuple[int, ...]) -> tuple[Target, ...]:
     height, width = regions.image_size
     made = []
-    others = [i for i in torch.argsort(scores, descending=True, stable=True).tolist() if i not in chosen]
-    alternatives = [i for i in others if float(scores[i]) >= _LEAST_SCORE][:_MOST_ALTERNATIVES]
-    for i in (*chosen, *alternatives):
+    order = torch.argsort(scores, descending=True, stable=True).tolist()
+    alternatives = [i for i in order if i not in chosen and float(scores[i]) >= _LEAST_SCORE][:_MOST_ALTERNATIVES]
+    for i in (*(i for i in order if i in chosen), *alternatives):
         x1, y1, x2, y2 = regions.boxes[i].tolist()
         score = float(scores[i].clamp(0, 1))
-        if i not in chosen:
-            score = min(score, CHOSEN - 0.01)  # by the contract an alternative stays below what is chosen
         made.append(Target((max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))), score, regions.labels[i]))
     return tuple(made)
 

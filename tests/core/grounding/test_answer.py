@@ -42,6 +42,11 @@ def test_only_what_is_sure_enough_is_chosen():
     assert CHOSEN == 0.5 and [target.label for target in answer.chosen] == ["motorcycle"]
 
 
+def test_where_none_is_sure_the_best_is_taken_wherever_it_stands():
+    written = text(targets=[{"box": [1, 2, 30, 40], "score": 0.2}, {"box": [50, 60, 70, 80], "score": 0.4}])
+    assert [target.box for target in Answer.from_json(written).chosen] == [(50, 60, 70, 80)]
+
+
 def test_what_may_be_left_out():
     answer = Answer.from_json('{"kind": "background", "targets": []}', SIZE)
     assert answer == Answer("background", "", (), "", (), SIZE)
