@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from fireedit_core.grounding.answer import Answer, answers_from_json, regions_meant
+from fireedit_core.grounding.answer import Answer, Target, answers_from_json, regions_meant
 from fireedit_core.photo.quick_edit import BY_HAND, QUICK, Edited, by_hand, needs_model, quick_edit, verb
 from fireedit_core.regions.dialects import to_mask
 from fireedit_core.regions.record import Regions
+from fireedit_core.regions.selection import join
 from fireedit_core.regions.suppression import SAME_THING, box_iou
 
 from .detection import check_regions
@@ -143,7 +145,7 @@ def _things(
         return [_Meant(torch.ones(size)) if everything else _among(one, answer) for one, answer, everything in rows]
     if any(answer.targets for answer in answers):
         rows = zip(answers, whole, strict=True)
-        return [_Meant(torch.ones(size)) if everything else _Meant(to_mask(_boxes(answer)), boxed=True) for answer, everything in rows]
+        return [_Meant(torch.ones(size)) if everything else _Meant(to_mask(_boxes(answer.chosen, size)), boxed=True) for answer, everything in rows]
     lost = next((answer for answer in answers if answer.thing or answer.kind in ("remove", "background", "cutout")), None)
     if lost is None and mask is None:  # the whole picture is meant: "make it grey"
         return [_Meant(torch.ones(size))] * len(answers)
@@ -164,12 +166,12 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
             NAME, f"no region came, so nothing is there to {verb(answer.kind)}. Lower score_threshold of FireEdit Region Detect, draw a "
             f"box in FireEdit Region Select, or paint a mask. {answer.note}".strip()
         )  # fmt: skip
-    chosen = [
-        i for i, box in enumerate(regions.boxes)
-        if any(bool((box - box.new_tensor(target.box)).abs().max() <= _SAME) for target in answer.chosen)
-    ]  # fmt: skip
-    if not chosen and answer.chosen:
-        return _Meant(to_mask(_boxes(answer)), boxed=True)
+    places = [_places(regions, target) for target in answer.chosen]
+    # what no region stands for is known by its box alone
+    unknown = [target for target, found in zip(answer.chosen, places, strict=True) if not found]
+    chosen = list(dict.fromkeys([i for found in places for i in found] + [len(regions) + i for i in range(len(unknown))]))
+    if unknown:
+        regions = join([regions, _boxes(unknown, answer.image_size)], regions.picture)
     chosen = chosen or regions_meant(regions)
     thing = to_mask(regions.select(chosen))
     if not bool((thing > 0).any()):
@@ -188,13 +190,17 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
     return _Meant(thing, others, any(regions.boxed[i] for i in chosen))
 
 
-def _boxes(answer: Answer) -> Regions:
-    """The answer's chosen targets as regions, the best where none is sure."""
-    targets = answer.chosen or answer.targets[:1]
+def _places(regions: Regions, target: Target) -> list[int]:
+    """Numbers of the regions that a target of an answer speaks of."""
+    return [i for i, box in enumerate(regions.boxes) if bool((box - box.new_tensor(target.box)).abs().max() <= _SAME)]
+
+
+def _boxes(targets: Sequence[Target], size: tuple[int, int]) -> Regions:
+    """Targets as regions of a picture of `size` = (height, width)."""
     if not targets:
-        return Regions.empty(answer.image_size)
+        return Regions.empty(size)
     boxes, scores = torch.tensor([target.box for target in targets]), torch.tensor([target.score for target in targets])
-    return Regions(boxes, scores, [target.label for target in targets], answer.image_size)
+    return Regions(boxes, scores, [target.label for target in targets], size)
 
 
 def _joined(pictures: list[Tensor]) -> Tensor:
