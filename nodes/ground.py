@@ -4,6 +4,7 @@ given back."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import comfy.utils
@@ -19,8 +20,10 @@ from .host.compat import CATEGORY, io, schema
 from .pictures import size_of, to_core
 from .types import GrounderType, RegionsType
 
+logger = logging.getLogger("fireedit")
+
 NAME = "FireEdit Ground"
-_BLACK = " The mask is black, since those that came with the region are: have FireEdit Region Masks make them."
+_BLACK = "The mask is black, since those that came with the region are: have FireEdit Region Masks make them."
 
 
 class FireEditGround(io.ComfyNode):
@@ -100,7 +103,13 @@ class FireEditGround(io.ComfyNode):
                 with named(NAME if count == 1 else f"{NAME}: picture {index + 1} of {count}"):
                     found.append(_grounded(pictures[index], instruction or "", one, grounder, index, count))
         masks = models.intermediate(torch.stack([one.mask for one in found]))
-        said = [one.message + (_BLACK if one.answer.targets and not bool(one.mask.any()) else "") for one in found]
+        said = []
+        for one, picture in zip(found, pictures, strict=True):
+            notes = [_BLACK] if one.answer.targets and not bool(one.mask.any()) else []
+            if doubt := one.answer.doubt(picture):
+                logger.warning("%s: %s", NAME, doubt)
+                notes.append(doubt)
+            said.append(" ".join([one.message, *notes]))
         text = "\n".join(one if count == 1 else f"picture {i + 1}: {one}" for i, one in enumerate(said))
         answers = answers_to_json([one.answer for one in found])
         return io.NodeOutput([one.regions for one in found], masks, answers, ui=progress.report(text))

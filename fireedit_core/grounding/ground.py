@@ -84,7 +84,7 @@ def scored(
     scores = _told_apart(scores, chosen)
     targets = _targets(regions, scores, chosen)
     kept = tuple(text[:500] for text in keep[:20])
-    record = Answer(kind, thing[:500], targets, after[:1000], kept, regions.image_size, " ".join(notes)[:1900])
+    record = Answer(kind, thing[:500], targets, after[:1000], kept, regions.image_size, " ".join(notes)[:1900], regions.picture)
     order = torch.argsort(scores, descending=True, stable=True)
     mask = torch.ones(regions.image_size) if whole else _union(regions, chosen)
     return Grounding(regions.with_scores(scores).select(order), mask, record, _message(record, regions, chosen, guess, notes))
@@ -97,7 +97,7 @@ def from_answer(answer: Answer, regions: Regions) -> Grounding:
     boxes = torch.tensor([target.box for target in answer.targets])
     scores = torch.tensor([target.score for target in answer.targets])
     made = Regions(boxes, scores, tuple(target.label for target in answer.targets), answer.image_size)
-    masks, boxed = None, []
+    masks, boxed, bare = None, [], 0
     if regions.masks is not None and len(regions):
         overlap, index = box_iou(boxes, regions.clipped().boxes.cpu() if _all_inside(regions) else regions.boxes.cpu()).max(1)
         masks, boxed = box_masks(made), [True] * len(made)
@@ -105,9 +105,13 @@ def from_answer(answer: Answer, regions: Regions) -> Grounding:
             if iou >= _SAME_BOX:
                 masks[row] = regions.masks[number].float().cpu()
                 boxed[row] = regions.boxed[number]
+            else:
+                bare += 1
     made = replace(made, masks=masks, boxed=boxed, picture=regions.picture).sorted_by_score()
     meant = [i for i, score in enumerate(made.scores.tolist()) if score >= CHOSEN] or [0]
     message = f"{_kind_text(answer)}: {len(meant)} of {len(made)} regions (as answered)."
+    if bare:
+        message += f" None of the regions that came lies where {bare} of them {'lies' if bare == 1 else 'lie'}, so the box is the mask there."
     return Grounding(made, _union(made, tuple(meant)), answer, message)
 
 
