@@ -29,8 +29,6 @@ logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit Quick Edit"
 _SAME = 2.0  # px by which corners of a region and of an answer's target may differ: records are rounded
-
-
 _BOXED = "Only its box is known: FireEdit Region Masks gives its outline, where it finds one."
 
 
@@ -152,7 +150,8 @@ def _things(
         return [_Meant(torch.ones(size)) if everything else _among(one, answer) for one, answer, everything in rows]
     if any(answer.targets for answer in answers):
         rows = zip(answers, whole, strict=True)
-        return [_Meant(torch.ones(size)) if everything else _Meant(to_mask(_boxes(answer.chosen, size)), boxed=True) for answer, everything in rows]
+        boxes = lambda answer: _Meant(to_mask(_boxes(answer.chosen, size)), boxed=True)  # noqa: E731
+        return [_Meant(torch.ones(size)) if everything else boxes(answer) for answer, everything in rows]
     lost = next((answer for answer in answers if answer.thing or answer.kind in ("remove", "background", "cutout")), None)
     if lost is None and mask is None:  # the whole picture is meant: "make it grey"
         return [_Meant(torch.ones(size))] * len(answers)

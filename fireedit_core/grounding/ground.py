@@ -111,7 +111,7 @@ def from_answer(answer: Answer, regions: Regions) -> Grounding:
     meant = [i for i, score in enumerate(made.scores.tolist()) if score >= CHOSEN] or [0]
     message = f"{_kind_text(answer)}: {len(meant)} of {len(made)} regions (as answered)."
     if bare:
-        message += f" None of the regions that came lies where {bare} of them {'lies' if bare == 1 else 'lie'}, so the box is the mask there."
+        message += f" No region that came lies where {bare} of them {'lies' if bare == 1 else 'lie'}, so the box is the mask there."
     return Grounding(made, _union(made, tuple(meant)), answer, message)
 
 
