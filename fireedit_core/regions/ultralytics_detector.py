@@ -131,8 +131,8 @@ def _not_read(network: nn.Module, tasks: Any) -> str:
     kind = type(network).__name__
     if kind not in _READ:
         return (
-            f"is of the kind {kind} of ultralytics, which gives something else than upright boxes in pixels (turned boxes, shares of the picture, "
-            "depth). Take a YOLO file for boxes or masks; for RT-DETR its folder of transformers, in models/detectors."
+            f"is of the kind {kind} of ultralytics, which gives something else than upright boxes in pixels (turned boxes, shares of the "
+            "picture, depth). Take a YOLO file for boxes or masks; for RT-DETR its folder of transformers, in models/detectors."
         )
     if isinstance(network, getattr(tasks, "YOLOEModel", ())) and not hasattr(network, "pe") and not hasattr(network.model[-1], "lrpc"):
         return "is a YOLOE for which no words were set, so it would find nothing. Call its set_classes in ultralytics and save it."

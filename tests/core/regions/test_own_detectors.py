@@ -23,7 +23,10 @@ from fireedit_core.regions.ultralytics_detector import Refused, UltralyticsDetec
 needs_yolo = pytest.mark.skipif(not ultralytics_version.ultralytics_available(), reason="ultralytics is optional and not installed")
 SIDE = 64
 STAGES = ["stage2", "stage3", "stage4"]  # of a backbone
-HEADS = {"Detect": ["nc"], "Segment": ["nc", 8, 16], "OBB": ["nc", 1], "RTDETRDecoder": ["nc", 32, 30, 4, 4, 2], "YOLOEDetect": ["nc", 512, True]}
+HEADS = {
+    "Detect": ["nc"], "Segment": ["nc", 8, 16], "OBB": ["nc", 1], "RTDETRDecoder": ["nc", 32, 30, 4, 4, 2],
+    "YOLOEDetect": ["nc", 512, True],
+}  # fmt: skip
 KINDS = {
     "Detect": "DetectionModel", "Segment": "SegmentationModel", "OBB": "OBBModel", "RTDETRDecoder": "RTDETRDetectionModel",
     "YOLOEDetect": "YOLOEModel",
