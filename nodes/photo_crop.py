@@ -122,7 +122,13 @@ def _masks(pictures: Tensor, mask: Tensor | None, regions: list | None) -> list[
         check_regions(regions, pictures, NAME)
         if not any(len(one) for one in regions):
             raise FireEditNodeError(NAME, "there is no region. Say the thing in other words, paint a mask, or leave both unconnected.")
-        return [to_mask(one.select(regions_meant(one))).to(pictures) for one in regions]
+        masks = [to_mask(one.select(regions_meant(one))).to(pictures) for one in regions]
+        if not any(bool((one > 0).any()) for one in masks):  # the whole picture would be shown, and nothing of it edited
+            raise FireEditNodeError(
+                NAME, "the masks of the regions that are meant are black. Have FireEdit Region Masks make them, or connect the regions "
+                "without masks: then their boxes count.",
+            )  # fmt: skip
+        return masks
     if mask is not None:
         raise FireEditNodeError(
             NAME, "the mask is empty: it marks nothing of the picture. Paint what is to be edited, or leave mask unconnected for the whole "
