@@ -24,6 +24,7 @@ logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit Ground"
 _BLACK = "The mask is black, since those that came with the region are: have FireEdit Region Masks make them."
+_IN_FRONT = "The mask is what stays in front: for an edit model, put Invert Mask (the host's) before FireEdit Photo Crop or Confine."
 
 
 class FireEditGround(io.ComfyNode):
@@ -105,7 +106,8 @@ class FireEditGround(io.ComfyNode):
         masks = models.intermediate(torch.stack([one.mask for one in found]))
         said = []
         for one, picture in zip(found, pictures, strict=True):
-            notes = [_BLACK] if one.answer.targets and not bool(one.mask.any()) else []
+            notes = [_IN_FRONT] if one.answer.kind == "background" and one.answer.targets else []
+            notes += [_BLACK] if one.answer.targets and not bool(one.mask.any()) else []
             if doubt := one.answer.doubt(picture):
                 logger.warning("%s: %s", NAME, doubt)
                 notes.append(doubt)
