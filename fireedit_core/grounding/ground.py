@@ -176,7 +176,7 @@ def _targets(regions: Regions, scores: Tensor, chosen: tuple[int, ...]) -> tuple
     made = []
     order = torch.argsort(scores, descending=True, stable=True).tolist()
     alternatives = [i for i in order if i not in chosen and float(scores[i]) >= _LEAST_SCORE][:_MOST_ALTERNATIVES]
-    for i in (*(i for i in order if i in chosen), *alternatives):
+    for i in (*sorted(chosen, key=lambda i: -float(scores[i])), *alternatives):
         x1, y1, x2, y2 = regions.boxes[i].tolist()
         score = float(scores[i].clamp(0, 1))
         made.append(Target((max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))), score, regions.labels[i]))
