@@ -179,6 +179,13 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
     if unknown:
         regions = join([regions, _boxes(unknown, answer.image_size)], regions.picture)
     chosen = chosen or regions_meant(regions)
+    if not chosen:
+        if answer.kind in ("adjust", "recolour") and not answer.thing:
+            return _Meant(torch.ones(regions.image_size))
+        raise FireEditNodeError(
+            NAME, "none of the regions is meant: all have a score of 0, as FireEdit Ground gives them where an instruction means the whole "
+            f"picture. Say what to {verb(answer.kind)}, or paint a mask. {answer.note}".strip()
+        )  # fmt: skip
     thing = to_mask(regions.select(chosen))
     if not bool((thing > 0).any()):
         raise FireEditNodeError(

@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import strict_json
+from ..regions.dialects import to_mask
 from ..regions.record import OBJECT_LABEL, Regions
 from ..thumbnail import fingerprint, resembles, same_fingerprint
 
@@ -202,10 +204,19 @@ class Answer:
 
 
 def regions_meant(regions: Regions) -> list[int]:
-    """Numbers of those regions that are meant: of a score of at least `CHOSEN`, else the best alone."""
-    if not len(regions):
+    """Numbers of those regions that are meant: of a score of at least `CHOSEN`, else the best alone.
+
+    None where all have a score of 0: so `ground` gives them where the whole picture is meant.
+    """
+    if not bool(regions.scores.any()):
         return []
     return (regions.scores >= CHOSEN).nonzero().flatten().tolist() or [int(regions.scores.argmax())]
+
+
+def mask_meant(regions: Regions) -> Tensor:
+    """(H, W) in 0..1: the masks, or boxes, of those regions that are meant; 1 everywhere where none is."""
+    meant = regions_meant(regions)
+    return to_mask(regions.select(meant)) if meant else torch.ones(regions.image_size)
 
 
 def answers_to_json(answers: Sequence[Answer]) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fireedit_core.grounding import CHOSEN, Answer, NotFound, ground
-from fireedit_core.grounding.answer import regions_meant
+from fireedit_core.grounding.answer import mask_meant, regions_meant
 from fireedit_core.grounding.colours import colour_share, is_colour, region_colours
 from fireedit_core.grounding.ground import from_answer, scored
 from fireedit_core.grounding.names import THINGS, lookup
@@ -158,6 +158,15 @@ def test_mask_regions_and_answer_mean_the_same(image, words):
     assert torch.equal(from_answer(Answer.from_json(found.answer.to_json()), regions()).mask, found.mask)
     scores = [target.score for target in found.answer.targets]
     assert scores == sorted(scores, reverse=True) and scores == pytest.approx(found.regions.scores[: len(scores)].tolist())
+
+
+def test_where_the_whole_picture_is_meant_no_region_is(image):
+    """All regions have a score of 0 then, and the best of those was the first one."""
+    found = ground(image, "make it look like winter", regions())
+    assert found.mask.all() and not found.regions.scores.any()
+    assert regions_meant(found.regions) == [] and mask_meant(found.regions).all() and mask_meant(Regions.empty((HEIGHT, WIDTH))).all()
+    doubted = regions((0.0, 0.0, 0.01, 0.0, 0.0, 0.0))
+    assert regions_meant(doubted) == [2] and mask_meant(doubted).sum() == 50 * 40
 
 
 def test_what_was_not_chosen_stays_below_what_is(image):

@@ -112,6 +112,8 @@ def test_regions_with_masks_and_without():
     outlined = Regions(boxes, torch.tensor([0.3, 0.2]), ("a", "b"), SIZE, outlines)
     marked, (frame,) = (crop(pictures(), torch.zeros(1, 64, 64), [outlined], context=0)[i] for i in (1, 3))  # Load Image's black mask
     assert torch.equal(marked[0], frame.crop_mask(outlines[0]))  # none is sure: the best
+    whole = nodes.FireEditPhotoCrop.execute(pictures(), regions=[plain.with_scores([0, 0])])  # as Ground gives them for "winter"
+    assert whole.args[3][0].whole and whole.args[1].all() and "no region is meant: all of it is to be edited" in whole.ui["text"][0]
     some = crop(pictures(2), regions=[Regions.empty(SIZE), plain])
     assert some[3][0].whole and float(some[1][0].max()) == 0 and not some[3][1].whole
 

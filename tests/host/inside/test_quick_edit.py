@@ -129,6 +129,15 @@ def test_regions_by_the_answers_targets_by_score_or_the_best():
     assert (edited[1][0] > 0).nonzero().amin(0).tolist() == [30, 40] and "Only its box is known" in edited[2]
 
 
+def test_regions_of_a_score_of_0_are_not_meant():
+    """FireEdit Ground gives them where the whole picture is meant; the first of them used to be edited."""
+    none = [Regions(torch.tensor([[5.0, 5, 25, 25]]), torch.zeros(1), ("cup",), SIZE)]
+    assert edit(pictures(), "brighter", regions=none)[1].all()
+    for answer in ("remove", "cutout", record("adjust", "brighter", thing="cat").to_json()):
+        with pytest.raises(FireEditNodeError, match="none of the regions is meant: all have a score of 0"):
+            edit(pictures(), answer, regions=none)
+
+
 @pytest.mark.parametrize("masked", (True, False))
 def test_a_target_that_no_region_stands_for_is_edited_with_those_that_have_one(masked):
     """It was left out without a word, as soon as another target had a region: one that max_regions had cut, or added by hand."""
