@@ -93,7 +93,8 @@ def scored(
 def from_answer(answer: Answer, regions: Regions) -> Grounding:
     """The grounding that a record says: its targets as regions, with the masks of those regions that have the same box."""
     if not answer.targets:
-        return Grounding(regions, torch.ones(answer.image_size), answer, f"{_kind_text(answer)}: the whole picture (as answered).")
+        none = regions.with_scores(torch.zeros(len(regions)))  # the detector's scores do not say what is meant
+        return Grounding(none, torch.ones(answer.image_size), answer, f"{_kind_text(answer)}: the whole picture (as answered).")
     boxes = torch.tensor([target.box for target in answer.targets])
     scores = torch.tensor([target.score for target in answer.targets])
     made = Regions(boxes, scores, tuple(target.label for target in answer.targets), answer.image_size)

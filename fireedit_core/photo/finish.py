@@ -130,6 +130,10 @@ def finish(
     weight = torch.from_numpy(alpha).to(original.device)
     colours = paste(rgb.movedim(-1, 0), pasted, weight, box)
     image = colours.movedim(0, -1) if original.shape[-1] != 4 else torch.cat([colours.movedim(0, -1), original[..., 3:]], -1)
+    if original.shape[-1] == 4:
+        hidden = float((cut(original[..., 3], box)[weight > 0] < 1).float().mean())
+        if hidden > 0:
+            notes.append(f"the photo is transparent on {max(1, round(100 * hidden))} % of what was edited, and stays so")
     whole = torch.zeros(frame.size, device=original.device)
     cut(whole, box).copy_(weight)
     change = (cut(colours, box) - cut(rgb.movedim(-1, 0), box)).cpu().numpy()

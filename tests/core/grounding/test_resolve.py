@@ -165,6 +165,8 @@ def test_where_the_whole_picture_is_meant_no_region_is(image):
     found = ground(image, "make it look like winter", regions())
     assert found.mask.all() and not found.regions.scores.any()
     assert regions_meant(found.regions) == [] and mask_meant(found.regions).all() and mask_meant(Regions.empty((HEIGHT, WIDTH))).all()
+    kept = from_answer(found.answer, regions())  # and where the record comes back, with what the detector found
+    assert kept.mask.all() and regions_meant(kept.regions) == [] and len(kept.regions) == 6
     doubted = regions((0.0, 0.0, 0.01, 0.0, 0.0, 0.0))
     assert regions_meant(doubted) == [2] and mask_meant(doubted).sum() == 50 * 40
 

@@ -143,6 +143,16 @@ def test_alpha_and_grey_photos():
     assert torch.equal(made.image[..., :3], finish(whole, frame, came, mask_of_photo()).image)
 
 
+def test_an_edit_where_the_photo_is_transparent_is_not_seen_and_that_is_said():
+    whole, frame, came, _ = job()
+    seen, hidden = (torch.cat([whole, torch.ones(*SIZE, 1)], -1) for _ in range(2))
+    hidden[150:160, 200:210, 3] = 0.2
+    assert "transparent" not in finish(seen, frame, came, mask_of_photo()).report
+    made = finish(hidden, frame, came, mask_of_photo())
+    assert torch.equal(made.image[..., 3], hidden[..., 3])
+    assert "the photo is transparent on 1 % of what was edited, and stays so" in made.report
+
+
 def test_another_size_comes_back():
     whole, frame, came, truth = job()
 
