@@ -273,6 +273,15 @@ def test_an_unknown_thing_lists_what_was_found_and_what_can_be_named(image):
         ground(image, "remove the cat", Regions.empty((HEIGHT, WIDTH)))
 
 
+@pytest.mark.parametrize("words", ["darken the left half", "remove the right side of the picture", "make the left-hand third brighter"])
+def test_a_part_of_the_picture_is_no_thing_in_it(image, words):
+    """The first car was darkened, and its score was .8."""
+    with pytest.raises(NotFound, match="'(half|side|third)' is no name that is known.*Region Select"):
+        ground(image, words, regions())
+    assert chosen(image, "darken the car on the left side of the picture") == {0}
+    assert chosen(image, "remove the left one") == {0}
+
+
 def test_labels_of_a_detector_that_reads_a_prompt_are_matched_as_they_are(image):
     boxes = torch.tensor([[5.0, 5, 50, 95], [100, 5, 150, 95]])
     lamps = Regions(boxes, torch.tensor([0.5, 0.5]), ("street lamp", "bin"), (HEIGHT, WIDTH))
