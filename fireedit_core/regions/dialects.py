@@ -271,8 +271,10 @@ def _rows_of_dict(value: Mapping[str, Any], layout: str, image_size: tuple[int, 
     extra = value.get("metadata") if isinstance(value.get("metadata"), Mapping) else {}
     if "bboxes" in value:  # Florence2
         labels = value.get("labels") or []
+        if not isinstance(labels, (list, tuple, str)):
+            raise ValueError(f"BBOX: labels must be a list of names, got {type(labels).__name__}.")
         for i, (box, score, label, *came) in enumerate(_rows(value["bboxes"], layout, image_size)):
-            yield box, score, str(labels[i]) if i < len(labels) else label, *came
+            yield box, score, labels if isinstance(labels, str) else str(labels[i]) if i < len(labels) else label, *came
     elif {"x", "y", "width", "height"} <= set(value):
         box = _numbers([value[key] for key in ("x", "y", "width", "height")])
         if len(box) != 4:
@@ -438,7 +440,10 @@ def _numbers(value: Any) -> list[float]:
         return []
     scalars = (Tensor, np.ndarray, np.generic)
     items = [item.item() if isinstance(item, scalars) and math.prod(item.shape) == 1 else item for item in value]
-    return [float(item) for item in items] if all(isinstance(item, (int, float)) for item in items) else []
+    try:
+        return [float(item) for item in items] if all(isinstance(item, (int, float)) for item in items) else []
+    except OverflowError:
+        raise ValueError("a whole number of more than 308 digits is no number that can be used.") from None
 
 
 def _tensor(boxes: list[list[float]]) -> Tensor:

@@ -293,3 +293,13 @@ def test_as_many_boxes_as_pictures_are_one_each():
 )
 def test_of_one_shape_but_for_rounding(one, two, same):
     assert dialects.same_shape(one, two) is same and dialects.same_shape(two, one) is same
+
+
+def test_labels_and_numbers_of_wrong_types_are_refused_in_words():
+    box = [[1, 2, 9, 8], [1, 2, 9, 8]]
+    assert dialects.from_bboxes({"bboxes": box, "labels": "cat"}, SIZE, "xyxy").labels == ("cat", "cat")  # it used to be "c" and "a"
+    for labels in (3, True, {"a": 1}):
+        with pytest.raises(ValueError, match="labels must be a list"):
+            dialects.from_bboxes({"bboxes": box, "labels": labels}, SIZE, "xyxy")
+    with pytest.raises(ValueError, match="no number that can be used"):
+        dialects.from_bboxes([[1, 2, 10**400, 8]], SIZE, "xyxy")
