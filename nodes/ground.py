@@ -5,6 +5,7 @@ given back."""
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import comfy.utils
@@ -12,6 +13,7 @@ import torch
 
 from fireedit_core.grounding import Grounding, answers_from_json, answers_to_json, from_answer, ground
 from fireedit_core.regions.record import Regions
+from fireedit_core.thumbnail import fingerprint
 
 from .detection import check_regions
 from .errors import FireEditNodeError, named
@@ -102,7 +104,9 @@ class FireEditGround(io.ComfyNode):
             for index, one in enumerate(regions):
                 models.check_interrupted()
                 with named(NAME if count == 1 else f"{NAME}: picture {index + 1} of {count}"):
-                    found.append(_grounded(pictures[index], instruction or "", one, grounder, index, count))
+                    made = _grounded(pictures[index], instruction or "", one, grounder, index, count)
+                known = made.answer.picture or fingerprint(pictures[index])
+                found.append(replace(made, answer=replace(made.answer, picture=known)))
         masks = models.intermediate(torch.stack([one.mask for one in found]))
         said = []
         for one, picture in zip(found, pictures, strict=True):

@@ -89,6 +89,8 @@ def test_an_answer_that_is_kept_says_so_on_another_picture():
     other = FireEditGround.execute(1 - ramp, "", others, kept)
     assert "made on another picture" in report(other) and "made on another picture" in edit(1 - ramp)
     assert other.args[2] == kept  # used as it is
+    unknown = FireEditGround.execute(ramp, "make the dog red", [two()]).args[2]  # regions of a mask alone know no picture
+    assert json.loads(unknown)["picture"] == fingerprint(ramp[0].movedim(-1, 0))
 
 
 def test_before_a_background_the_mask_is_what_stays_and_that_is_said(image):
