@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from .checkpoints.index import needs_language
 from .diffusion.hvca import HVCA
 from .diffusion.tati import TATI
-from .grounding.answer import regions_meant
+from .grounding.answer import mask_meant
 from .instructions import has_words, read
 from .regions.detector import Detector, detect_each
-from .regions.dialects import to_mask
 from .regions.record import Regions
 from .thumbnail import thumbnail
 from .vlm import ClipReader, EditQFormer, Grounding, GroundingHead, RegionAwareVLM, VisionFeatures, encode_vision
@@ -209,7 +208,7 @@ class FireEditor(nn.Module):
             asked = embedding.to(memory.device)
             visual, image_only = hvca(asked, memory), hvca(null.to(asked).expand_as(asked), memory)
         if not self.grounds:
-            where = [to_mask(one.select(regions_meant(one))) if len(one) else torch.ones(tokens.image_size) for one in tokens.regions]
+            where = [mask_meant(one) for one in tokens.regions]
             found = [one.sorted_by_score() for one in tokens.regions]
             return EditConditions(embedding, null, visual, image_only, torch.stack(where).to(embedding.device), found)
         scores = grounding.region_scores()

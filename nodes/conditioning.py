@@ -259,8 +259,9 @@ def report(
     for index, (regions, mask) in enumerate(zip(conditions.regions, conditions.mask)):
         name = "" if len(conditions.regions) == 1 else f"picture {index + 1}: "
         if not fireedit.editor.grounds:
-            chosen = f"edited in {len(regions_meant(regions))} of {counted(len(regions), 'region')}"
-            meant = chosen if len(regions) else "no region, so the whole picture is edited"
+            count = len(regions_meant(regions))
+            chosen = f"edited in {count} of {counted(len(regions), 'region')}"
+            meant = chosen if count else f"no region{' is meant' if len(regions) else ''}, so the whole picture is edited"
         elif len(regions):
             box = ", ".join(f"{float(v):.0f}" for v in regions.boxes[0])
             sure = f"{float(regions.scores[0]):.2f}"

@@ -4,6 +4,8 @@ given back."""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import Any
 
 import comfy.utils
@@ -11,6 +13,7 @@ import torch
 
 from fireedit_core.grounding import Grounding, answers_from_json, answers_to_json, from_answer, ground
 from fireedit_core.regions.record import Regions
+from fireedit_core.thumbnail import fingerprint
 
 from .detection import check_regions
 from .errors import FireEditNodeError, named
@@ -19,8 +22,11 @@ from .host.compat import CATEGORY, io, schema
 from .pictures import size_of, to_core
 from .types import GrounderType, RegionsType
 
+logger = logging.getLogger("fireedit")
+
 NAME = "FireEdit Ground"
-_BLACK = " The mask is black, since those that came with the region are: have FireEdit Region Masks make them."
+_BLACK = "The mask is black, since those that came with the region are: have FireEdit Region Masks make them."
+_IN_FRONT = "The mask is what stays in front: for an edit model, put Invert Mask (the host's) before FireEdit Photo Crop or Confine."
 
 
 class FireEditGround(io.ComfyNode):
@@ -98,9 +104,18 @@ class FireEditGround(io.ComfyNode):
             for index, one in enumerate(regions):
                 models.check_interrupted()
                 with named(NAME if count == 1 else f"{NAME}: picture {index + 1} of {count}"):
-                    found.append(_grounded(pictures[index], instruction or "", one, grounder, index, count))
+                    made = _grounded(pictures[index], instruction or "", one, grounder, index, count)
+                known = made.answer.picture or fingerprint(pictures[index])
+                found.append(replace(made, answer=replace(made.answer, picture=known)))
         masks = models.intermediate(torch.stack([one.mask for one in found]))
-        said = [one.message + (_BLACK if one.answer.targets and not bool(one.mask.any()) else "") for one in found]
+        said = []
+        for one, picture in zip(found, pictures, strict=True):
+            notes = [_IN_FRONT] if one.answer.kind == "background" and one.answer.targets else []
+            notes += [_BLACK] if one.answer.targets and not bool(one.mask.any()) else []
+            if doubt := one.answer.doubt(picture):
+                logger.warning("%s: %s", NAME, doubt)
+                notes.append(doubt)
+            said.append(" ".join([one.message, *notes]))
         text = "\n".join(one if count == 1 else f"picture {i + 1}: {one}" for i, one in enumerate(said))
         answers = answers_to_json([one.answer for one in found])
         return io.NodeOutput([one.regions for one in found], masks, answers, ui=progress.report(text))

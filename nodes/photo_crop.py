@@ -10,7 +10,7 @@ from comfy.utils import ProgressBar
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
-from fireedit_core.grounding.answer import regions_meant
+from fireedit_core.grounding.answer import mask_meant, regions_meant
 from fireedit_core.photo.crop import CropSettings, frames_for, mask_on_cells
 from fireedit_core.photo.frame import PhotoFrame
 from fireedit_core.regions.dialects import to_mask
@@ -105,6 +105,9 @@ class FireEditPhotoCrop(io.ComfyNode):
         text = "\n".join(_describe(i, frame, one, len(frames)) for i, (frame, one) in enumerate(zip(frames, masks, strict=True)))
         if mask is None and regions is None:  # a node before this one may be bypassed
             text = f"neither mask nor regions are connected: all of it is to be edited\n{text}"
+        elif is_blank(mask, NAME) and (whole := [i + 1 for i, one in enumerate(regions) if len(one) and not regions_meant(one)]):
+            where = "" if len(frames) == 1 else f"picture {', '.join(map(str, whole))}: "
+            text = f"{where}no region is meant: all of it is to be edited\n{text}"
         if vae is not None and len(frames) > 1 and latent["samples"].ndim == 5:  # of the VAEs of edit models, Qwen-Image's alone
             text += (
                 "\nQwen-Image-Edit's text encoder reads the first picture of a batch only, and all would be edited by what it sees there: "
@@ -122,7 +125,13 @@ def _masks(pictures: Tensor, mask: Tensor | None, regions: list | None) -> list[
         check_regions(regions, pictures, NAME)
         if not any(len(one) for one in regions):
             raise FireEditNodeError(NAME, "there is no region. Say the thing in other words, paint a mask, or leave both unconnected.")
-        return [to_mask(one.select(regions_meant(one))).to(pictures) for one in regions]
+        masks = [(mask_meant(one) if len(one) else to_mask(one)).to(pictures) for one in regions]
+        if not any(bool((one > 0).any()) for one in masks):  # the whole picture would be shown, and nothing of it edited
+            raise FireEditNodeError(
+                NAME, "the masks of the regions that are meant are black. Have FireEdit Region Masks make them, or connect the regions "
+                "without masks: then their boxes count.",
+            )  # fmt: skip
+        return masks
     if mask is not None:
         raise FireEditNodeError(
             NAME, "the mask is empty: it marks nothing of the picture. Paint what is to be edited, or leave mask unconnected for the whole "

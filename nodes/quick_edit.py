@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from fireedit_core.grounding.answer import Answer, answers_from_json, regions_meant
+from fireedit_core.grounding.answer import Answer, Target, answers_from_json, regions_meant
 from fireedit_core.photo.quick_edit import BY_HAND, QUICK, Edited, by_hand, needs_model, quick_edit, verb
 from fireedit_core.regions.dialects import to_mask
 from fireedit_core.regions.record import Regions
+from fireedit_core.regions.selection import join
 from fireedit_core.regions.suppression import SAME_THING, box_iou
 
 from .detection import check_regions
@@ -22,11 +25,11 @@ from .host.compat import CATEGORY, io, schema
 from .pictures import batch_text, check_mask, is_blank, size_of, to_core, with_alpha, without_alpha
 from .types import RegionsType
 
+logger = logging.getLogger("fireedit")
+
 NAME = "FireEdit Quick Edit"
 _SAME = 2.0  # px by which corners of a region and of an answer's target may differ: records are rounded
-
-
-_BOXED = " Only its box is known: FireEdit Region Masks gives its outline, where it finds one."
+_BOXED = "Only its box is known: FireEdit Region Masks gives its outline, where it finds one."
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,11 @@ class FireEditQuickEdit(io.ComfyNode):
                 with named(NAME if len(rows) == 1 else f"{NAME}: picture {i + 1}"):
                     back = None if behind is None else behind[i % len(behind)]
                     one = quick_edit(row, meant[i].mask, answers[i], back, meant[i].others, models.check_interrupted)
-                made.append(replace(one, report=one.report + _BOXED) if meant[i].boxed else one)
+                doubt = answers[i].doubt(colours[i])
+                if doubt:
+                    logger.warning("%s: %s", NAME, doubt)
+                notes = [*([_BOXED] if meant[i].boxed else []), *([doubt] if doubt else [])]
+                made.append(replace(one, report=" ".join([one.report, *notes])))
             bar.update(1)
         text = made[0].report if len(made) == 1 else "\n".join(f"picture {i + 1}: {one.report}" for i, one in enumerate(made))
         edited = _joined([one.image for one in made])
@@ -143,7 +150,8 @@ def _things(
         return [_Meant(torch.ones(size)) if everything else _among(one, answer) for one, answer, everything in rows]
     if any(answer.targets for answer in answers):
         rows = zip(answers, whole, strict=True)
-        return [_Meant(torch.ones(size)) if everything else _Meant(to_mask(_boxes(answer)), boxed=True) for answer, everything in rows]
+        boxes = lambda answer: _Meant(to_mask(_boxes(answer.chosen, size)), boxed=True)  # noqa: E731
+        return [_Meant(torch.ones(size)) if everything else boxes(answer) for answer, everything in rows]
     lost = next((answer for answer in answers if answer.thing or answer.kind in ("remove", "background", "cutout")), None)
     if lost is None and mask is None:  # the whole picture is meant: "make it grey"
         return [_Meant(torch.ones(size))] * len(answers)
@@ -164,13 +172,20 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
             NAME, f"no region came, so nothing is there to {verb(answer.kind)}. Lower score_threshold of FireEdit Region Detect, draw a "
             f"box in FireEdit Region Select, or paint a mask. {answer.note}".strip()
         )  # fmt: skip
-    chosen = [
-        i for i, box in enumerate(regions.boxes)
-        if any(bool((box - box.new_tensor(target.box)).abs().max() <= _SAME) for target in answer.chosen)
-    ]  # fmt: skip
-    if not chosen and answer.chosen:
-        return _Meant(to_mask(_boxes(answer)), boxed=True)
+    places = [_places(regions, target) for target in answer.chosen]
+    # what no region stands for is known by its box alone
+    unknown = [target for target, found in zip(answer.chosen, places, strict=True) if not found]
+    chosen = list(dict.fromkeys([i for found in places for i in found] + [len(regions) + i for i in range(len(unknown))]))
+    if unknown:
+        regions = join([regions, _boxes(unknown, answer.image_size)], regions.picture)
     chosen = chosen or regions_meant(regions)
+    if not chosen:
+        if answer.kind in ("adjust", "recolour") and not answer.thing:
+            return _Meant(torch.ones(regions.image_size))
+        raise FireEditNodeError(
+            NAME, "none of the regions is meant: all have a score of 0, as FireEdit Ground gives them where an instruction means the whole "
+            f"picture. Say what to {verb(answer.kind)}, or paint a mask. {answer.note}".strip()
+        )  # fmt: skip
     thing = to_mask(regions.select(chosen))
     if not bool((thing > 0).any()):
         raise FireEditNodeError(
@@ -188,13 +203,17 @@ def _among(regions: Regions, answer: Answer) -> _Meant:
     return _Meant(thing, others, any(regions.boxed[i] for i in chosen))
 
 
-def _boxes(answer: Answer) -> Regions:
-    """The answer's chosen targets as regions, the best where none is sure."""
-    targets = answer.chosen or answer.targets[:1]
+def _places(regions: Regions, target: Target) -> list[int]:
+    """Numbers of the regions that a target of an answer speaks of."""
+    return [i for i, box in enumerate(regions.boxes) if bool((box - box.new_tensor(target.box)).abs().max() <= _SAME)]
+
+
+def _boxes(targets: Sequence[Target], size: tuple[int, int]) -> Regions:
+    """Targets as regions of a picture of `size` = (height, width)."""
     if not targets:
-        return Regions.empty(answer.image_size)
+        return Regions.empty(size)
     boxes, scores = torch.tensor([target.box for target in targets]), torch.tensor([target.score for target in targets])
-    return Regions(boxes, scores, [target.label for target in targets], answer.image_size)
+    return Regions(boxes, scores, [target.label for target in targets], size)
 
 
 def _joined(pictures: list[Tensor]) -> Tensor:

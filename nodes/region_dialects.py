@@ -32,6 +32,7 @@ _STRETCHED = (
     "the SEGS are of a picture of height {} and width {}, and were stretched to {} and {}: if this picture was not, connect the one that "
     "they were made of"
 )
+_RECTANGLES = "{}, as detectors of boxes give them: they count as boxes, and FireEdit Region Masks cuts out what is in them"
 _AUTO, _ALL = "auto", "all for every picture"
 _TAKEN = f"{{}} boxes came for as many pictures: one was taken for each. If every picture has all of them, set batch to {_ALL}"
 _MADE_TOOLTIP = "Regions for FireEdit Region Tokenize, one set per picture, best score first."
@@ -120,6 +121,8 @@ class FireEditRegionsFromSEGS(io.ComfyNode):
         said += _odd_scores(made)
         for line in said:
             logger.warning("%s: %s", FROM_SEGS, line)
+        if count := sum(map(sum, (one.boxed for one in made))):
+            said.append(_RECTANGLES.format("1 SEG is a filled rectangle" if count == 1 else f"{count} SEGS are filled rectangles"))
         return io.NodeOutput(_found_on(made, pictures), ui=progress.report("\n".join([describe(made), *said])))
 
 

@@ -180,6 +180,8 @@ class FireEditPipeline(DiffusionPipeline):
         if mask is not None:
             if mask.shape not in (conditions.mask.shape, (1, *size)):
                 raise ValueError(f"the mask has shape {tuple(mask.shape)}, the pictures need {tuple(conditions.mask.shape)}")
+            if not bool(torch.isfinite(mask).all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
+                raise ValueError(f"the mask must hold numbers of 0..1, got {float(mask.min()):.4g} to {float(mask.max()):.4g}")
             conditions = replace(conditions, mask=mask.to(conditions.mask).expand_as(conditions.mask))
         if "tati" in self.editor.untrained:
             tati_strength = 0.0

@@ -2,7 +2,7 @@
 """The `Answer` record: what an instruction means on one picture, whoever found it out (design D13).
 
     {"kind": "recolour", "thing": "motorcycle", "targets": [{"box": [30, 80, 700, 470], "score": 0.95, "label": "motorcycle"}],
-     "after": "blue", "keep": ["the wall"], "image_size": [480, 741], "note": ""}
+     "after": "blue", "keep": ["the wall"], "image_size": [480, 741], "note": "", "picture": "741x480:..."}
 
 Words, a language model and a person with the mouse all give this record. It is JSON in a STRING, so that it can be read, saved,
 corrected by hand and given back: a filled answer runs nothing.
@@ -16,8 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from .. import strict_json
+from ..regions.dialects import to_mask
 from ..regions.record import OBJECT_LABEL, Regions
+from ..thumbnail import fingerprint, resembles, same_fingerprint
 
 KINDS = ("remove", "recolour", "background", "adjust", "cutout", "replace", "add", "restyle", "other")
 ADJUSTMENTS = ("brighter", "darker", "blurred", "grey")  # what `after` may say where the kind is "adjust"
@@ -30,7 +35,7 @@ _MAX_KEPT = 100
 _MAX_SIDE = 100_000  # pixels
 _ROUNDING = 1.0  # pixels that a box may stick out by: others round to whole pixels, or count from 0 to the last one
 
-_KEYS = ("kind", "thing", "targets", "after", "keep", "image_size", "note")
+_KEYS = ("kind", "thing", "targets", "after", "keep", "image_size", "note", "picture")
 _NEEDED = ("kind", "targets")  # without "targets" a slip would mean the whole picture
 _TARGET_KEYS = ("box", "score", "label")
 
@@ -80,6 +85,7 @@ class Answer:
         keep: what must stay, in words.
         image_size: (height, width) of the picture that the boxes belong to.
         note: what the grounder wants to say to a person.
+        picture: `thumbnail.fingerprint` of the picture that it was found on; "" where nobody wrote it down: it stands for any.
 
     Raises:
         ValueError: in words, for anything that is not as described, and for a box outside of the picture.
@@ -92,6 +98,7 @@ class Answer:
     keep: tuple[str, ...]
     image_size: tuple[int, int]
     note: str = ""
+    picture: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in KINDS:
@@ -114,14 +121,31 @@ class Answer:
         object.__setattr__(self, "keep", tuple(_words(text, 'a text in "keep"') for text in self.keep))
         object.__setattr__(self, "image_size", size)
         object.__setattr__(self, "note", _words(self.note, '"note"'))
+        object.__setattr__(self, "picture", _words(self.picture, '"picture"'))
+        if self.picture:
+            try:
+                same_fingerprint(self.picture, self.picture)
+            except ValueError as error:
+                raise ValueError(f'"picture": {error}; leave it out, and the answer stands for any picture.') from None
 
     @property
     def chosen(self) -> tuple[Target, ...]:
-        """The targets that are meant, best first; the first alone where none is sure, which is a guess and `note` says so."""
-        return tuple(target for target in self.targets if target.score >= CHOSEN) or self.targets[:1]
+        """The targets that are meant, best first; the best alone where none is sure, which is a guess and `note` says so."""
+        ranked = sorted(self.targets, key=lambda target: -target.score)
+        return tuple(target for target in ranked if target.score >= CHOSEN) or tuple(ranked[:1])
+
+    def doubt(self, picture: Tensor) -> str:
+        """That the record speaks of another picture than this one (3, H, W) in 0..1, in words; "" where it does not, or does not know.
+
+        As with regions, a picture that was edited since is the same one.
+        """
+        if not self.picture or resembles(self.picture, fingerprint(picture)):
+            return ""
+        return "This answer was made on another picture than this one, so its boxes may lie on other things: ground this picture anew."
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-able values; boxes to a tenth of a pixel, scores to three decimals."""
+        known = {"picture": self.picture} if self.picture else {}
         return {
             "kind": self.kind,
             "thing": self.thing,
@@ -133,6 +157,7 @@ class Answer:
             "keep": list(self.keep),
             "image_size": list(self.image_size),
             "note": self.note,
+            **known,
         }
 
     def to_json(self) -> str:
@@ -141,7 +166,7 @@ class Answer:
 
     @classmethod
     def from_dict(cls, value: Any, image_size: tuple[int, int] | None = None) -> Answer:
-        """Inverse of `to_dict`; `thing`, `after`, `keep` and `note` may be left out, and `image_size` where it is given here.
+        """Inverse of `to_dict`; `thing`, `after`, `keep`, `note` and `picture` may be left out, and `image_size` where it is given here.
 
         Raises:
             ValueError: in words, for anything malformed, and where the record belongs to a picture of another size than `image_size`.
@@ -165,7 +190,7 @@ class Answer:
             raise ValueError(f'"targets" may name up to {_MAX_TARGETS} regions, got {len(targets)}.')
         return cls(
             value["kind"], value.get("thing", ""), tuple(_target(target) for target in targets), value.get("after", ""),
-            value.get("keep", []), own, value.get("note", ""),
+            value.get("keep", []), own, value.get("note", ""), value.get("picture", ""),
         )  # fmt: skip
 
     @classmethod
@@ -179,10 +204,19 @@ class Answer:
 
 
 def regions_meant(regions: Regions) -> list[int]:
-    """Numbers of those regions that are meant: of a score of at least `CHOSEN`, else the best alone."""
-    if not len(regions):
+    """Numbers of those regions that are meant: of a score of at least `CHOSEN`, else the best alone.
+
+    None where all have a score of 0: so `ground` gives them where the whole picture is meant.
+    """
+    if not bool(regions.scores.any()):
         return []
     return (regions.scores >= CHOSEN).nonzero().flatten().tolist() or [int(regions.scores.argmax())]
+
+
+def mask_meant(regions: Regions) -> Tensor:
+    """(H, W) in 0..1: the masks, or boxes, of those regions that are meant; 1 everywhere where none is."""
+    meant = regions_meant(regions)
+    return to_mask(regions.select(meant)) if meant else torch.ones(regions.image_size)
 
 
 def answers_to_json(answers: Sequence[Answer]) -> str:

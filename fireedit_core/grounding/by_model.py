@@ -18,13 +18,17 @@ from ..regions.selection import join
 from ..regions.suppression import box_iou
 from ..regions.transformers_detector import to_picture
 from .ground import Grounding, ground, scored
+from .names import label_name
+from .phrases import Phrase
 from .protocol import MOST_MARKS, Reply, complaint, question, read_reply, reply_schema
-from .resolve import NotFound
+from .resolve import NotFound, resolve
 from .words import read_words
 
 if TYPE_CHECKING:
     from .chat import ChatModel
     from .florence import FlorenceModel
+
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
 
 SURE = 0.9  # score of what a model named: it gives no probability of its own
 _SAME = 0.75  # IoU from which a box that a model wrote is the region that is there already, whose edges are better
@@ -94,22 +98,52 @@ def _by_chat(
 def _by_florence(
     model: FlorenceModel, image: Tensor, instruction: str, regions: Regions, progress: Callable[[int], None] | None
 ) -> Grounding:
-    """Words say what kind of edit it is and of what; the model says where that is."""
+    """Words say what kind of edit it is and of what; the model says where such things are; and words, which of them is meant.
+
+    The model grounds every noun that it is given, and has no notion of a place, an order or a number.
+    """
     words = read_words(instruction)
     if not words.phrases:
         return _by_words(image, instruction, regions, f"Nothing is named that {model.name} could look for")
     picture = to_picture(image[None])
-    boxes = [box for phrase in words.phrases for box in model.locate(picture, phrase.text, progress=progress)]
-    if not boxes:
-        return _by_words(image, instruction, regions, f"{model.name} found nothing of it")
-    reply = Reply(words.kind, words.thing, words.after, words.keep, (), tuple(dict.fromkeys(boxes)))
-    notes = [f"Read by words, found by {model.name}."]
+    boxes, targets, notes, guess = [], [], [f"Read by words, found by {model.name}."], False
+    for phrase in words.phrases:
+        located = _located(phrase, lambda text: model.locate(picture, text, progress=progress), regions.image_size)
+        if not len(located):
+            return _by_words(image, instruction, regions, f"{model.name} found nothing of it")
+        names = set(located.labels)
+        rest = [] if OBJECT_LABEL in names else [i for i, label in enumerate(regions.labels) if label_name(label) not in names]
+        try:
+            found = resolve(phrase, join([located, regions.select(rest)]), image)
+        except NotFound as error:
+            why = f"Of what {model.name} found nothing is meant ({str(error).split('. ')[0]})"
+            return _by_words(image, instruction, regions, why)
+        boxes += [tuple(located.boxes[i].tolist()) for i in found.chosen if i < len(located)]
+        targets += [rest[i - len(located)] for i in found.chosen if i >= len(located)]
+        notes += [note for note in found.notes if note not in notes]
+        guess = guess or found.guess
+    reply = Reply(words.kind, words.thing, words.after, words.keep, tuple(dict.fromkeys(targets)), tuple(dict.fromkeys(boxes)))
     if words.more:
         notes.append(f"Only the first edit was read; {len(words.more)} more: {'; '.join(words.more)[:300]}.")
-    return _from_reply(reply, regions, list(range(len(regions))), notes)
+    return _from_reply(reply, regions, list(range(len(regions))), notes, guess)
 
 
-def _from_reply(reply: Reply, regions: Regions, marked: list[int], notes: list[str]) -> Grounding:
+def _located(phrase: Phrase, look: Callable[[str], list[Box]], size: tuple[int, int]) -> Regions:
+    """What a phrase names, and what it is placed by, as regions of a picture of `size`; none where what it names itself was not found."""
+    found: list[tuple[Box, str]] = []
+    for noun in phrase.nouns or [""]:
+        # what words cannot judge ("wooden"), the model may see
+        own = " ".join([*phrase.unread, *phrase.colours, noun]) if noun == phrase.noun and noun else noun or phrase.text
+        boxes = look(own)
+        if not boxes and noun == phrase.noun:
+            return Regions.empty(size)
+        found += [(box, label_name(noun) if noun else OBJECT_LABEL) for box in boxes]
+    if not found:
+        return Regions.empty(size)
+    return Regions(torch.tensor([box for box, _ in found]), torch.full((len(found),), SURE), [label for _, label in found], size)
+
+
+def _from_reply(reply: Reply, regions: Regions, marked: list[int], notes: list[str], guess: bool = False) -> Grounding:
     """The regions and what is new among the boxes, with what was named chosen."""
     chosen = [marked[number] for number in reply.targets]
     new = []
@@ -127,7 +161,7 @@ def _from_reply(reply: Reply, regions: Regions, marked: list[int], notes: list[s
     scores = torch.zeros(len(joined))
     scores[chosen] = SURE
     whole = not chosen
-    return scored(joined, scores, tuple(chosen), reply.kind, reply.before, reply.after, reply.keep, notes, whole=whole)
+    return scored(joined, scores, tuple(chosen), reply.kind, reply.before, reply.after, reply.keep, notes, guess, whole)
 
 
 def _with_boxes(regions: Regions, boxes: list[tuple[float, ...]], label: str) -> Regions:

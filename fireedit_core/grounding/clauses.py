@@ -65,11 +65,11 @@ _KEEP = re.compile(
 )
 _PURPOSE = re.compile(r"\s*,?\s+(?P<purpose>(?:so\s+that|so\s+as\s+to|in\s+order\s+(?:to|that))\s+.+)$", re.IGNORECASE)
 _QUESTION = re.compile(r"(?:what|who|whose|whom|where|when|why|which|how)(?:'s|\b)", re.IGNORECASE)
-_BACKGROUND = (
+BACKGROUND = (
     r"(?:(?:the|this|its|his|her|their|my)\s+)?(?:(?:whole|entire|current|old|image|photo|picture)\s+)?(?:(?:picture|image|"
     r"photo)'s\s+)?(?:background|back-?drop|back\s+ground)"
 )
-_BEHIND = rf"{_BACKGROUND}(?:\s+(?:behind|around|of|from)\s+(?P<thing>.+?))?"
+_BEHIND = rf"{BACKGROUND}(?:\s+(?:behind|around|of|from)\s+(?P<thing>.+?))?"
 _BUT = (
     r"(?:but(?:\s+not)?|except(?:\s+for)?|around|behind|besides|other\s+than|apart\s+from|outside(?:\s+of)?|surrounding|"
     r"(?:that|which)(?:\s+is\s+not|\s+isn't|'s\s+not))"
@@ -258,12 +258,12 @@ def _placed(match: re.Match) -> Clause | None:
 
 def _added(match: re.Match) -> Clause | None:
     after, thing = match["after"].strip(), (match.groupdict().get("thing") or "").strip()
-    back = re.fullmatch(rf"(?P<new>.+?)\s+(?:in|as|for|to|into|on)\s+{_BACKGROUND}|(?P<new2>an?\s+.+?\s+background)|"
+    back = re.fullmatch(rf"(?P<new>.+?)\s+(?:in|as|for|to|into|on)\s+{BACKGROUND}|(?P<new2>an?\s+.+?\s+background)|"
                         rf"(?P<new3>.+)\s+behind\s+(?P<thing>.+)",
                         match[0].split(None, 1)[-1], re.IGNORECASE)  # fmt: skip
     if back and back["new2"] and not thing:
         return Clause("background", "", _scenery(back["new2"]), subject=True)
-    if re.fullmatch(_BACKGROUND, thing, re.IGNORECASE):
+    if re.fullmatch(BACKGROUND, thing, re.IGNORECASE):
         return Clause("add", "", after)
     whole = not thing or _WHOLE.match(thing) or _IT.match(thing)
     return Clause("add", "" if whole else thing, after, anchor=True)
@@ -280,7 +280,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
         (rf"(?:replace|swap(?:\s+out)?|exchange|substitute)\s+{_BEHIND}\s+(?:with|by|for|to|against)\s+(?P<after>.+)",
          lambda m: _background(m, _scenery(m["after"]))),
         (rf"{_CHANGE}\s+(?:the\s+)?colou?r\s+of\s+{_BEHIND}\s+{_TO}\s+(?P<after>.+)", lambda m: _background(m, _scenery(m["after"]))),
-        (rf"{_CHANGE}\s+{_BACKGROUND}\s+colou?r\s+{_TO}\s+(?P<after>.+)", lambda m: _background(m, _scenery(m["after"]))),
+        (rf"{_CHANGE}\s+{BACKGROUND}\s+colou?r\s+{_TO}\s+(?P<after>.+)", lambda m: _background(m, _scenery(m["after"]))),
         (rf"(?:brighten|lighten)\s+(?:up\s+)?{_BEHIND}", lambda m: _background(m, "brighter")),
         (rf"(?:darken|dim)\s+{_BEHIND}", lambda m: _background(m, "darker")),
         (rf"(?:desaturate|gr[ae]y\s+out)\s+{_BEHIND}", lambda m: _background(m, "black and white")),
@@ -288,9 +288,9 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
         (rf"(?:{_MAKE}\s+)?(?:everything|all|the\s+rest|the\s+(?:whole\s+)?{_PICTURE_NOUN})(?:\s+else)?\s+"
          rf"(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|{_TO_BLUR})\s*,?\s+{_BUT}\s+(?P<thing>.+)", lambda m: _background(m, _scenery(m["after"]))),
         (rf"(?:keep|leave)\s+(?:only\s+|just\s+)?(?P<thing>.+?)(?:\s+{AS_IT_IS})?(?:\s*,?\s+(?:and|but)|\s*,)\s+"
-         rf"(?P<rest>(?:\w+\s+)?(?:{ELSE}|{_BACKGROUND})\b.*)", lambda m: _kept_before(m)),
+         rf"(?P<rest>(?:\w+\s+)?(?:{ELSE}|{BACKGROUND})\b.*)", lambda m: _kept_before(m)),
         (rf"(?:(?:keep|leave|only|just)\s+)*(?!{_MAKE}\b)(?P<thing>.+?)\s+in\s+colou?r", lambda m: _background(m, "black and white")),
-        (rf"{_MAKE}\s+{_BACKGROUND}\s+(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|{_TO_BLUR}|{COLOUR})\s+(?:behind|around)\s+(?P<thing>.+)",
+        (rf"{_MAKE}\s+{BACKGROUND}\s+(?P<after>{_GREY}|{_BRIGHT}|{_DARK}|{_TO_BLUR}|{COLOUR})\s+(?:behind|around)\s+(?P<thing>.+)",
          lambda m: _background(m, _scenery(m["after"]))),
         # where nothing stands between the thing and what it shall become: else "the" would be the thing
         (rf"(?:{_MAKE}|{PAINT})\s+{_BEHIND}\s+(?P<after>{_BRIGHT}|{_DARK}|{_TO_BLUR}|{_GREY}|{COLOUR})",
@@ -300,7 +300,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
         (rf"{_BEHIND}\s+(?:should|must|has\s+to|needs\s+to|shall)\s+(?:be(?:come)?|look|show)\s+(?P<after>.+)",
          lambda m: _background(m, _scenery(m["after"]))),
         (rf"(?:change|replace|edit|swap)\s+{_BEHIND}", lambda m: _background(m, "")),
-        (rf"(?:use|add|put|set|place|insert|have|show)\s+(?P<after>.+?)\s+(?:as|in|for|into)\s+{_BACKGROUND}",
+        (rf"(?:use|add|put|set|place|insert|have|show)\s+(?P<after>.+?)\s+(?:as|in|for|into)\s+{BACKGROUND}",
          lambda m: Clause("background", "", _scenery(m["after"]), subject=True)),
         (r"(?:use|add|insert|put|apply|with|on)\s+(?P<after>an?\s+.+?)\s+background(?:\s+(?:to|behind|for|on|"
          r"around)\s+(?P<thing>.+))?", lambda m: _background(m, _scenery(m["after"]))),
@@ -419,7 +419,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match], Clause | None]], ...] 
 def _kept_before(match: re.Match) -> Clause | None:
     """ "keep the car in colour and make everything else grey": what the second half does, behind the thing of the first."""
     rest = re.sub(ELSE, "the background", match["rest"], flags=re.IGNORECASE)
-    made, _ = read_clause(f"make {rest}" if re.match(_BACKGROUND, rest, re.IGNORECASE) else rest)
+    made, _ = read_clause(f"make {rest}" if re.match(BACKGROUND, rest, re.IGNORECASE) else rest)
     return replace(made, thing=match["thing"], subject=False) if made.kind == "background" and not made.thing else None
 
 

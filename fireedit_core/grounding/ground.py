@@ -77,12 +77,14 @@ def scored(
     """The grounding of regions of which some are chosen, whoever chose.
 
     Args:
-        scores: (n,) probability that each is meant. chosen: numbers of those that are. kind, thing, after, keep: as in `Answer`; what is
-            too long for it is cut. notes: sentences for a person. guess: the choice is one. whole: the mask is the whole picture.
+        scores: (n,) probability that each is meant; see `_told_apart`. chosen: numbers of those that are. kind, thing, after, keep: as in
+            `Answer`; what is too long for it is cut. notes: sentences for a person. guess: the choice is one. whole: the mask is the whole
+            picture.
     """
+    scores = _told_apart(scores, chosen)
     targets = _targets(regions, scores, chosen)
     kept = tuple(text[:500] for text in keep[:20])
-    record = Answer(kind, thing[:500], targets, after[:1000], kept, regions.image_size, " ".join(notes)[:1900])
+    record = Answer(kind, thing[:500], targets, after[:1000], kept, regions.image_size, " ".join(notes)[:1900], regions.picture)
     order = torch.argsort(scores, descending=True, stable=True)
     mask = torch.ones(regions.image_size) if whole else _union(regions, chosen)
     return Grounding(regions.with_scores(scores).select(order), mask, record, _message(record, regions, chosen, guess, notes))
@@ -91,11 +93,12 @@ def scored(
 def from_answer(answer: Answer, regions: Regions) -> Grounding:
     """The grounding that a record says: its targets as regions, with the masks of those regions that have the same box."""
     if not answer.targets:
-        return Grounding(regions, torch.ones(answer.image_size), answer, f"{_kind_text(answer)}: the whole picture (as answered).")
+        none = regions.with_scores(torch.zeros(len(regions)))  # the detector's scores do not say what is meant
+        return Grounding(none, torch.ones(answer.image_size), answer, f"{_kind_text(answer)}: the whole picture (as answered).")
     boxes = torch.tensor([target.box for target in answer.targets])
     scores = torch.tensor([target.score for target in answer.targets])
     made = Regions(boxes, scores, tuple(target.label for target in answer.targets), answer.image_size)
-    masks, boxed = None, []
+    masks, boxed, bare = None, [], 0
     if regions.masks is not None and len(regions):
         overlap, index = box_iou(boxes, regions.clipped().boxes.cpu() if _all_inside(regions) else regions.boxes.cpu()).max(1)
         masks, boxed = box_masks(made), [True] * len(made)
@@ -103,9 +106,13 @@ def from_answer(answer: Answer, regions: Regions) -> Grounding:
             if iou >= _SAME_BOX:
                 masks[row] = regions.masks[number].float().cpu()
                 boxed[row] = regions.boxed[number]
+            else:
+                bare += 1
     made = replace(made, masks=masks, boxed=boxed, picture=regions.picture).sorted_by_score()
     meant = [i for i, score in enumerate(made.scores.tolist()) if score >= CHOSEN] or [0]
     message = f"{_kind_text(answer)}: {len(meant)} of {len(made)} regions (as answered)."
+    if bare:
+        message += f" No region that came lies where {bare} of them {'lies' if bare == 1 else 'lie'}, so the box is the mask there."
     return Grounding(made, _union(made, tuple(meant)), answer, message)
 
 
@@ -155,16 +162,24 @@ def _owner(words: Words, phrase, regions: Regions, image: Tensor | None) -> Foun
         return None
 
 
+def _told_apart(scores: Tensor, chosen: tuple[int, ...]) -> Tensor:
+    """The scores (n,) by which all nodes tell what is chosen: those of `CHOSEN` and more, else the best alone.
+
+    So the rest stays below, and a guess that is taken beside something sure is lifted: else it would be in the mask, and in nothing more.
+    """
+    taken = torch.zeros(len(scores), dtype=torch.bool)
+    taken[list(chosen)] = True
+    return torch.where(taken, scores.clamp(min=CHOSEN if len(chosen) > 1 else 0.0), scores.clamp(max=CHOSEN - 0.01))
+
+
 def _targets(regions: Regions, scores: Tensor, chosen: tuple[int, ...]) -> tuple[Target, ...]:
     height, width = regions.image_size
     made = []
-    others = [i for i in torch.argsort(scores, descending=True, stable=True).tolist() if i not in chosen]
-    alternatives = [i for i in others if float(scores[i]) >= _LEAST_SCORE][:_MOST_ALTERNATIVES]
-    for i in (*chosen, *alternatives):
+    order = torch.argsort(scores, descending=True, stable=True).tolist()
+    alternatives = [i for i in order if i not in chosen and float(scores[i]) >= _LEAST_SCORE][:_MOST_ALTERNATIVES]
+    for i in (*sorted(chosen, key=lambda i: -float(scores[i])), *alternatives):
         x1, y1, x2, y2 = regions.boxes[i].tolist()
         score = float(scores[i].clamp(0, 1))
-        if i not in chosen:
-            score = min(score, CHOSEN - 0.01)  # by the contract an alternative stays below what is chosen
         made.append(Target((max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))), score, regions.labels[i]))
     return tuple(made)
 

@@ -70,6 +70,9 @@ _NO_SUCH = re.compile(rf"\s+{_IS_NOT}\s+(?:(?P<where>(?=(?:on|in|at|near|next|be
 _TO_LAST = re.compile(r"\b(second|third|next)\s+(?:to|from)\s+(?:the\s+)?last\b")
 _ALL_OF_THEM = re.compile(r"^(?:all(?:\s+of\s+(?:them|it|this|that|these|those))?|them\s+all|all\s+else)(?=$|\s+(?:but|except))")
 _WHO = re.compile(r"\b(?:who|that|which)\s+(?:(?:is|are|was|were)\b\s*)?(?=\S)|\b(?:that|who|which)\s*'s\s+")
+_PART_OF_PICTURE = re.compile(
+    r"(?:the\s+)?(?:left|right|top|bottom|upper|lower|middle)(?:[\s-]?most)?(?:[\s-]?hand)?\s+(?P<part>half|side|part|edge|corner|end|third|quarter)"
+)
 _OF_PICTURE = re.compile(rf"\s+(?:in|of|from|on|within|at|inside)\s+(?:the|this|that|my|our)\s+(?:whole\s+)?{_PICTURE}\b")
 _SOME_OF = re.compile(r"\b(all|both|each|every|one|two|three|four|five|any|some|most|either)(?:\s+one)?\s+of\s+(?:the|these|those|"
                       r"them|my|his|her)\b\s*")
@@ -182,6 +185,8 @@ def _parse(text: str, depth: int) -> Phrase:
     if depth > 4 or not text:  # nobody means five things within each other; a text that goes on so is cut
         return Phrase(whole, noun="", unread=(text,) if text else ())
     text = _OF_PICTURE.sub("", f" {text}").strip() if not re.fullmatch(rf".*\b{_PICTURE}", text) or _OF_PICTURE.search(f" {text}") else text
+    if depth == 0 and (part := _PART_OF_PICTURE.fullmatch(text)):  # no thing that lies there
+        return Phrase(whole, noun=part["part"])
     text = _TO_LAST.sub(lambda m: f"{'second' if m[1] == 'next' else m[1]}-last", text)
     text = _ALL_OF_THEM.sub("everything", text)
     text = _SOME_OF.sub(r"\1 the ", _OF_TWO.sub(_one_of_them, text))

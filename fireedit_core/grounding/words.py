@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 
 from .. import instructions
-from .clauses import AS_IT_IS, DET, LOOKS, PAINT, TONES, Clause, behind, read_clause
+from .clauses import AS_IT_IS, BACKGROUND, DET, LOOKS, PAINT, TONES, Clause, behind, read_clause
 from .colours import COLOUR, is_colour
 from .language import check_readable, check_words
 from .phrases import ALL, Phrase, is_one, parse
@@ -105,7 +105,14 @@ def _asked(clause: Clause) -> tuple[str, str]:
 
 
 def _two_edits(edit: str) -> list[str]:
-    """ "make the apple green and the banana red", "make the apple green and darker", "darken and blur it" as two; others as they are."""
+    """ "make the apple green and the banana red", "make the apple green and darker", "darken and blur it", and "blur the background
+    and the cup", of which one is what the other leaves, as two; others as they are."""
+    match = re.fullmatch(
+        rf"(?P<verb>[a-z]+(?:\s+(?:out|up|away))?)\s+(?P<one>{BACKGROUND})\s+and\s+(?P<two>{DET}\s+.+?)(?P<look>\s+{LOOKS})?",
+        edit, re.IGNORECASE,
+    )  # fmt: skip
+    if match and not re.match(r"keep|leave", edit, re.IGNORECASE) and not re.search(r"\b(?:with|by|to|into)\b", match["two"]):
+        return [f"{match['verb']} {match[thing]}{match['look'] or ''}" for thing in ("one", "two")]
     match = re.fullmatch(rf"(?P<verb>{PAINT})\s+(?P<one>.+?\s+{LOOKS})(?:\s+and|,)\s+(?P<two>{DET}\s+.+?\s+{LOOKS})",
                          edit, re.IGNORECASE)
     if match:

@@ -91,7 +91,10 @@ def finish(
     notes = []
     if mask is not None and frame.grid == frame.size and not frame.whole:  # no frame of `frames_for`
         notes.append("photo and crop have one size: the mask was taken for the photo's")
+    of_crop = frame.scale
     new, frame, stretched = _on_grid(edited, frame)
+    larger = frame.scale / of_crop  # px of what came back for each of the crop
+    grow, feather = grow * larger, feather * larger
     if small is not None and small.shape != frame.grid:
         small = opencv().resize(small, frame.grid[::-1], interpolation=opencv().INTER_LINEAR)
     before = frame.crop(rgb).cpu().numpy()
@@ -108,7 +111,7 @@ def finish(
     check()
     drift = Drift(np.eye(3, 6), off="switched off")
     if toned:
-        drift = colour_drift(new, before, np.ones(frame.grid, bool) if small is None else _wider(small, max(grow, _NEAR)) == 0)
+        drift = colour_drift(new, before, np.ones(frame.grid, bool) if small is None else _wider(small, max(grow, _NEAR * larger)) == 0)
         new = drift.undo(new)
     check()
     notes += [stretched] if stretched else []
@@ -127,6 +130,10 @@ def finish(
     weight = torch.from_numpy(alpha).to(original.device)
     colours = paste(rgb.movedim(-1, 0), pasted, weight, box)
     image = colours.movedim(0, -1) if original.shape[-1] != 4 else torch.cat([colours.movedim(0, -1), original[..., 3:]], -1)
+    if original.shape[-1] == 4:
+        hidden = float((cut(original[..., 3], box)[weight > 0] < 1).float().mean())
+        if hidden > 0:
+            notes.append(f"the photo is transparent on {max(1, round(100 * hidden))} % of what was edited, and stays so")
     whole = torch.zeros(frame.size, device=original.device)
     cut(whole, box).copy_(weight)
     change = (cut(colours, box) - cut(rgb.movedim(-1, 0), box)).cpu().numpy()

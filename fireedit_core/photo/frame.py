@@ -22,6 +22,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from .. import strict_json
 from ..thumbnail import fingerprint as fingerprint_of
 from ..thumbnail import same_fingerprint
 
@@ -202,11 +203,7 @@ class PhotoFrame:
         Raises:
             ValueError: in words, for anything malformed.
         """
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"A photo's frame must be JSON, and this is not: {error}.") from error
-        return cls.from_dict(value)
+        return cls.from_dict(strict_json.parsed(text, "photo's frame"))
 
     def _check_size(self, shape: torch.Size, what: str) -> None:
         if tuple(shape[:2]) != self.size:
@@ -282,7 +279,8 @@ def _colours(photo: Tensor) -> Tensor:
 
 def _numbers(name: str, values: Any, count: int) -> tuple[float, ...]:
     good = isinstance(values, (list, tuple)) and len(values) == count
-    if not good or not all(isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in values):
+    # of a whole number of 400 digits even `isfinite` knows no answer
+    if not good or not all(isinstance(x, (int, float)) and not isinstance(x, bool) and -1e9 < x < 1e9 for x in values):
         raise ValueError(f'A photo\'s frame needs {count} finite number(s) as "{name}", got {str(values)[:60]}.')
     return tuple(float(x) for x in values)
 

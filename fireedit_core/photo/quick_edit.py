@@ -34,6 +34,7 @@ _ADJUST_BY_HAND = {
     "brighter": "brighter", "brighten": "brighter", "lighter": "brighter", "darker": "darker", "darken": "darker", "blurred": "blurred",
     "blur": "blurred", "grey": "grey", "gray": "grey", "greyscale": "grey", "grayscale": "grey",
 }  # fmt: skip
+_UNUSED = "; the picture at backdrop did not count"
 # tones of a background, in words -> as `adjust` calls them; a background of the colour grey is "grey"
 _TONES_BEHIND = {"brighter": "brighter", "darker": "darker", "black and white": "grey"}
 BY_HAND = "remove; recolour: dark red; background: blur (or transparent, white, picture); cutout; brighter, darker, blurred or grey"
@@ -103,7 +104,8 @@ def quick_edit(
     else:
         matte = _soft_edge(mask)
         if kind == "cutout" or after in _TRANSPARENT:
-            return _cut_out(image, rgb, matte, f"cut out {thing} ({share:.1%} of the picture); all else is transparent")
+            said = f"cut out {thing} ({share:.1%} of the picture); all else is transparent"
+            return _cut_out(image, rgb, matte, said + ("" if backdrop is None else _UNUSED))
         touched = 1 - matte
         if after in _TONES_BEHIND:
             new = adjust(rgb, touched, _TONES_BEHIND[after], check)
@@ -116,6 +118,8 @@ def quick_edit(
             said += "; hardly anything is left that would be behind it, so look at the mask"
         if image.shape[0] == 4 and bool((image[3] < 1).any()):
             said += "; the picture's own alpha is kept, so what was transparent stays so"
+    if backdrop is not None and (kind != "background" or after in _BLUR or after in _TONES_BEHIND):
+        said += _UNUSED
     if kind in ("recolour", "adjust") and _change(rgb, new, mask) < _UNSEEN:
         said += ". Hardly anything is seen of it: the thing looks so already, or is too dark or too bright to take it"
     if brightest <= 0.5 and kind != "remove":  # which takes away all that is marked, however faintly
@@ -149,6 +153,8 @@ def by_hand(text: str, size: tuple[int, int]) -> Answer:
         raise ValueError(
             f"{text.strip()[:80]!r} is no answer. Connect that of FireEdit Ground (it reads whole sentences), or write one of: {BY_HAND}."
         )
+    if after and kind in ("remove", "cutout"):
+        raise ValueError(f"{name!r} takes no more words, and {after[:60]!r} would have no effect: mask or regions say what is meant.")
     return Answer(kind, "", (), after, (), size)
 
 
@@ -180,7 +186,7 @@ def _behind(rgb: Tensor, matte: Tensor, answer: Answer, picture: Tensor | None, 
     if after in _BLUR:
         return blurred(rgb, matte, BLUR * max(height, width), check), "a blur of the background"
     if picture is not None:
-        return cover(picture, (height, width)), "the given picture"
+        return cover(picture, (height, width)), "the given picture" + (f" ({after!r} did not count)" if is_colour(after) else "")
     if is_colour(after):
         colour = read_colour(after)
         return colour.srgb.to(rgb)[:, None, None].expand(3, height, width), f"plain {colour.name}"

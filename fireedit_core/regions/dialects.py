@@ -69,7 +69,8 @@ def to_segs(
 
 
 def from_segs(segs: Any, image_size: tuple[int, int] | None = None, frame: int = 0, frames: int = 1) -> Regions:
-    """Any pack's SEGS -> `Regions` with masks (a SEG without mask gives its box, and is `boxed`), best score first.
+    """Any pack's SEGS -> `Regions` with masks (a SEG without mask gives its box), best score first. One whose mask is a filled rectangle is
+    `boxed` too: detectors of boxes write those, grown or not, and nobody cut anything out.
 
     Args:
         image_size: (height, width) to scale to, each axis by its own ratio; None keeps the size that the SEGS name.
@@ -98,11 +99,11 @@ def from_segs(segs: Any, image_size: tuple[int, int] | None = None, frame: int =
         scores.append((_numbers(_field(seg, "confidence", 2)) or [1.0])[0])
         labels.append(str(_field(seg, "label", 5) or OBJECT_LABEL))
         mask = _field(seg, "cropped_mask", 1)
-        boxed.append(mask is None)
         if mask is None:
             _paste(masks[i], torch.ones(1, 1), box)
         else:
             _paste(masks[i], _mask_of_frame(mask, i, frame, frames), crop or box)
+        boxed.append(_is_rectangle(masks[i]))
     result = Regions(_tensor(boxes), torch.tensor(scores), tuple(labels), (height, width), masks if items else None, boxed=boxed)
     return (result if image_size is None else result.scaled_to(image_size)).sorted_by_score()
 
@@ -133,6 +134,13 @@ def _mask_of_frame(mask: Any, entry: int, frame: int, frames: int) -> Tensor:
             "pictures that the SEGS were made of."
         )
     return each[frame if len(each) > 1 else 0]
+
+
+def _is_rectangle(mask: Tensor) -> bool:
+    """Whether a mask (H, W) is 1 on a rectangle and 0 beside it."""
+    marked = mask > 0
+    rows, columns = int(marked.any(1).sum()), int(marked.any(0).sum())
+    return rows > 0 and int(marked.sum()) == rows * columns and bool((mask[marked] == 1).all())
 
 
 def _paste(canvas: Tensor, piece: Tensor, box: Sequence[float]) -> None:
@@ -263,8 +271,10 @@ def _rows_of_dict(value: Mapping[str, Any], layout: str, image_size: tuple[int, 
     extra = value.get("metadata") if isinstance(value.get("metadata"), Mapping) else {}
     if "bboxes" in value:  # Florence2
         labels = value.get("labels") or []
+        if not isinstance(labels, (list, tuple, str)):
+            raise ValueError(f"BBOX: labels must be a list of names, got {type(labels).__name__}.")
         for i, (box, score, label, *came) in enumerate(_rows(value["bboxes"], layout, image_size)):
-            yield box, score, str(labels[i]) if i < len(labels) else label, *came
+            yield box, score, labels if isinstance(labels, str) else str(labels[i]) if i < len(labels) else label, *came
     elif {"x", "y", "width", "height"} <= set(value):
         box = _numbers([value[key] for key in ("x", "y", "width", "height")])
         if len(box) != 4:
@@ -430,7 +440,10 @@ def _numbers(value: Any) -> list[float]:
         return []
     scalars = (Tensor, np.ndarray, np.generic)
     items = [item.item() if isinstance(item, scalars) and math.prod(item.shape) == 1 else item for item in value]
-    return [float(item) for item in items] if all(isinstance(item, (int, float)) for item in items) else []
+    try:
+        return [float(item) for item in items] if all(isinstance(item, (int, float)) for item in items) else []
+    except OverflowError:
+        raise ValueError("a whole number of more than 308 digits is no number that can be used.") from None
 
 
 def _tensor(boxes: list[list[float]]) -> Tensor:

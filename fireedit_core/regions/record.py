@@ -189,21 +189,25 @@ class Regions:
         if not isinstance(value, Mapping) or "boxes" not in value or "image_size" not in value:
             found = sorted(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
             raise ValueError(f"Regions need the keys 'image_size' ([height, width]) and 'boxes', got {found}.")
-        try:
-            boxes = torch.tensor(value["boxes"], dtype=torch.float32).reshape(-1, 4)
-            scores = torch.tensor(value.get("scores", [1.0] * len(boxes)), dtype=torch.float32)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"Regions: boxes must be a list of [x1, y1, x2, y2] numbers ({error}).") from error
-        size = value["image_size"]
-        masks = None
-        if value.get("masks") is not None:
-            height, width = size
-            rows = [_from_run_lengths(runs, height, width) for runs in value["masks"]]
-            masks = torch.stack(rows) if rows else torch.zeros(0, height, width)
         boxed = value.get("boxed", ())
         if not isinstance(boxed, (list, tuple)) or not all(isinstance(one, bool) for one in boxed):
             raise ValueError(f"Regions: boxed must be a list of true and false, got {str(boxed)[:60]}.")
-        return cls(boxes, scores, tuple(value.get("labels", ["object"] * len(boxes))), size, masks, boxed=boxed)
+        try:
+            boxes = torch.tensor(value["boxes"], dtype=torch.float32).reshape(-1, 4)
+            scores = torch.tensor(value.get("scores", [1.0] * len(boxes)), dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"Regions: boxes must be a list of [x1, y1, x2, y2] numbers ({error}).") from error
+        try:
+            size, masks = value["image_size"], None
+            if value.get("masks") is not None:
+                height, width = size
+                rows = [_from_run_lengths(runs, height, width) for runs in value["masks"]]
+                masks = torch.stack(rows) if rows else torch.zeros(0, height, width)
+            return cls(boxes, scores, tuple(value.get("labels", ["object"] * len(boxes))), size, masks, boxed=boxed)
+        except (TypeError, RuntimeError, OverflowError) as error:
+            raise ValueError(
+                f"Regions: image_size must be [height, width], labels a list of names, masks lists of run lengths ({error})."
+            ) from error
 
 
 _LONGEST_LABEL = 200  # letters: a name, not a text
@@ -223,6 +227,8 @@ def _run_lengths(mask: Tensor) -> list[int]:
 
 
 def _from_run_lengths(runs: Sequence[int], height: int, width: int) -> Tensor:
+    if not all(isinstance(run, int) for run in runs):
+        raise ValueError("Regions: mask run lengths must be whole numbers.")
     counts = torch.tensor(list(runs), dtype=torch.long)
     if counts.sum() != height * width or (counts < 0).any():
         raise ValueError(f"Regions: mask run lengths must add up to {height} x {width}, got {int(counts.sum())}.")

@@ -33,6 +33,8 @@ _MOVED = {
 }
 
 
+# Networks that give upright boxes in pixels, with masks or points or without.
+_READ = ("DetectionModel", "SegmentationModel", "PoseModel", "WorldModel", "YOLOEModel", "YOLOESegModel")
 _GREY = 114 / 255  # what ultralytics pads with in training
 
 
@@ -54,12 +56,18 @@ class UltralyticsDetector(LabelledDetector):
         names = getattr(network, "names", {})
         self.names = dict(enumerate(names)) if isinstance(names, (list, tuple)) else {int(k): str(v) for k, v in names.items()}
 
+    @property
+    def _finished(self) -> bool:
+        """Whether the network gives rows that need no suppression: YOLOv10, YOLO26 where it is used so."""
+        layers = getattr(self.network, "model", None)
+        return bool(layers) and bool(getattr(layers[-1], "end2end", False))
+
     def propose(self, image: Tensor, score_threshold: float, iou_threshold: float, prompt: str = "") -> Proposals:
         """See `LabelledDetector.propose`; the prompt means nothing to a network of fixed classes."""
         size = (int(image.shape[-2]), int(image.shape[-1]))
         out = self.network(letterbox(image, self.input_size, _GREY))
         raw = list(_tensors(out))
-        found = _suppress(raw[0].float(), score_threshold, iou_threshold, len(self.names))
+        found = _suppress(raw[0].float(), score_threshold, iou_threshold, len(self.names), self._finished)
         boxes = undo_letterbox(found[:, :4], size, self.input_size)
         labels = [self.names.get(int(c), str(int(c))) for c in found[:, 5]]
         prototypes = next((x for x in raw[1:] if x.ndim == 4 and x.shape[1] == found.shape[1] - 6), None)
@@ -89,7 +97,8 @@ def load_ultralytics(path: Path | str) -> UltralyticsDetector:
 
     Raises:
         ImportError: without ultralytics, or with a release that carried malware.
-        ValueError: for a file that names anything beyond the layers of torch and ultralytics, is damaged, or is no detector.
+        ValueError: for a file that names anything beyond the layers of torch and ultralytics, is damaged, or is no detector, or one that
+            gives something else than upright boxes in pixels.
     """
     path = Path(path)
     tasks = import_ultralytics()
@@ -107,9 +116,27 @@ def load_ultralytics(path: Path | str) -> UltralyticsDetector:
     network = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
     if not isinstance(network, (tasks.DetectionModel, tasks.SegmentationModel)):
         raise ValueError(f"{path.name} holds no detection or segmentation network of ultralytics (it is {type(network).__name__}).")
+    if problem := _not_read(network, tasks):
+        raise ValueError(f"{path.name} {problem}")
     arguments = checkpoint.get("train_args")
     side = arguments.get("imgsz") if isinstance(arguments, dict) else None
     return UltralyticsDetector(network, side if isinstance(side, int) and 32 <= side <= 4096 else 640)
+
+
+def _not_read(network: nn.Module, tasks: Any) -> str:
+    """Why what a network of ultralytics gives would be read wrongly, in words; "" where it would not.
+
+    All are kinds of `DetectionModel`, and many give something else than upright boxes in pixels.
+    """
+    kind = type(network).__name__
+    if kind not in _READ:
+        return (
+            f"is of the kind {kind} of ultralytics, which gives something else than upright boxes in pixels (turned boxes, shares of the "
+            "picture, depth). Take a YOLO file for boxes or masks; for RT-DETR its folder of transformers, in models/detectors."
+        )
+    if isinstance(network, getattr(tasks, "YOLOEModel", ())) and not hasattr(network, "pe") and not hasattr(network.model[-1], "lrpc"):
+        return "is a YOLOE for which no words were set, so it would find nothing. Call its set_classes in ultralytics and save it."
+    return ""
 
 
 class Refused(ValueError):
@@ -150,13 +177,13 @@ def _layer_attribute(thing: Any, name: str) -> Any:
     raise Refused(f"the file asks for {getattr(thing, '__name__', type(thing).__name__)}.{name}, which it may not have.")
 
 
-def _suppress(raw: Tensor, score_threshold: float, iou_threshold: float, classes: int) -> Tensor:
+def _suppress(raw: Tensor, score_threshold: float, iou_threshold: float, classes: int, finished: bool) -> Tensor:
     """Rows x1, y1, x2, y2, score, class, mask factors of one picture, by ultralytics' own non-maximum suppression."""
     try:
         from ultralytics.utils.nms import non_max_suppression
     except ImportError:  # before 8.3.190
         from ultralytics.utils.ops import non_max_suppression
-    ends = raw.shape[-1] == 6 and raw.shape[1] != 4 + classes  # networks without suppression give finished rows
+    ends = finished or raw.shape[-1] == 6 and raw.shape[1] != 4 + classes
     options = {"conf_thres": score_threshold, "iou_thres": iou_threshold, "agnostic": True, "nc": classes, "max_time_img": 30.0}
     return non_max_suppression(raw, **options, **({"end2end": True} if ends else {}))[0]
 

@@ -57,6 +57,6 @@ def load_ultralytics_segmenter(path: Path | str) -> UltralyticsSegmenter:
         ImportError, ValueError: see `load_ultralytics`; ValueError also for a network that gives boxes only.
     """
     detector = load_ultralytics(path)
-    if "Segment" not in type(detector.network).__name__:
+    if "Seg" not in type(detector.network).__name__:
         raise ValueError(f"{Path(path).name} finds boxes and makes no masks; choose a segmentation file (yolo...-seg.pt).")
     return UltralyticsSegmenter(detector)

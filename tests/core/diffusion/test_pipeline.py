@@ -288,6 +288,9 @@ def test_a_mask_of_ones_own_replaces_the_grounding(tiny_pipe, picture):
     assert torch.equal(kept[..., 48:, 48:], pictures_to_tensor(image)[..., 48:, 48:])
     with pytest.raises(ValueError, match="mask has shape"):
         edit(mask=torch.zeros(1, 32, 64))
+    for wrong in (mask * 255, mask / 0, mask - 1):  # 0..255 marked all, and NaN nothing
+        with pytest.raises(ValueError, match="mask must hold numbers of 0..1"):
+            edit(mask=wrong)
 
 
 def test_an_autoencoder_in_half_precision_is_given_pictures_that_are_rounded_once():

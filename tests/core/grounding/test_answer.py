@@ -7,8 +7,10 @@ import json
 import random
 
 import pytest
+import torch
 
 from fireedit_core.grounding import CHOSEN, KINDS, Answer, Target, answers_from_json, answers_to_json
+from fireedit_core.thumbnail import fingerprint
 
 SIZE = (480, 640)
 GOOD = {
@@ -40,6 +42,11 @@ def test_an_answer_comes_back_as_it_went_out():
 def test_only_what_is_sure_enough_is_chosen():
     answer = Answer.from_json(json.dumps(GOOD))
     assert CHOSEN == 0.5 and [target.label for target in answer.chosen] == ["motorcycle"]
+
+
+def test_where_none_is_sure_the_best_is_taken_wherever_it_stands():
+    written = text(targets=[{"box": [1, 2, 30, 40], "score": 0.2}, {"box": [50, 60, 70, 80], "score": 0.4}])
+    assert [target.box for target in Answer.from_json(written).chosen] == [(50, 60, 70, 80)]
 
 
 def test_what_may_be_left_out():
@@ -104,6 +111,18 @@ def test_what_is_wrong_is_said(broken, words):
     with pytest.raises(ValueError) as caught:
         Answer.from_json(broken, SIZE)
     assert words in str(caught.value) and len(str(caught.value)) < 700
+
+
+def test_it_knows_its_picture_and_an_edit_of_it():
+    ramp = torch.linspace(0, 0.5, 640).expand(3, 480, 640)
+    answer = Answer.from_json(text(picture=fingerprint(ramp)))
+    edited = ramp.clone()
+    edited[:, 100:200, 100:300] = 1
+    assert answer.doubt(ramp) == answer.doubt(edited) == "" and "another picture" in answer.doubt(1 - ramp)
+    assert "another picture" in answer.doubt(ramp[:, :400]) and Answer.from_json(text()).doubt(1 - ramp) == ""
+    assert Answer.from_json(answer.to_json()) == answer and "picture" not in Answer.from_json(text()).to_dict()
+    with pytest.raises(ValueError, match='"picture": .* leave it out'):
+        Answer.from_json(text(picture="640x480:"))
 
 
 def test_a_size_must_come_from_somewhere():

@@ -132,6 +132,38 @@ def test_florence_finds_what_words_name(model, picture):
         ground_by_model(model, picture, "entferne den Hund", two())
 
 
+class Finds:
+    """A Florence-2 that finds what stands in a table of words, as it does: every thing of the name, wherever it is."""
+
+    name = "finder"
+
+    def __init__(self, **there):
+        self.there, self.asked = there, []
+
+    def locate(self, picture, phrase, progress=None):
+        self.asked.append(phrase)
+        return [box for word in phrase.split() for box in self.there.get(word, [])]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "wanted", "asked"),
+    [
+        ("remove the man on the left", [(10, 100, 60, 250)], ["man"]),
+        ("remove the second man from the left", [(150, 100, 200, 250)], ["man"]),
+        ("remove both men", [(10, 100, 60, 250), (150, 100, 200, 250)], ["man"]),
+        ("remove the old man next to the bus", [(150, 100, 200, 250)], ["old man", "bus"]),
+        ("remove everything but the cat", [(320, 10, 390, 90)], ["cat"]),  # the detector's other region
+    ],
+)
+def test_florence_says_where_things_are_and_words_which_of_them(picture, instruction, wanted, asked):
+    """It grounds every noun of a caption, and has no notion of a place or a number: two men and the bus used to go."""
+    model = Finds(man=[(10.0, 100, 60, 250), (150.0, 100, 200, 250)], bus=[(210.0, 80, 310, 260)], cat=[(5.0, 5, 60, 50)])
+    found = ground_by_model(model, picture, instruction, two())
+    assert sorted(target.box for target in found.answer.chosen) == wanted and model.asked == asked
+    assert "found by finder" in found.answer.note
+    assert "a guess" in ground_by_model(model, picture, "remove the man", two()).message
+
+
 class Cancelled(Exception):
     pass
 

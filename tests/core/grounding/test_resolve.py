@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from fireedit_core.grounding import CHOSEN, Answer, NotFound, ground
+from fireedit_core.grounding.answer import mask_meant, regions_meant
 from fireedit_core.grounding.colours import colour_share, is_colour, region_colours
-from fireedit_core.grounding.ground import scored
+from fireedit_core.grounding.ground import from_answer, scored
 from fireedit_core.grounding.names import THINGS, lookup
 from fireedit_core.regions import Regions
+from fireedit_core.regions.dialects import to_mask
 
 HEIGHT, WIDTH = 100, 300
 # four cars in a row, red, blue, red, white; a dog in front of the second, a cat far right
@@ -147,6 +149,28 @@ def test_a_guess_stays_one_whatever_is_named_with_it(image):
     assert "guess" not in ground(image, "remove the dog and the cat", regions()).message
 
 
+@pytest.mark.parametrize("words", ["the dog and the car", "the cat, the purple car and the car", "the car", "both purple cars"])
+def test_mask_regions_and_answer_mean_the_same(image, words):
+    """Nodes go by the mask, by the scores of the regions, or by the record; a guess beside something sure was in the mask alone."""
+    found = ground(image, f"remove {words}", regions())
+    meant = found.regions.select(regions_meant(found.regions))
+    assert torch.equal(to_mask(meant), found.mask)
+    assert torch.equal(from_answer(Answer.from_json(found.answer.to_json()), regions()).mask, found.mask)
+    scores = [target.score for target in found.answer.targets]
+    assert scores == sorted(scores, reverse=True) and scores == pytest.approx(found.regions.scores[: len(scores)].tolist())
+
+
+def test_where_the_whole_picture_is_meant_no_region_is(image):
+    """All regions have a score of 0 then, and the best of those was the first one."""
+    found = ground(image, "make it look like winter", regions())
+    assert found.mask.all() and not found.regions.scores.any()
+    assert regions_meant(found.regions) == [] and mask_meant(found.regions).all() and mask_meant(Regions.empty((HEIGHT, WIDTH))).all()
+    kept = from_answer(found.answer, regions())  # and where the record comes back, with what the detector found
+    assert kept.mask.all() and regions_meant(kept.regions) == [] and len(kept.regions) == 6
+    doubted = regions((0.0, 0.0, 0.01, 0.0, 0.0, 0.0))
+    assert regions_meant(doubted) == [2] and mask_meant(doubted).sum() == 50 * 40
+
+
 def test_what_was_not_chosen_stays_below_what_is(image):
     """However sure somebody is of it: `Answer.chosen` goes by the scores."""
     scores = torch.tensor([0.9, 0.8, 0.3, 0.01, 0.5, 0.0])
@@ -155,6 +179,8 @@ def test_what_was_not_chosen_stays_below_what_is(image):
         ("dog", 0.5), ("car", CHOSEN - 0.01), ("car", CHOSEN - 0.01), ("car", 0.3),
     ]  # fmt: skip
     assert [target.box[0] for target in answer.chosen] == [95]
+    made = scored(regions(), scores, (4,), "remove", "dog", "", (), ()).regions
+    assert regions_meant(made) == [0] and made.labels[0] == "dog"  # nodes that go by the regions see the same
 
 
 def test_scores_are_best_first_and_follow_the_detector(image):
@@ -245,6 +271,15 @@ def test_an_unknown_thing_lists_what_was_found_and_what_can_be_named(image):
         ground(image, "remove the 7th car from the left", regions())
     with pytest.raises(NotFound, match="No region was found"):
         ground(image, "remove the cat", Regions.empty((HEIGHT, WIDTH)))
+
+
+@pytest.mark.parametrize("words", ["darken the left half", "remove the right side of the picture", "make the left-hand third brighter"])
+def test_a_part_of_the_picture_is_no_thing_in_it(image, words):
+    """The first car was darkened, and its score was .8."""
+    with pytest.raises(NotFound, match="'(half|side|third)' is no name that is known.*Region Select"):
+        ground(image, words, regions())
+    assert chosen(image, "darken the car on the left side of the picture") == {0}
+    assert chosen(image, "remove the left one") == {0}
 
 
 def test_labels_of_a_detector_that_reads_a_prompt_are_matched_as_they_are(image):

@@ -301,3 +301,19 @@ def test_a_purpose_belongs_to_what_shall_appear():
     assert (words.kind, words.thing, words.after) == ("remove", "dog", "")
     words = read_words("add a hat to the dog so that it covers the eyes")
     assert (words.kind, words.thing, words.after) == ("add", "dog", "a hat so that it covers the eyes")
+
+
+@pytest.mark.parametrize(
+    ("instruction", "kind", "after", "more"),
+    [
+        ("remove the background and the cup", "background", "transparent", "remove the cup"),
+        ("blur the background and the cup", "background", "blur", "blur the cup"),
+        ("make the background and the big cup darker", "background", "darker", "make the big cup darker"),
+    ],
+)
+def test_a_background_and_a_thing_are_two_edits(instruction, kind, after, more):
+    """Of "blur the background and the cup" the cup alone was blurred, and nothing said so."""
+    words = read_words(instruction)
+    assert (words.kind, words.after, words.more, words.phrases) == (kind, after, (more,), ())
+    for same in ("make the background white and the dog brown", "darken the background and brighten the dog"):
+        assert len(read_words(same).more) == 1

@@ -143,14 +143,25 @@ def test_alpha_and_grey_photos():
     assert torch.equal(made.image[..., :3], finish(whole, frame, came, mask_of_photo()).image)
 
 
+def test_an_edit_where_the_photo_is_transparent_is_not_seen_and_that_is_said():
+    whole, frame, came, _ = job()
+    seen, hidden = (torch.cat([whole, torch.ones(*SIZE, 1)], -1) for _ in range(2))
+    hidden[150:160, 200:210, 3] = 0.2
+    assert "transparent" not in finish(seen, frame, came, mask_of_photo()).report
+    made = finish(hidden, frame, came, mask_of_photo())
+    assert torch.equal(made.image[..., 3], hidden[..., 3])
+    assert "the photo is transparent on 1 % of what was edited, and stays so" in made.report
+
+
 def test_another_size_comes_back():
     whole, frame, came, truth = job()
 
     def resized(height: int, width: int) -> torch.Tensor:
         return torch.nn.functional.interpolate(came.movedim(-1, 0)[None], (height, width), mode="bicubic")[0].movedim(0, -1).clamp(0, 1)
 
-    double = finish(whole, frame, resized(480, 640), mask_of_photo())
-    assert off(double.image, truth) < off(finish(whole, frame, came, mask_of_photo()).image, truth) + 1
+    double, single = finish(whole, frame, resized(480, 640), mask_of_photo()), finish(whole, frame, came, mask_of_photo())
+    assert torch.allclose(double.mask, single.mask, atol=0.01)  # grow and feather are pixels of the crop, and not of what came back
+    assert off(double.image, truth) < off(single.image, truth) + 1
     stretched = finish(whole, frame, resized(248, 320), mask_of_photo())
     assert "height 248 and width 320 instead of 240 and 320" in stretched.report
     assert off(stretched.image, truth) < 2 * off(double.image, truth)

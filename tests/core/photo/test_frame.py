@@ -117,7 +117,7 @@ def test_json_round_trip_and_what_it_refuses():
         "inside": {"box": [11, 7, 91, 39]}, "x0": {"box": [60, 7, 11, 39]}, "whole px": {"box": [11.5, 7, 60, 39]},
         "does not fill": {"scale": 1.0}, "finite": {"scale": float("nan")}, "padding": {"padding": [0, 0]},
         "sizes from": {"grid": [0, 64]}, "fingerprint": {"fingerprint": "abc"}, "needs the keys": {"extra": 1},
-        "scale above 0": {"scale": -1.0}, "number": {"size": "large"},
+        "scale above 0": {"scale": -1.0}, "number": {"size": "large"}, "finite number": {"size": [10**400, 90]},
     }  # fmt: skip
     for words, change in bad.items():
         with pytest.raises(ValueError, match=words):
@@ -128,7 +128,8 @@ def test_json_round_trip_and_what_it_refuses():
     for padding, words in ((wide, r"\+0.000 and \+1.000"), (tall, r"\+1.000 and \+0.000")):
         with pytest.raises(ValueError, match=f"misses by {words} px"):
             PhotoFrame.from_dict(good | {"padding": padding})
-    for text in ("", "[", "[1]", "null", json.dumps({"box": [0, 0, 1, 1]})):
+    long, deep, twice = frame.to_json().replace("48", "9" * 400), "[" * 100_000, '{"size": [1, 1], "size": [2, 2]}'
+    for text in ("", "[", "[1]", "null", json.dumps({"box": [0, 0, 1, 1]}), long, deep, twice, None):
         with pytest.raises(ValueError, match="frame"):
             PhotoFrame.from_json(text)
 

@@ -47,10 +47,25 @@ def test_segs_of_other_packs():
     regions = dialects.from_segs(((40, 60), [first, second]), image_size=(80, 60))
     assert regions.labels == ("object", "x") and regions.image_size == (80, 60)
     assert regions.boxes[1].tolist() == [10, 10, 30, 50]  # width and height scaled by their own ratios
-    assert regions.masks[1].sum() > 700 and regions.boxed == (True, False)
+    assert regions.masks[1].sum() > 700 and regions.boxed == (True, True)
     assert len(dialects.from_segs(((40, 60), []))) == 0
     with pytest.raises(ValueError, match="SEGS must be"):
         dialects.from_segs([1, 2, 3])
+
+
+@pytest.mark.parametrize("grow", [0, 3])
+def test_a_rectangle_is_no_outline(grow):
+    """Detectors of boxes (Impact Pack, FaceDetailer) make SEGS whose masks are their boxes, grown or not; nobody cut anything out there."""
+    crop, box = (0, 0, 40, 40), (10, 12, 30, 25)
+    mask = torch.zeros(40, 40)
+    mask[12 - grow : 25 + grow, 10 - grow : 30 + grow] = 1
+    cut_out, soft, empty = mask.clone(), mask * 0.9, mask * 0
+    cut_out[12 - grow, 10 - grow] = 0
+    segs = [dialects.SEG(None, one.numpy(), 0.9 - 0.1 * i, crop, box, "x") for i, one in enumerate((mask, cut_out, soft, empty))]
+    found = dialects.from_segs(((40, 60), segs))
+    assert found.boxed == (True, False, False, False) and torch.equal(found.masks[0, :, :40], mask)
+    plain = dialects.from_segs(dialects.to_segs(make(), None, 1.7))
+    assert plain.boxed == (True,) * len(plain)  # there and back, and no region has got an outline
 
 
 def test_segs_with_a_mask_for_each_picture_of_a_batch():
@@ -278,3 +293,13 @@ def test_as_many_boxes_as_pictures_are_one_each():
 )
 def test_of_one_shape_but_for_rounding(one, two, same):
     assert dialects.same_shape(one, two) is same and dialects.same_shape(two, one) is same
+
+
+def test_labels_and_numbers_of_wrong_types_are_refused_in_words():
+    box = [[1, 2, 9, 8], [1, 2, 9, 8]]
+    assert dialects.from_bboxes({"bboxes": box, "labels": "cat"}, SIZE, "xyxy").labels == ("cat", "cat")  # it used to be "c" and "a"
+    for labels in (3, True, {"a": 1}):
+        with pytest.raises(ValueError, match="labels must be a list"):
+            dialects.from_bboxes({"bboxes": box, "labels": labels}, SIZE, "xyxy")
+    with pytest.raises(ValueError, match="no number that can be used"):
+        dialects.from_bboxes([[1, 2, 10**400, 8]], SIZE, "xyxy")

@@ -23,7 +23,14 @@ from fireedit_core.regions.ultralytics_detector import Refused, UltralyticsDetec
 needs_yolo = pytest.mark.skipif(not ultralytics_version.ultralytics_available(), reason="ultralytics is optional and not installed")
 SIDE = 64
 STAGES = ["stage2", "stage3", "stage4"]  # of a backbone
-HEADS = {"Detect": ["nc"], "Segment": ["nc", 8, 16]}
+HEADS = {
+    "Detect": ["nc"], "Segment": ["nc", 8, 16], "OBB": ["nc", 1], "RTDETRDecoder": ["nc", 32, 30, 4, 4, 2],
+    "YOLOEDetect": ["nc", 512, True],
+}  # fmt: skip
+KINDS = {
+    "Detect": "DetectionModel", "Segment": "SegmentationModel", "OBB": "OBBModel", "RTDETRDecoder": "RTDETRDetectionModel",
+    "YOLOEDetect": "YOLOEModel",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +48,17 @@ def write_yolo(path, head="Detect", classes=("cat", "dog")):
         [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "C2f", [16, True]], [-1, 1, "Conv", [32, 3, 2]],
         [-1, 1, "C2f", [32, True]], [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "SPPF", [32, 5]],
     ]  # fmt: skip
-    shape = {"nc": len(classes), "backbone": layers, "head": [[[4, 6], 1, head, HEADS[head]]]}
-    kind = tasks.SegmentationModel if head == "Segment" else tasks.DetectionModel
-    network = kind(shape, ch=3, nc=len(classes), verbose=False)
+    shape = {"nc": len(classes), "backbone": layers, "head": [[[4, 6] if head != "YOLOEDetect" else [2, 4, 6], 1, head, HEADS[head]]]}
+    network = getattr(tasks, KINDS[head])(shape, ch=3, nc=len(classes), verbose=False)
     network.names = dict(enumerate(classes))
     for module in network.modules():  # a fresh network hardly tells one place from another
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.constant_(module.running_var, 0.11)
     with torch.no_grad():
-        for boxes, classes_ in zip(network.model[-1].cv2, network.model[-1].cv3, strict=True):
-            boxes[-1].bias.zero_()[1::16] = 4  # small boxes: sides one cell from the middle
-            classes_[-1].bias.fill_(-1.0)
+        if head in ("Detect", "Segment"):
+            for boxes, classes_ in zip(network.model[-1].cv2, network.model[-1].cv3, strict=True):
+                boxes[-1].bias.zero_()[1::16] = 4  # small boxes: sides one cell from the middle
+                classes_[-1].bias.fill_(-1.0)
     network.args = {"imgsz": SIDE, "task": "detect"}
     checkpoint = {
         "epoch": -1, "best_fitness": None, "model": network.half(), "ema": None, "optimizer": None, "train_args": {"imgsz": SIDE},
@@ -94,6 +101,43 @@ def test_a_yolo_segmentation_gives_masks_inside_its_boxes(tmp_path, picture):
     assert len(few) == 2 < len(found) and torch.equal(few.masks, found.masks[:2])
     few = load_detector(tmp_path / "small-seg.pt").detect(picture, 0.999, 0.5, 20)[0]
     assert len(few) == 0 and (few.masks is None or few.masks.shape == (0, 48, 64))
+
+
+class EndToEnd(torch.nn.Module):
+    """A segmentation network without suppression (YOLO26): rows of a box in pixels of the square, score, class and two factors."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = torch.nn.ModuleList([torch.nn.Identity()])
+        self.model[-1].end2end, self.names, self.weight = True, dict(enumerate("abc")), torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, square):
+        rows = torch.zeros(1, 300, 8)
+        rows[0, 0] = torch.tensor([8.0, 16, 40, 48, 0.9, 2, 9, -9])
+        prototypes = torch.ones(1, 2, SIDE // 4, SIDE // 4)
+        prototypes[:, 1, :, 5:] = -1  # the factors give 0 on the left, and 18 from a third on
+        return rows, prototypes
+
+
+@needs_yolo
+def test_rows_that_need_no_suppression_are_read_as_they_are_with_factors_of_masks_too(picture):
+    found = UltralyticsDetector(EndToEnd(), SIDE).detect(picture, 0.5, 0.5, 10)[0]
+    assert found.labels == ("c",) and found.boxes.tolist() == [[8, 8, 40, 40]] and found.scores.tolist() == pytest.approx([0.9])
+    assert found.masks[0, 24, 36] == 1 and found.masks[0, 24, 10] == 0
+
+
+@needs_yolo
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("OBB", "OBBModel of ultralytics.*turned"), ("RTDETRDecoder", "RTDETRDetectionModel.*folder of transformers"),
+        ("YOLOEDetect", "no words were set.*set_classes"),
+    ],
+)  # fmt: skip
+def test_networks_whose_numbers_are_no_upright_boxes_of_pixels_are_refused(tmp_path, head, words):
+    """They were loaded, and found nothing or the wrong places: turned boxes, shares of the picture, classes that nobody named."""
+    with pytest.raises(ValueError, match=f"other.pt .*{words}"):
+        load_detector(write_yolo(tmp_path / "other.pt", head))
 
 
 @needs_yolo

@@ -102,3 +102,17 @@ def test_boxes_are_cut_along_each_axis_by_its_own_side():
     """A picture much wider than high: what lies right of its height stays."""
     one = Regions(torch.tensor([[60.0, 5, 120, 40], [10, 25, 20, 28]]), torch.ones(2), ("a", "b"), (20, 100)).clipped()
     assert one.boxes.tolist() == [[60, 5, 100, 20]] and one.labels == ("a",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": 5}, {"image_size": None}, {"image_size": [None, 8]}, {"image_size": ["a", 8]}, {"boxes": [[0, 0, 10**400, 1]]},
+        {"scores": [10**400]}, {"labels": None}, {"labels": 3}, {"masks": 7}, {"masks": [7]}, {"masks": [None]}, {"masks": [["a"]]},
+    ],
+)  # fmt: skip
+def test_a_record_by_hand_with_wrong_types_is_refused_in_words(change):
+    good = {"image_size": [6, 8], "boxes": [[1, 1, 3, 3]], "scores": [0.5], "labels": ["a"], "masks": [[48]]}
+    assert len(Regions.from_dict(good)) == 1
+    with pytest.raises(ValueError, match="^Regions"):
+        Regions.from_dict(good | change)

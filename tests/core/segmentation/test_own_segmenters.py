@@ -51,6 +51,35 @@ def test_an_onnx_file_sees_the_crop_as_isnet_wants_it(tmp_path):
     assert segmenter.soft and segmenter.pixel(torch.tensor([0.0, 0, 100, 60]), (60, 100)) == 100 / 16
 
 
+class Sees:
+    """A session of another kind than ISNet that keeps what it was shown last, and gives that, times `out`."""
+
+    def __init__(self, side, out):
+        self.side, self.out, self.shown = side, out, None
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="input", shape=[1, 3, self.side, self.side], type="tensor(float)")]
+
+    def run(self, _, inputs):
+        self.shown = inputs["input"]
+        return [self.shown.mean(1, keepdims=True) * self.out]
+
+
+def test_u2net_and_birefnet_see_the_picture_as_they_were_trained_and_logits_become_alpha():
+    """Both subtract ImageNet's mean and divide by its spread; U2-Net sees 320 px and BiRefNet gives logits, which were cut at 0 and 1."""
+    picture, box = torch.full((3, 60, 60), 192 / 255), torch.tensor([[0.0, 0, 60, 60]])
+    wanted = [(192 / 255 - mean) / spread for mean, spread in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
+    u2net, birefnet = Sees(320, 0.1), Sees(64, -2.0)
+    level = isnet.IsNet(u2net).segment(picture, box)[0, 30, 30]
+    assert u2net.shown[0, :, 9, 9].tolist() == pytest.approx(wanted, abs=1e-5)
+    assert float(level) == pytest.approx(sum(wanted) / 30, abs=1e-5)  # already an alpha
+    segmenter = isnet.IsNet(birefnet)
+    for _ in range(2):
+        level = segmenter.segment(picture, box)[0, 30, 30]
+        assert birefnet.shown[0, :, 9, 9].tolist() == pytest.approx(wanted, abs=1e-5)
+        assert float(level) == pytest.approx(float(torch.sigmoid(torch.tensor(-2 * sum(wanted) / 3))), abs=1e-5)
+
+
 class Looks:
     """A session that finds what is bright where that is no more than a share of what it sees."""
 

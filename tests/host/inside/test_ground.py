@@ -75,6 +75,40 @@ def test_regions_of_an_answer_know_their_picture_still():
         FireEditGround.execute(1 - ramp, "remove the object", [found])
 
 
+def report(output) -> str:
+    return output.ui["text"][0]
+
+
+def test_an_answer_that_is_kept_says_so_on_another_picture():
+    """It stays in the widget when another picture is loaded, and its box lies on something else there."""
+    ramp = torch.linspace(0, 0.3, WIDTH).expand(HEIGHT, WIDTH)[None, ..., None].expand(-1, -1, -1, 3)
+    known, others = ([replace(two(), picture=fingerprint(one[0].movedim(-1, 0)))] for one in (ramp, 1 - ramp))
+    kept = FireEditGround.execute(ramp, "make the dog red", known).args[2]
+    edit = lambda picture: nodes.FireEditQuickEdit.execute(picture, kept, regions=None).args[2]  # noqa: E731
+    assert "another picture" not in report(FireEditGround.execute(ramp, "", known, kept)) + edit(ramp)
+    other = FireEditGround.execute(1 - ramp, "", others, kept)
+    assert "made on another picture" in report(other) and "made on another picture" in edit(1 - ramp)
+    assert other.args[2] == kept  # used as it is
+    unknown = FireEditGround.execute(ramp, "make the dog red", [two()]).args[2]  # regions of a mask alone know no picture
+    assert json.loads(unknown)["picture"] == fingerprint(ramp[0].movedim(-1, 0))
+
+
+def test_before_a_background_the_mask_is_what_stays_and_that_is_said(image):
+    """Photo Crop and Confine take a mask for what is to change: an edit model repainted the dog, and kept the background."""
+    output = FireEditGround.execute(image, "change the background to a beach", [two()])
+    assert output.args[1][0, 10, 50] == 1 and "what stays in front: for an edit model, put Invert Mask" in report(output)
+    assert "Invert Mask" not in report(FireEditGround.execute(image, "replace the dog with a cat", [two()]))
+
+
+def test_a_target_without_its_region_is_a_box_and_that_is_said(image):
+    masks = torch.zeros(2, HEIGHT, WIDTH)
+    masks[:, 10:20, 5:10] = 1
+    masked = [replace(two(), masks=masks)]
+    elsewhere = '{"kind": "remove", "targets": [{"box": [2, 5, 18, 35]}, {"box": [30, 5, 36, 30]}]}'
+    assert "where 1 of them lies, so the box is the mask there" in report(FireEditGround.execute(image, "", masked, elsewhere))
+    assert "box is the mask" not in report(FireEditGround.execute(image, "remove the cat", masked))
+
+
 def test_a_filled_answer_runs_nothing(image, monkeypatch):
     monkeypatch.setattr("fireedit_pack.nodes.ground.ground", None)  # calling it would fall
     answer = '{"kind": "cutout", "targets": [{"box": [1, 1, 11, 11]}]}'

@@ -31,6 +31,9 @@ def crop(image, mask=None, regions=None, vae=None, megapixels=0.01, multiple=16,
     return nodes.FireEditPhotoCrop.execute(image, mask, regions, vae, megapixels, multiple, context, whole_above).args
 
 
+BOX = torch.tensor([[5.0, 5, 25, 25]])
+
+
 def test_a_batch_has_a_frame_for_each_and_goes_back():
     image, mask = pictures(3, 4), masks(3)
     seen, marked, latent, frames = crop(image, mask)
@@ -109,6 +112,8 @@ def test_regions_with_masks_and_without():
     outlined = Regions(boxes, torch.tensor([0.3, 0.2]), ("a", "b"), SIZE, outlines)
     marked, (frame,) = (crop(pictures(), torch.zeros(1, 64, 64), [outlined], context=0)[i] for i in (1, 3))  # Load Image's black mask
     assert torch.equal(marked[0], frame.crop_mask(outlines[0]))  # none is sure: the best
+    whole = nodes.FireEditPhotoCrop.execute(pictures(), regions=[plain.with_scores([0, 0])])  # as Ground gives them for "winter"
+    assert whole.args[3][0].whole and whole.args[1].all() and "no region is meant: all of it is to be edited" in whole.ui["text"][0]
     some = crop(pictures(2), regions=[Regions.empty(SIZE), plain])
     assert some[3][0].whole and float(some[1][0].max()) == 0 and not some[3][1].whole
 
@@ -119,6 +124,7 @@ def test_regions_with_masks_and_without():
     (r"shape \(3, 90, 140\), but 1 picture", lambda: crop(pictures(), masks(3))),
     ("not numbers", lambda: crop(pictures() * float("nan"))),
     ("no region", lambda: crop(pictures(), regions=[Regions.empty(SIZE)])),
+    ("are black.*Region Masks", lambda: crop(pictures(), regions=[Regions(BOX, torch.ones(1), ("cup",), SIZE, torch.zeros(1, *SIZE))])),
     ("picture of height 72 and width 96, but", lambda: crop(pictures(), regions=[Regions.whole_image((72, 96))])),
     ("2 pictures came, but regions of 1", lambda: crop(pictures(2), regions=[Regions.whole_image(SIZE)])),
     ("0.0005 megapixels leave less", lambda: crop(pictures(), megapixels=0.0005)),

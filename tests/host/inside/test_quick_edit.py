@@ -129,6 +129,38 @@ def test_regions_by_the_answers_targets_by_score_or_the_best():
     assert (edited[1][0] > 0).nonzero().amin(0).tolist() == [30, 40] and "Only its box is known" in edited[2]
 
 
+def test_regions_of_a_score_of_0_are_not_meant():
+    """FireEdit Ground gives them where the whole picture is meant; the first of them used to be edited."""
+    none = [Regions(torch.tensor([[5.0, 5, 25, 25]]), torch.zeros(1), ("cup",), SIZE)]
+    assert edit(pictures(), "brighter", regions=none)[1].all()
+    for answer in ("remove", "cutout", record("adjust", "brighter", thing="cat").to_json()):
+        with pytest.raises(FireEditNodeError, match="none of the regions is meant: all have a score of 0"):
+            edit(pictures(), answer, regions=none)
+
+
+@pytest.mark.parametrize("masked", (True, False))
+def test_a_target_that_no_region_stands_for_is_edited_with_those_that_have_one(masked):
+    """It was left out without a word, as soon as another target had a region: one that max_regions had cut, or added by hand."""
+    mask = torch.zeros(1, *SIZE)
+    mask[0, 8:20, 8:20] = 1
+    known = [Regions(torch.tensor([[5.0, 5, 25, 25]]), torch.tensor([0.9]), ("cup",), SIZE, mask if masked else None)]
+    both = record("recolour", "blue", (Target((5, 5, 25, 25), 0.9), Target((40, 30, 70, 60), 0.9)))
+    _, touched, report = edit(pictures(), both.to_json(), regions=known)
+    assert touched.sum() == (12 * 12 if masked else 20 * 20) + 30 * 30 and touched[0, 30:60, 40:70].all()
+    assert "Only its box is known" in report
+
+
+def test_what_is_connected_or_written_and_has_no_effect_is_said():
+    for answer in ("remove", "cutout", "background: blur", "background: transparent", "brighter"):
+        assert "the picture at backdrop did not count" in edit(pictures(), answer, masks(), backdrop=pictures())[2], answer
+        assert "backdrop" not in edit(pictures(), answer, masks())[2], answer
+    assert "did not count" not in edit(pictures(), "background: picture", masks(), backdrop=pictures())[2]
+    assert "'white' did not count" in edit(pictures(), "background: white", masks(), backdrop=pictures())[2]
+    for answer in ("remove: the cup", "cutout: white"):
+        with pytest.raises(FireEditNodeError, match="takes no more words"):
+            edit(pictures(), answer, masks())
+
+
 def test_a_box_among_masks_is_called_one_and_keeps_nothing_of_the_picture_back():
     """Drawn, or of a language model, where other regions have masks: its rectangle was removed without a word."""
     image = pictures()

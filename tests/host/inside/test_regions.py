@@ -69,7 +69,9 @@ def test_segs_there_and_back(images):
         for seg in items:
             left, top, right, bottom = seg.crop_region
             assert torch.equal(torch.from_numpy(seg.cropped_image[0]), picture_of[top:bottom, left:right])
-    back = nodes.FireEditRegionsFromSEGS.execute(segs, [images])[0]
+    out = nodes.FireEditRegionsFromSEGS.execute(segs, [images])
+    back = out[0]
+    assert "3 SEGS are filled rectangles" in out.ui["text"][0]
     assert boxes(back) == boxes(two()) and back[0].labels == ("cat", "dog") and back[0].masks is not None
     assert boxes(nodes.FireEditRegionsFromSEGS.execute(segs[:1], [images])[0]) == [boxes(two())[0]] * 2
     # one SEGS for both, with a mask for each

@@ -108,7 +108,7 @@ MUTANTS = [
         ("marked.append(frame.crop_mask(one))", "marked.append(frame.crop_mask(masks[0]))", "first row"),
         ("samples.append(vae.encode(crop[None]))", "samples.append(vae.encode(crops[:1]))", "first row"),
         ("(1,) * (samples.ndim - 3)", "(1,) * (4 - 3)", "shape"),
-        ("one.select(regions_meant(one))", "one.top(1)", "wrong rows"),
+        ("mask_meant(one) if len(one)", "to_mask(one.top(1)) if len(one)", "wrong rows"),
         ("any(side % cell for side in frame.grid)", "all(side % cell for side in frame.grid)", "check"),
     ),
 ]  # fmt: skip

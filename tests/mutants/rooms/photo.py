@@ -97,7 +97,7 @@ MUTANTS = [
         (".max(0)[alpha == 0]", ".max(0)[alpha < 0]", "mask"),
         ("cv2.Scharr(calm, cv2.CV_32F, 0, 1)) / 32)", "cv2.Scharr(calm, cv2.CV_32F, 0, 1)) / 16)", "constant"),
         ("if first > 0:", "if first >= 0:", "bound"),
-        ("_wider(small, max(grow, _NEAR)) == 0)", "_wider(small, max(grow, _NEAR)) >= 0)", "mask"),
+        ("_wider(small, max(grow, _NEAR * larger)) == 0)", "_wider(small, max(grow, _NEAR * larger)) >= 0)", "mask"),
         ("reach = math.ceil(2 * max(1.0, frame.scale)) + 2", "reach = 0", "edge",
          f"{FINISH}::test_a_part_of_a_large_photo_is_undone_as_the_whole_would_be"),
         ("align(new, before, None if small is None else _wider(small, grow), check)", "align(new, before, None, check)", "dropped option"),

@@ -58,7 +58,8 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/segmentation/isnet.py", OWN,
-        (".astype(np.float32) - 128) / 256", ".astype(np.float32)) / 256", "range"),
+        ("else (picture - 128) / 256", "else picture / 256", "range"),
+        ("self.logits = self.imagenet = True", "self.logits = True", "range"),
         ("MARGIN, WIDER = 0.15, 0.4", "MARGIN, WIDER = 0.15, 0.15", "constant"),
     ),
 ]  # fmt: skip

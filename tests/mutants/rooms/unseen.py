@@ -32,7 +32,7 @@ MUTANTS = [
         ("behind[i % len(behind)]", "behind[0]", "first row"),
         # in place of all -> any in `_whole`, whose survival showed that batches of both kinds were wrong
         ("_Meant(torch.ones(size)) if everything else _among(one, answer)", "_among(one, answer)", "special case"),
-        ("replace(one, report=one.report + _BOXED) if meant[i].boxed else one", "one", "message"),
+        ("([_BOXED] if meant[i].boxed else [])", "[]", "message"),
     ),
     *of(
         "nodes/region_masks.py", "tests/host/inside/test_region_masks.py",
@@ -102,7 +102,7 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/grounding/ground.py", f"{GROUNDING} tests/host/inside/test_ground.py",
-        ("            score = min(score, CHOSEN - 0.01)  #", "            pass  #", "clamp"),
+        ("scores.clamp(max=CHOSEN - 0.01))", "scores)", "clamp"),
         ("guess = guess or found.guess", "guess = found.guess", "stale state"),
         ("masks[row] = regions.masks[number]", "masks[row] = regions.masks[row]", "wrong row"),
     ),

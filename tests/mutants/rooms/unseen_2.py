@@ -43,7 +43,7 @@ MUTANTS = [
     *of(
         "nodes/photo_crop.py", CROP,
         ("frames_for(photos, masks,", "frames_for(photos, masks[:1] * len(photos),", "first row"),
-        ("to_mask(one.select(regions_meant(one)))", "to_mask(one.select(regions_meant(regions[0])))", "first row"),
+        ("(mask_meant(one) if len(one)", "(mask_meant(regions[0]) if len(one)", "first row"),
         ("    if mask is not None:\n        raise", "    if False:\n        raise", "dropped check"),
     ),
     *of(

@@ -72,7 +72,7 @@ MUTANTS = [
         "fireedit_core/editor.py", "tests/core/vlm/test_editor.py",
         ("row.float(), (0, 0, 0, width - len(row))", "row.float(), (0, 0, width - len(row), 0)", "place"),
         ("[[i < len(row) for i in range(width)] for row in rows])\n    return", "[[i < len(rows[0]) for i in range(width)] for row in rows])\n    return", "first row"),
-        ("one.select(regions_meant(one))", "one", "dropped part"),
+        ("[mask_meant(one) for", "[torch.ones(one.image_size) for", "dropped part"),
         ("embedding.new_zeros(len(tokens), hvca", "embedding.new_ones(len(tokens), hvca", "constant"),
         ("torch.cat([states.img, torch.zeros_like(read[:, -1:])], dim=1)", "read", "dropped part"),
         ('config.prompt_template.format(instruction=instruction.strip())\n        ids', 'instruction.strip()\n        ids', "prompt"),
