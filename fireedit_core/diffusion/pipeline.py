@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from ..checkpoints.bundle import COMPONENTS, EXTRAS, OPTIONS, bundle_options, load_components, read_index, save_bundle
+from ..checkpoints.index import parts_of
 from ..editor import EditConditions, FireEditor, repeat_tokens
 from ..regions.record import Regions
 from ..vlm import ClipReader, RegionAwareVLM
@@ -91,11 +92,26 @@ class FireEditPipeline(DiffusionPipeline):
         attach_visual_attention(unet, visual_attention)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32, **_) -> FireEditPipeline:
-        """Load a bundle folder. Only local safetensors are read; see `load_component` for the errors."""
-        return cls(**load_components(folder, torch_dtype), **bundle_options(read_index(folder)))
+    def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32, **given: Any) -> FireEditPipeline:
+        """Load a bundle folder. Only local safetensors are read; see `load_component` for the errors.
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = torch.float16, **_) -> None:
+        Args:
+            given: components and options by name, in place of the bundle's own: `scheduler=...`, `steps=8`.
+
+        Raises:
+            TypeError: for any other name.
+        """
+        index = read_index(folder)
+        unknown = sorted(given.keys() - {*COMPONENTS, *EXTRAS, *OPTIONS})
+        if unknown:
+            raise TypeError(
+                f"FireEditPipeline.from_pretrained takes no {', '.join(unknown)}; beside torch_dtype it takes a bundle's components and "
+                f"options ({', '.join(OPTIONS)})"
+            )
+        own = load_components(folder, torch_dtype, [name for name in parts_of(index) if name not in given])
+        return cls(**own | bundle_options(index) | given)
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = torch.float16) -> None:
         """Write the bundle to a folder, in half precision by default."""
         save_bundle(folder, {n: getattr(self, n) for n in COMPONENTS + EXTRAS}, {n: self.config[n] for n in OPTIONS}, dtype)
 

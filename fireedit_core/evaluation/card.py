@@ -12,6 +12,7 @@ from typing import Any
 from ..checkpoints.bundle import COMPONENTS, bundle_options, read_index
 from ..data import EDIT_TYPES, WORLD, WORLDS, World
 from ..diffusion.rows import FLOORS, collapsed
+from ..whole_files import write_text
 from . import ablation as modules
 from . import summary
 from .scenes import bundle_fingerprint, report
@@ -51,7 +52,7 @@ def put_card(folder: Path, text: str) -> Path:
     path = folder / CARD
     if path.is_file() and WRITTEN not in path.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(f"{path} is there already and was not written by this command; move it away")
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

@@ -18,6 +18,7 @@ from ..data import RICH_WORLD, World
 from ..diffusion.compositing import WorkingSize
 from ..diffusion.pipeline import FireEditPipeline, decode_latents, encode_latents, pictures_to_tensor
 from ..diffusion.reconstruction import coarse_error
+from ..whole_files import write_json
 from .scenes import Scenes, to_tensor
 from .summary import markdown_table
 
@@ -115,7 +116,7 @@ def _windows(file: Path) -> Iterable[Tensor]:
 def keep(bundle: str | Path, limit: float) -> None:
     """Write the limit into the bundle's index, whose other lines stay."""
     path = Path(bundle) / INDEX
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"reconstruction_limit": round(limit, 4)}, indent=2) + "\n")
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"reconstruction_limit": round(limit, 4)})
 
 
 def report(found: Familiarity, command: str) -> str:

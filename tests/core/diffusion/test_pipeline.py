@@ -44,6 +44,17 @@ def test_five_lines_edit_a_picture(tiny_bundle, picture):
     assert scores.sum() <= 1 + 1e-5
 
 
+def test_what_is_given_takes_the_place_of_the_bundle_s_own(tiny_bundle, tiny_pipe):
+    """`scheduler=`, as diffusers takes it, and every misspelt name were swallowed."""
+    scheduler = type(tiny_pipe.scheduler).from_config(tiny_pipe.scheduler.config)
+    pipe = FireEditPipeline.from_pretrained(tiny_bundle, scheduler=scheduler, steps=3)
+    assert pipe.scheduler is scheduler and pipe.config.steps == 3 and pipe.config.native_size == tiny_pipe.config.native_size
+    with pytest.raises(TypeError, match="takes no dtype, variant; .* a bundle's components and options .native_size"):
+        FireEditPipeline.from_pretrained(tiny_bundle, dtype=torch.float16, variant="fp16")
+    with pytest.raises(TypeError, match="push_to_hub"):
+        pipe.save_pretrained(tiny_bundle, push_to_hub=True)
+
+
 def test_same_seed_same_picture_and_every_input_counts(tiny_pipe, picture):
     source = picture(64, 64)
     first = edit(tiny_pipe, source, generator=seeded())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,6 +52,20 @@ def test_keeping_changes_one_line_of_the_index(tmp_path):
     assert json.loads((tmp_path / "model_index.json").read_text()) == {
         "_class_name": "FireEditPipeline", "steps": 20, "reconstruction_limit": 0.0092,
     }  # fmt: skip
+
+
+def test_an_index_that_could_not_be_written_is_the_old_one(tmp_path, monkeypatch):
+    """It was written in place: a full disk left a bundle without an index."""
+    index = tmp_path / "model_index.json"
+    index.write_text('{"steps": 20}')
+    monkeypatch.setattr(Path, "write_text", lambda path, text, **_: path.write_bytes(text.encode()[:5]) and fail())
+
+    def fail():
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        familiarity.keep(tmp_path, 0.01)
+    assert index.read_bytes() == b'{"steps": 20}' and [file.name for file in tmp_path.iterdir()] == ["model_index.json"]
 
 
 def test_the_limit_is_measured_on_what_it_was_not_chosen_on(tmp_path, monkeypatch):
