@@ -282,6 +282,13 @@ def _opened(value: Any, what: str) -> Image.Image:
     return _of_eight_bits(turned, what)
 
 
+def is_transparent(picture: Image.Image) -> bool:
+    """Whether a picture can be seen through somewhere, which three channels cannot say."""
+    if picture.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in picture.info:
+        return False
+    return bool(np.asarray(picture.convert("RGBA"))[..., 3].min() < 255)
+
+
 def frames(picture: Image.Image) -> int:
     """How many frames a picture has; 1 for photographs of phones (MPO), which keep a smaller copy or a gain map behind the first."""
     return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)

@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from ...checkpoints.bundle import bundle_options, load_component, read_index
 from ...checkpoints.index import parts_of
 from ...data.formats.pairs import PICTURE, PairsFolder
-from ...data.formats.reader import BrokenRow, DatasetError, frames, inside, mask, picture
+from ...data.formats.reader import BrokenRow, DatasetError, frames, inside, is_transparent, mask, picture
 from ...precision import quick_precision
 from .config import PaperConfig, load_config
 from .replay import replay_texts, unknown_words, write_replay
@@ -205,9 +205,8 @@ def _plain(file: Path) -> None:
                 raise BrokenRow(f"{file.name} is a film of {frames(opened)} pictures; give one of them")
             if opened.mode.startswith(("I", "F")):
                 raise BrokenRow(f"{file.name} has {opened.mode} pixels, which are no 8 bits a channel; save it as a PNG of 8 bits")
-            if opened.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in opened.info:
-                if np.asarray(opened.convert("RGBA"))[..., 3].min() < 255:
-                    raise BrokenRow(f"{file.name} is transparent in places, where nobody knows what it shows; put it on a background")
+            if is_transparent(opened):
+                raise BrokenRow(f"{file.name} is transparent in places, where nobody knows what it shows; put it on a background")
     except BrokenRow:
         raise
     except Exception as error:  # whatever a decoder raises for a broken file

@@ -202,7 +202,7 @@ def test_whole_adapters_load_without_a_warning(adapted, recwarn):
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file() and bundle.ROOM not in f.parts}
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file() and ".saving" not in f.parts}
 
 
 @pytest.mark.parametrize("at", ["unet", "visual_attention", "language_model"])
@@ -224,7 +224,7 @@ def test_a_bundle_that_is_there_stays_whole_until_the_new_one_is(tiny_parts, tin
     assert content(folder) == before
     monkeypatch.undo()
     save_bundle(folder, tiny_parts, tiny_options, dtype=None)
-    assert not (folder / bundle.ROOM).exists() and not (folder / "language_model_lora").exists()
+    assert not (folder / ".saving").exists() and not (folder / "language_model_lora").exists()
     assert (folder / "README.md").read_text() == "mine"
     assert torch.equal(load_component(folder, "tati", None).null_embedding, tiny_parts["tati"].null_embedding)
 
