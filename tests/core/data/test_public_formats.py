@@ -92,6 +92,14 @@ def test_a_size_that_cannot_be_read_is_a_broken_row(tmp_path):
     assert all(mixture[i].source.shape[:2] == reader.size(1) for i in range(4))
 
 
+def test_a_list_that_is_there_is_not_written_over(tmp_path):
+    """`data write --out .` took the place of one's own sources.yaml."""
+    (tmp_path / "sources.yaml").write_text("mine")
+    with pytest.raises(DatasetError, match="already holds sources.yaml; remove them or name another folder"):
+        write(tmp_path, ["pairs"], count=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["sources.yaml"] and (tmp_path / "sources.yaml").read_text() == "mine"
+
+
 def test_opening_the_registry_loads_no_library():
     code = "import sys; import fireedit_core.data.formats.registry; print(sorted({'datasets', 'pyarrow', 'torch'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
