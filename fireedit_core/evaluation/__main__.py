@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     scenes.add_argument("--metric-weights", type=Path, help="folder with lpips/alexnet.safetensors (docs/benchmarks.md), for LPIPS")
 
     series = commands.add_parser("turns", help="several edits one after the other: success and drift turn by turn")
-    _scene_options(series, 100, "heldout")
+    _scene_options(series, 100, "heldout", without=("each",))
     _sampling_options(series)
     series.add_argument("--turns", type=int, default=4)
     series.add_argument("--out", type=Path, help="Markdown to write")
@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--markdown", action="store_true", help="print Markdown tables")
 
     ablation = commands.add_parser("ablation", help="train and measure base, +region tokens, +TATI, +HVCA; run again to go on")
-    _scene_options(ablation, 300, "heldout")
+    _scene_options(ablation, 300, "heldout", without=("batch", "device"))
     ablation.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     ablation.add_argument("--align-steps", type=int, default=Budget.align_steps)
     ablation.add_argument("--first-steps", type=int, default=Budget.first_steps, help="of the editor that all models go on from")
@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     study.add_argument("--out", type=Path, default=Path("docs"), help="folder for tati.md and its plots, or for modules.md")
 
     looks = commands.add_parser("attention", help="a picture of what each of HVCA's tokens looks at")
-    _scene_options(looks, 4, "heldout")
+    _scene_options(looks, 4, "heldout", without=("batch",))
     looks.add_argument("--out", type=Path, default=Path("docs/hvca-attention.png"), help="PNG to write")
 
     held = commands.add_parser("confine", help="what confining an edit while it is sampled changes, by mask, with controls")
@@ -118,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     held.add_argument("--out", type=Path, default=Path("docs/confine.md"), help="Markdown to write")
 
     known = commands.add_parser("world", help="from what error of its autoencoder on a bundle says that a picture is not of its world")
-    _scene_options(known, 600, "heldout")
+    _scene_options(known, 600, "heldout", without=("batch",))
     known.add_argument("--photos", type=Path, nargs="+", required=True, help="photographs, or folders of them")
     known.add_argument("--out", type=Path, default=Path("docs/world.md"), help="Markdown to write")
     known.add_argument("--keep", action="store_true", help="write the limit into the bundle's model_index.json")
@@ -174,17 +174,22 @@ def _kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def _scene_options(command: argparse.ArgumentParser, count: int, split: str) -> None:
+def _scene_options(command: argparse.ArgumentParser, count: int, split: str, without: tuple[str, ...] = ()) -> None:
+    """Which scenes of which world. `without`: names of options that would have no effect in this command, which it does not have."""
+    command.set_defaults(**{"each": 0, "batch": 16, "device": None})
     command.add_argument("--bundle", default=BUNDLE)
     command.add_argument("--count", type=int, default=count, help=f"scenes 0..N-1 of the mixture (default {count})")
-    command.add_argument("--each", type=int, default=0, help="instead: N scenes of every edit type")
+    if "each" not in without:
+        command.add_argument("--each", type=int, help="instead: N scenes of every edit type")
     command.add_argument("--kinds", type=_kinds, default=(), help="only these edit types, separated by commas")
     command.add_argument("--split", choices=SPLITS, default=split)
     command.add_argument("--world", choices=WORLDS, default=RICH_WORLD.name, help="narrow-v0 has fewer ways to speak (default %(default)s)")
     command.add_argument("--unseen", action="store_true", help="held-out remove edits are about objects that training never saw")
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--batch", type=int, default=16, help="pictures per call")
-    command.add_argument("--device", help="cpu, cuda, ...; default: an accelerator when there is one")
+    if "batch" not in without:
+        command.add_argument("--batch", type=int, help="pictures per call")
+    if "device" not in without:
+        command.add_argument("--device", help="cpu, cuda, ...; default: an accelerator when there is one")
 
 
 def _sampling_options(command: argparse.ArgumentParser) -> None:
@@ -228,6 +233,8 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         text = finishing.run(o.photos, o.each, o.megapixels, o.out, log.info)
         _show(f"# Photo Finish, measured\n\n{card.command_line(arguments)}\n\n{text}", o.out)
         return 0
+    if o.command == "card":
+        _check_card(o)
     if o.command == "card" and o.score:
         log.info("wrote %s", own_card.write_own_card(o.bundle, o.score, o.licence))
         return 0
@@ -241,6 +248,7 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     scenes = Scenes(o.count, o.split, o.seed, o.kinds, o.each)
     world = replace(WORLDS[o.world], unseen_targets=o.unseen)
     if o.command == "tati" and o.oracle:
+        _check_oracle(o)
         found = oracle.study(o.bundle, o.count, o.oracle_steps, world)
         _show(oracle.report(found, card.command_line(arguments)), o.out / "modules.md")
         return 0
@@ -305,6 +313,23 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     if o.out:
         log.info("\nwrote %s", runs.save_result(result, o.out, o.name))
     return 0
+
+
+def _check_card(o: argparse.Namespace) -> None:
+    """Raises ValueError for options that this kind of card has no use for: it would say something else than was asked for."""
+    if o.score and (o.training or o.ablation):
+        raise ValueError("card --score reads training.json of the bundle and has no table of modules: leave out --training and --ablation")
+    if o.result and o.licence:
+        raise ValueError("--licence goes with --score: a bundle of the synthetic world, as --result measures it, is under GPL-3.0")
+
+
+def _check_oracle(o: argparse.Namespace) -> None:
+    """Raises ValueError for options that choose scenes or sampling: the oracles look at validation scenes of their own."""
+    plain = parser().parse_args(["tati"])
+    idle = [name for name in ("split", "seed", "kinds", "each", "batch", "device", "steps") if getattr(o, name) != getattr(plain, name)]
+    if idle:
+        named = ", ".join(f"--{name}" for name in idle)
+        raise ValueError(f"tati --oracle looks at --count validation scenes on the CPU: leave out {named}")
 
 
 def _show(text: str, out: Path | None) -> None:

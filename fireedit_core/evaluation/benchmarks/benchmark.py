@@ -107,14 +107,17 @@ class Benchmark(ABC):
         return None
 
     def find(self, generated: Path, key: str) -> Path | None:
-        """The picture of an edit in a folder of results, in the authors' layout or from `folder` downwards."""
+        """The picture of an edit in a folder of results, in the authors' layout or from `folder` downwards.
+
+        Raises BrokenRow where there are several, of which nobody knows which one is meant.
+        """
         names = [key] + ([f"{self.folder}/{key}", key.removeprefix(f"{self.folder}/")] if self.folder else [])
-        for name in names:
-            for ending in ENDINGS:
-                file = generated / f"{name}{ending}"  # keys are checked; a link to a picture elsewhere is the user's own
-                if file.is_file():
-                    return file
-        return None
+        # keys are checked; a link to a picture elsewhere is the user's own
+        files = [generated / f"{name}{ending}" for name in dict.fromkeys(names) for ending in ENDINGS]
+        found = [file for file in files if file.is_file()]
+        if len(found) > 1:
+            raise BrokenRow(f"several results: {' and '.join(str(file.relative_to(generated)) for file in found)}; keep one")
+        return found[0] if found else None
 
 
 def checked_key(key: str) -> str:
