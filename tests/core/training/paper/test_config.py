@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+from typing import get_type_hints
+
 import pytest
 
 from fireedit_core.training.paper.config import PaperConfig, load_config
@@ -49,6 +51,34 @@ def test_what_cannot_be_is_refused_with_a_reason(tmp_path, capsys, text, argumen
     with pytest.raises(SystemExit):
         load_config([str(file), *arguments])
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("clip_norm", -1.0, "0 or more"), ("lr", -1e-4, "0 or more"), ("warmup", -5, "0 or more"), ("ema_decay", 2.0, "0 to 1"),
+        ("flip", 7.0, "0 to 1"), ("validation", -3, "0 or more"), ("validation_steps", 0, "1 or more"), ("save_minutes", -1.0, "0 or more"),
+        ("workers", -1, "0 or more"), ("conversation_rows", -1, "0 or more"), ("lora_rank", 0, "1 or more"), ("seed", -1, "0 or more"),
+        ("language_weight", -1.0, "0 or more"), ("lora_dropout", 1.5, "0 to 1"), ("conversation_tokens", 0, "1 or more"),
+    ],
+)  # fmt: skip
+def test_a_number_outside_of_its_range_is_refused(name, value, says):
+    """A clip_norm of -1 turned the gradients round, and no steps for the sheet ended the run at its first save."""
+    with pytest.raises(ValueError, match=f"{name} must be {says}, got {value}"):
+        PaperConfig(sources="a", **{name: value})
+
+
+def test_every_number_has_a_range():
+    from fireedit_core.training.paper.config import RANGES
+
+    numbers = {name for name, kind in get_type_hints(PaperConfig).items() if kind in (int, float)}
+    assert numbers - set(RANGES) == {"dropout", "fresh_lr"}  # which are looked at by themselves
+
+
+def test_a_part_of_a_name_is_no_option(capsys):
+    with pytest.raises(SystemExit):
+        load_config(["tiny_all", "--step", "3"])
+    assert "--step" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["tiny_all", "configs/tiny_all.yaml"])

@@ -3,6 +3,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,73 @@ def test_settings_that_cannot_be(folder, bundle, tmp_path, capsys, caplog, optio
         assert stopped.code == 2
     assert said in caplog.text + capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--validation-sources", "--validation_sources", "--sources=x", "--sourc", "--captions"])
+def test_a_list_of_one_s_own_goes_with_a_configuration(folder, bundle, tmp_path, capsys, caplog, option):
+    """In its other spelling, or shortened, it was taken and written over."""
+    try:
+        assert main([str(folder), "--bundle", str(bundle), "--out", str(tmp_path / "run"), option, "x.yaml"]) == 2
+    except SystemExit as stopped:
+        assert stopped.code == 2
+    said = caplog.text + capsys.readouterr().err
+    assert "goes with a configuration" in said or "unrecognized" in said or "not used" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("most", "shown"), [(8, [1, 4]), (3, [1, 1]), (1, [1]), (0, [])])
+def test_as_many_rows_are_shown_as_are_asked_for(folder, bundle, tmp_path, most, shown):
+    """`--validation` was taken and had no effect."""
+    more = ["--bundle", str(bundle), "--out", str(tmp_path / "run"), "--replay", "0", "--validation", str(most)]
+    config, _ = own_config(folder, more)
+    assert [len(row["rows"]) for row in json.loads(Path(config.validation_sources).read_text())] == shown
+    assert config.validation == sum(shown)
+
+
+def test_pairs_are_mirrored_where_that_is_asked_for(folder, bundle, tmp_path):
+    for flip, said in (("0", False), ("0.5", None)):
+        more = ["--bundle", str(bundle), "--out", str(tmp_path / f"run{flip}"), "--replay", "0", "--flip", flip]
+        assert json.loads(Path(own_config(folder, more)[0].sources).read_text())[0].get("flip") is said
+
+
+def test_the_learning_rate_goes_by_the_size_of_the_unet(folder, bundle, tmp_path):
+    """fireedit-tiny itself, when it was named, learnt at a twentieth of its rate."""
+    start = Path(shutil.copytree(bundle, tmp_path / "start"))
+    rates = []
+    for channels in ([32, 32], [320, 640]):
+        file = start / "unet" / "config.json"
+        told = json.loads(file.read_text())
+        file.write_text(json.dumps(told | {"block_out_channels": [*channels, *told["block_out_channels"][2:]]}))
+        config, _ = own_config(folder, ["--bundle", str(start), "--out", str(tmp_path / f"run{len(rates)}"), "--replay", "0"])
+        rates.append(config.lr)
+    assert rates == [2e-3, 1e-4]
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder, bundle, tmp_path, caplog):
+    """It ended in a traceback."""
+    (tmp_path / "file").write_text("mine")
+    assert main([str(folder), "--bundle", str(bundle), "--out", str(tmp_path / "file" / "run"), "--replay", "0"]) == 2
+    assert str(tmp_path / "file") in caplog.text
+
+
+def test_another_mask_is_another_run(folder, bundle, tmp_path):
+    """It teaches where; a run went on over it as if nothing had changed."""
+    more = ["--bundle", str(bundle), "--out", str(tmp_path / "run"), "--replay", "0"]
+    own_config(folder, more)
+    mask = Image.new("L", (72, 64))
+    mask.putpixel((3, 3), 255)
+    mask.save(folder / "n2_mask.png")
+    with pytest.raises(ValueError, match=r"holds a run over other pairs \(n2 differ\)"):
+        own_config(folder, more)
+
+
+def test_the_words_around_an_instruction_count_too(folder, bundle):
+    """A bundle that reads it in a template cut its end off without a word."""
+    tokenizer = load_component(bundle, "tokenizer")
+    (folder / "n1.txt").write_text("remove the apple " * 10)  # 30 words
+    assert len(check_pairs(folder, tokenizer=tokenizer, longest=32).prints) == 6
+    said = refusal(folder, tokenizer=tokenizer, longest=32, template="user the picture {instruction} assistant")
+    assert "n1: the instruction is longer than the 32 tokens" in said
 
 
 def test_a_dry_run_writes_nothing(folder, bundle, tmp_path, caplog):
