@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,11 +174,20 @@ class FireEditPipeline(DiffusionPipeline):
             latents: unit noise (B, C, h, w) to start from instead of drawing it from `generator`.
 
         Raises:
-            ValueError: for empty instructions, pictures or a mask of unequal sizes, an unknown `keep_outside`, and "soft" with a scheduler
-                that does not work in sigmas.
+            ValueError: for empty instructions, pictures or a mask of unequal sizes or of another range, numbers that cannot be, an unknown
+                `keep_outside` or `output_type`, and "soft" with a scheduler that does not work in sigmas.
         """
         if keep_outside not in ("off", "soft", "exact"):
             raise ValueError(f"keep_outside must be 'off', 'soft' or 'exact', got {keep_outside!r}")
+        if output_type not in ("pil", "pt", "latent"):
+            raise ValueError(f"output_type must be 'pil', 'pt' or 'latent', got {output_type!r}")
+        steps = self.config.steps if num_inference_steps is None else num_inference_steps
+        if steps < 1:
+            raise ValueError(f"num_inference_steps must be 1 or more, got {steps}")
+        _check_finite(
+            text_guidance=text_guidance, image_guidance=image_guidance, tati_strength=tati_strength, hvca_strength=hvca_strength,
+            start_percent=start_percent, end_percent=end_percent,
+        )  # fmt: skip
         source = pictures_to_tensor(image).to(self.device)
         instructions = [instruction] if isinstance(instruction, str) else list(instruction)
         if len(instructions) > 1 and source.shape[0] == 1:
@@ -196,6 +206,8 @@ class FireEditPipeline(DiffusionPipeline):
         if mask is not None:
             if mask.shape not in (conditions.mask.shape, (1, *size)):
                 raise ValueError(f"the mask has shape {tuple(mask.shape)}, the pictures need {tuple(conditions.mask.shape)}")
+            if not bool(((mask >= -0.01) & (mask <= 1.01)).all()):  # which NaN is not either; a mask that was resized may swing over
+                raise ValueError(f"the mask must lie in 0..1, got {float(mask.min()):.4g} to {float(mask.max()):.4g}")
             conditions = replace(conditions, mask=mask.to(conditions.mask).expand_as(conditions.mask))
         if "tati" in self.editor.untrained:
             tati_strength = 0.0
@@ -208,7 +220,7 @@ class FireEditPipeline(DiffusionPipeline):
         source_latent = self._scaled(code)
         where = plan.mask_on_latents(conditions.mask)
         result = self.denoise(
-            conditions, where, source_latent, num_inference_steps or self.config.steps,
+            conditions, where, source_latent, steps,
             self.config.text_guidance if text_guidance is None else text_guidance,
             self.config.image_guidance if image_guidance is None else image_guidance,
             tati_strength, hvca_strength, (start_percent, end_percent), generator, latents,
@@ -309,6 +321,13 @@ class FireEditPipeline(DiffusionPipeline):
         own = {"epsilon": seen - sigma * guided, "sample": guided, "v_prediction": (seen / root - sigma * guided) / root}[kind]
         clean = held * own + (1 - held) * kept
         return {"epsilon": (x - clean) / sigma, "sample": clean, "v_prediction": (x / root - root * clean) / sigma}[kind]
+
+
+def _check_finite(**numbers: float | None) -> None:
+    """Raises ValueError, by name, for what is no number: it would make all of a picture such."""
+    wrong = [f"{name} {value}" for name, value in numbers.items() if value is not None and not math.isfinite(value)]
+    if wrong:
+        raise ValueError(f"these must be numbers: {', '.join(wrong)}")
 
 
 def noise_scale(scheduler: Any) -> float:

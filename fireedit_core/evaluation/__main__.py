@@ -16,6 +16,7 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from ..arguments import positive
 from ..checkpoints.bundle import BundleError
 from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS
 from ..data.npm_package import PackageError
@@ -67,8 +68,8 @@ def parser() -> argparse.ArgumentParser:
 
     series = commands.add_parser("turns", help="several edits one after the other: success and drift turn by turn")
     _scene_options(series, 100, "heldout", without=("each",))
-    _sampling_options(series)
-    series.add_argument("--turns", type=int, default=4)
+    _sampling_options(series, regions=False)
+    series.add_argument("--turns", type=positive, default=4)
     series.add_argument("--out", type=Path, help="Markdown to write")
 
     judge = commands.add_parser("judge", help="how sure the judge is: what passes on targets, and what fails on haze")
@@ -79,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
     _scene_options(sheet, 64, "heldout")
     _sampling_options(sheet)
     sheet.add_argument("--out", type=Path, required=True, help="PNG to write")
-    sheet.add_argument("--columns", type=int, default=4)
-    sheet.add_argument("--zoom", type=int, default=1)
+    sheet.add_argument("--columns", type=positive, default=4)
+    sheet.add_argument("--zoom", type=positive, default=1)
 
     sweep = commands.add_parser("sweep", help="steps x guidance on validation scenes, to choose the defaults")
     _scene_options(sweep, 48, "validation")
@@ -104,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     _scene_options(study, 96, "heldout")
     study.add_argument("--steps", type=int, default=20)
     study.add_argument("--oracle", action="store_true", help="instead: what each module does in one step, and the best e and v there are")
-    study.add_argument("--oracle-steps", type=int, default=60, help="of optimising each offset")
+    study.add_argument("--oracle-steps", type=positive, default=60, help="of optimising each offset")
     study.add_argument("--out", type=Path, default=Path("docs"), help="folder for tati.md and its plots, or for modules.md")
 
     looks = commands.add_parser("attention", help="a picture of what each of HVCA's tokens looks at")
@@ -113,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
 
     held = commands.add_parser("confine", help="what confining an edit while it is sampled changes, by mask, with controls")
     _scene_options(held, 240, "heldout")
-    _sampling_options(held)
+    _sampling_options(held, regions=False)
     held.add_argument("--late-edges", type=float, default=0.5, help="see FireEdit Confine")
     held.add_argument("--out", type=Path, default=Path("docs/confine.md"), help="Markdown to write")
 
@@ -158,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         photos = commands.add_parser(name, help=text)
         photos.add_argument("--photos", type=Path, nargs="+", default=[], help=f"photographs, or folders of them; default: {motions.GET}")
-        photos.add_argument("--each", type=int, default=2, help="cases per photograph, and per family")
+        photos.add_argument("--each", type=positive, default=2, help="cases per photograph, and per family")
         photos.add_argument("--megapixels", type=float, default=0.5, help="that the model sees (default %(default)s)")
         photos.add_argument("--out", type=Path, default=Path(f"docs/photos-{name}.md"), help="Markdown to write")
 
@@ -187,18 +188,21 @@ def _scene_options(command: argparse.ArgumentParser, count: int, split: str, wit
     command.add_argument("--unseen", action="store_true", help="held-out remove edits are about objects that training never saw")
     command.add_argument("--seed", type=int, default=0)
     if "batch" not in without:
-        command.add_argument("--batch", type=int, help="pictures per call")
+        command.add_argument("--batch", type=positive, help="pictures per call")
     if "device" not in without:
         command.add_argument("--device", help="cpu, cuda, ...; default: an accelerator when there is one")
 
 
-def _sampling_options(command: argparse.ArgumentParser) -> None:
+def _sampling_options(command: argparse.ArgumentParser, regions: bool = True) -> None:
+    """How scenes are edited. `regions`: whether the command can leave them out."""
     command.add_argument("--steps", type=int, help="default: the bundle's")
     command.add_argument("--text-guidance", type=float, help="default: the bundle's")
     command.add_argument("--image-guidance", type=float, help="default: the bundle's")
     command.add_argument("--tati-strength", type=float, default=1.0, help="0 leaves TATI out")
     command.add_argument("--hvca-strength", type=float, default=1.0, help="0 leaves HVCA out")
-    command.add_argument("--no-regions", action="store_true", help="nothing is detected: the model gets no region tokens")
+    command.set_defaults(no_regions=False)
+    if regions:
+        command.add_argument("--no-regions", action="store_true", help="nothing is detected: the model gets no region tokens")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -232,6 +232,8 @@ def _file(text: str) -> Path:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    if file.is_dir():
+        raise ValueError("is a folder; one of your own pairs stands first, before all options")
     found = parsed(file.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("expected `name: value` lines")

@@ -119,6 +119,16 @@ def test_the_command_writes_what_is_asked_for_and_never_over_it(tmp_path, capsys
     assert main(["write", "--out", str(tmp_path / "e"), "--formats", "parquet"]) == 2 and not (tmp_path / "e").exists()
 
 
+def test_the_command_says_in_words_what_it_cannot_do(tmp_path, capsys, caplog):
+    from fireedit_core.data.__main__ import main
+
+    assert main(["sheet", "--out", str(tmp_path / "no folder" / "a.png"), "--count", "1"]) == 2
+    assert "no folder" in caplog.text
+    with pytest.raises(SystemExit):
+        main(["sheet", "--out", "a.png", "--columns", "0"])
+    assert "must be 1 or more, got 0" in capsys.readouterr().err
+
+
 # --- streams -------------------------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import copy
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -182,6 +183,23 @@ def test_bad_input_is_refused_in_words(tiny_pipe, picture, arguments, message):
     image = made[image] if isinstance(image, str) else image
     with pytest.raises(ValueError, match=message):
         tiny_pipe(image, **({"instruction": "make it red"} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_inference_steps": 0}, "num_inference_steps must be 1 or more, got 0"),  # the bundle's own were taken, and 0 reported
+        ({"num_inference_steps": -2}, "num_inference_steps must be 1 or more, got -2"),
+        ({"text_guidance": float("nan")}, "these must be numbers: text_guidance nan"),
+        ({"hvca_strength": float("inf"), "image_guidance": float("nan")}, "image_guidance nan, hvca_strength inf"),
+        ({"mask": torch.full((1, 64, 64), float("nan"))}, "mask must lie in 0..1"),
+        ({"mask": torch.full((1, 64, 64), 255.0)}, "mask must lie in 0..1, got 255 to 255"),
+        ({"output_type": "np"}, "output_type must be 'pil', 'pt' or 'latent', got 'np'"),  # PIL pictures came
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_and_not_replaced(tiny_pipe, picture, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tiny_pipe(picture(64, 64), "remove the apple", **arguments)
 
 
 def test_pictures_become_rgb_between_zero_and_one(picture):

@@ -184,11 +184,23 @@ def test_an_option_without_effect_is_refused(arguments, says, caplog, monkeypatc
     assert main(arguments) == 1 and says in caplog.text
 
 
-@pytest.mark.parametrize("arguments", [["turns", "--each", "3"], ["ablation", "--device", "cpu"], ["attention", "--batch", "2"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["turns", "--each", "3"], ["ablation", "--device", "cpu"], ["attention", "--batch", "2"], ["turns", "--no-regions"],
+     ["confine", "--no-regions"]],
+)  # fmt: skip
 def test_a_command_has_no_option_that_it_does_not_use(arguments, capsys):
     with pytest.raises(SystemExit):
         parser().parse_args(arguments)
     assert f"unrecognized arguments: {arguments[1]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["sheet", "--out", "a", "--columns"], ["turns", "--turns"], ["scenes", "--batch"], ["sheet", "--zoom"]])
+def test_none_of_a_thing_is_refused(option, capsys):
+    """`--columns 0` ended in a division, and `--batch 0` took all scenes at once."""
+    with pytest.raises(SystemExit):
+        parser().parse_args([*option, "0"])
+    assert "must be 1 or more, got 0" in capsys.readouterr().err
 
 
 def test_a_readme_that_a_person_wrote_is_no_card(tmp_path):

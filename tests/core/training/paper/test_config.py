@@ -92,6 +92,12 @@ def test_a_missing_file_is_named(capsys):
     assert "nowhere.yaml" in capsys.readouterr().err
 
 
+def test_a_folder_behind_the_options_is_told_where_to_stand(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        load_config(["--dry-run", str(tmp_path)])
+    assert "is a folder; one of your own pairs stands first" in capsys.readouterr().err
+
+
 def test_every_number_says_what_it_is():
     from dataclasses import fields
 
