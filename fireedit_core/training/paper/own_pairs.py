@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import logging
 from collections import defaultdict
@@ -19,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from transformers import PreTrainedTokenizerBase
 
 from ...checkpoints.bundle import blank_component, bundle_options, load_component, read_index
+from ...colour_profile import colour_profile
 from ...data.formats.pairs import PICTURE, PairsFolder
 from ...data.formats.reader import BrokenRow, DatasetError, frames, inside, is_transparent, mask, picture
 from ...precision import quick_precision
@@ -170,7 +172,7 @@ def _aside(groups: list[list[int]], held: int) -> set[int]:
 
 def _checked(reader: PairsFolder, number: int) -> tuple[str, str]:
     """(hash of the picture before, hash of the pair) of a row that is right. Raises BrokenRow with what is wrong and what mends it."""
-    row, pictures = reader.rows[number], {}
+    row, pictures, colours = reader.rows[number], {}, {}
     for key, word in (("source", "before"), ("target", "after")):
         if row.get(key) is None or isinstance(row[key], str) and not row[key].strip():
             raise BrokenRow(f"has no picture {word}")
@@ -181,6 +183,10 @@ def _checked(reader: PairsFolder, number: int) -> tuple[str, str]:
             raise BrokenRow(f"there is no {file.name} in {file.parent}")
         _plain(file)
         pictures[key] = picture(file, file.name)
+        colours[word] = _colours(file)
+    if len(set(colours.values())) > 1:
+        said = ", ".join(f"{word} {name}" for word, name in colours.items())
+        raise BrokenRow(f"the numbers of its pictures mean other colours ({said}), which would be learnt as an edit; save both in sRGB")
     before, after = pictures["source"], pictures["target"]
     if before.shape != after.shape:
         sizes = " and ".join(f"{x.shape[1]} x {x.shape[0]}" for x in (before, after))
@@ -219,12 +225,26 @@ def _plain(file: Path) -> None:
                 raise BrokenRow(f"{file.name} is a film of {frames(opened)} pictures; give one of them")
             if opened.mode.startswith(("I", "F")):
                 raise BrokenRow(f"{file.name} has {opened.mode} pixels, which are no 8 bits a channel; save it as a PNG of 8 bits")
+            if opened.mode == "CMYK":
+                raise BrokenRow(f"{file.name} is in the four colours of print, which look otherwise on a screen; save it as RGB")
             if is_transparent(opened):
                 raise BrokenRow(f"{file.name} is transparent in places, where nobody knows what it shows; put it on a background")
     except BrokenRow:
         raise
     except Exception as error:  # whatever a decoder raises for a broken file
         raise BrokenRow(f"{file.name} cannot be read ({error}); save it again") from error
+
+
+def _colours(file: Path) -> str:
+    """What the numbers of a picture mean: the name of its profile; without one, and in all of its kind, sRGB."""
+    profile = colour_profile(file).get("icc_profile")
+    if not profile:
+        return "sRGB"
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip()
+    except (ImageCms.PyCMSError, OSError):  # one that nobody can read is not that of another picture
+        name = hashlib.blake2b(profile, digest_size=4).hexdigest()
+    return "sRGB" if "srgb" in name.lower() else name
 
 
 def _check_mask(reader: PairsFolder, name: Any, before: np.ndarray) -> None:

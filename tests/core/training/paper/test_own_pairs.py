@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from fireedit_core.checkpoints.bundle import load_component
 from fireedit_core.data.formats.reader import DatasetError
@@ -88,6 +88,22 @@ def test_pictures_before_that_are_the_same_are_held_aside_together(folder):
 def test_a_wrong_pair_is_named(folder, change, said):
     change(folder)
     assert said in refusal(folder)
+
+
+def test_pictures_whose_numbers_mean_other_colours_are_no_pair(folder):
+    """A photograph in Display P3 and its edit, exported as sRGB, teach that all colours change."""
+    plain = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    other = plain.replace("sRGB".encode("utf-16-be"), "P3 x".encode("utf-16-be"))
+    picture(1).save(folder / "n1_before.png", icc_profile=other)
+    picture(2).save(folder / "n2_before.png", icc_profile=plain)  # none is sRGB too
+    said = refusal(folder)
+    assert "n1: the numbers of its pictures mean other colours (before P3 x" in said and "after sRGB), which would be learnt" in said
+    assert "n2:" not in said
+    picture(101).save(folder / "n1_after.png", icc_profile=other)
+    assert len(check_pairs(folder).prints) == 6
+    (folder / "n3_after.png").unlink()
+    picture(3).convert("CMYK").save(folder / "n3_after.jpg")
+    assert "n3: n3_after.jpg is in the four colours of print" in refusal(folder)
 
 
 def test_a_pair_that_is_there_twice(folder):

@@ -36,6 +36,7 @@ def test_the_table_puts_the_published_number_behind_each():
     text = table3.table(found)
     assert "| base | 0.0000 (0.0897) | 0.5000 (0.3174) |" in text and "| + HVCA | 0.3000 (0.0574) | 0.5000 (0.1373) |" in text
     assert "| + TATI | 0.2000 (0.0609) | 0.5000 (0.1580) |" in text
+    assert "Only the first" not in text and "Only the first 5 rows of the set: no number here compares" in table3.table(found, 5)
 
 
 def test_paths_of_the_command_line_are_those_of_the_row_s_process(tmp_path, monkeypatch):
