@@ -100,8 +100,10 @@ class FireEditPipeline(DiffusionPipeline):
             given: components and options by name, in place of the bundle's own: `scheduler=...`, `steps=8`.
 
         Raises:
-            TypeError: for any other name.
+            TypeError: for any other name, and for a type by its name ("float16").
         """
+        if not isinstance(torch_dtype, torch.dtype):
+            raise TypeError(f"torch_dtype must be a torch.dtype such as torch.float16, got {torch_dtype!r}")
         index = read_index(folder)
         unknown = sorted(given.keys() - {*COMPONENTS, *EXTRAS, *OPTIONS})
         if unknown:

@@ -129,9 +129,14 @@ def checked_key(key: str) -> str:
 
 
 def opened(file: Path, what: str) -> Image.Image:
-    """A picture as RGB, as the official scripts open it: EXIF turns are not applied. Raises BrokenRow."""
+    """A picture as RGB, as the official scripts open it: EXIF turns are not applied. Raises BrokenRow, also for more than 8 bits a channel,
+    which PIL cuts off: nearly all of the picture would be white."""
     try:
         with Image.open(file) as found:
+            if found.mode.startswith(("I", "F")):
+                raise BrokenRow(f"more than 8 bits: the {what} has {found.mode} pixels; save it with 8 bits a channel")
             return found.convert("RGB")
+    except BrokenRow:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BrokenRow(f"broken {what}: {error}") from error

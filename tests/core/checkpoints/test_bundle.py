@@ -266,6 +266,21 @@ def test_an_index_that_is_none(broken, text, message):
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("source_latent_scaled", "false", "true or false"), ("steps", "20", "a whole number of 1 or more"), ("native_size", 0, "a whole"),
+        ("steps", True, "a whole number"), ("text_guidance", float("nan"), "a number of 0 or more"), ("image_guidance", None, "a number"),
+        ("reconstruction_limit", -1, "a number of 0 or more"),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_kind_is_refused(broken, option, value, wanted):
+    """"false" counted as true, and the source came in at a fifth of its scale."""
+    edit_index(broken, **{option: value})
+    with pytest.raises(BundleError, match=f"has {option} .*, where {wanted}"):
+        bundle_options(read_index(broken))
+
+
+@pytest.mark.parametrize(
     "entry", [["os", "system"], ["diffusers", "DiffusionPipeline"], ["transformers", "AutoModel"], ["fireedit_core", "World"]]
 )
 def test_classes_that_a_bundle_may_not_name(broken, entry):

@@ -52,6 +52,8 @@ def test_what_is_given_takes_the_place_of_the_bundle_s_own(tiny_bundle, tiny_pip
     assert pipe.scheduler is scheduler and pipe.config.steps == 3 and pipe.config.native_size == tiny_pipe.config.native_size
     with pytest.raises(TypeError, match="takes no dtype, variant; .* a bundle's components and options .native_size"):
         FireEditPipeline.from_pretrained(tiny_bundle, dtype=torch.float16, variant="fp16")
+    with pytest.raises(TypeError, match="torch_dtype must be a torch.dtype"):
+        FireEditPipeline.from_pretrained(tiny_bundle, torch_dtype="float16")
     with pytest.raises(TypeError, match="push_to_hub"):
         pipe.save_pretrained(tiny_bundle, push_to_hub=True)
 

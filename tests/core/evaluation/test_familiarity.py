@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fireedit_core.evaluation import familiarity
+from fireedit_core.evaluation import familiarity, motions
 from fireedit_core.evaluation.familiarity import Familiarity
 
 
@@ -44,6 +44,22 @@ def test_photographs_are_looked_for_in_folders_and_the_same_windows_come_again(t
     assert [file.name for file in files] == ["a.png", "b.jpg"]
     one, two = (list(familiarity._windows(files[0])) for _ in range(2))
     assert len(one) == familiarity.CROPS and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_a_place_that_holds_no_pictures_by_mistake_is_named(tmp_path):
+    """A misspelt folder beside a right one was passed over, and half of the photographs were measured."""
+    for name in ("a.png", "b.png", "c.tif"):
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    for wrong in ("photso", "c.tif"):
+        for photographs in (familiarity.photographs, motions.photographs):
+            with pytest.raises(ValueError, match=f"{wrong} is no folder and no picture"):
+                photographs([tmp_path, tmp_path / wrong])
+    (tmp_path / "d.jpg").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match="d.jpg: broken picture"):
+        list(familiarity._windows(tmp_path / "d.jpg"))
+    deep = np.full((40, 40), 257 * 100, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "e.png")  # it was cut off to white
+    assert abs(float(next(familiarity._windows(tmp_path / "e.png")).mean()) - 100 / 255) < 1e-3
 
 
 def test_keeping_changes_one_line_of_the_index(tmp_path):

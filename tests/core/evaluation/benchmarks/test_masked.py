@@ -151,6 +151,15 @@ def test_two_results_of_one_edit_are_none(pie, tmp_path):
     assert list(skipped) == ["several results"] and skipped["several results"][0].endswith(first.stem)
 
 
+def test_a_result_of_sixteen_bits_is_not_cut_off(pie, tmp_path):
+    generated = shutil.copytree(pie, tmp_path / "generated")
+    first = sorted(generated.rglob("*.jpg"))[0]
+    first.unlink()
+    Image.fromarray(np.full((512, 512), 257 * 100, np.uint16)).save(first.with_suffix(".png"))
+    skipped = score(PieBenchTest(pie), PIE_BENCH, generated, MetricWeights(None))["views"]["all"]["skipped"]
+    assert list(skipped) == ["more than 8 bits"]
+
+
 def test_with_a_limit_the_first_alone_are_scored(pie, tmp_path):
     bench = PieBenchTest(pie)
     for trial in bench.trials("all"):
