@@ -32,7 +32,8 @@ TRAINABLE = ("language_model", "region_encoder", "unet_lora", *TRAINED["joint"])
 RANGES: dict[str, tuple[int, float]] = {
     **dict.fromkeys(("size", "steps", "batch", "accumulate", "max_regions", "log_steps", "keep_states", "validation_steps"), (1, math.inf)),
     **dict.fromkeys(("conversation_tokens", "lora_rank", "lora_alpha", "unet_lora_rank"), (1, math.inf)),
-    **dict.fromkeys(("conversation_rows", "workers", "warmup", "seed", "validation", "save_minutes"), (0, math.inf)),
+    **dict.fromkeys(("conversation_rows", "workers", "warmup", "validation", "save_minutes"), (0, math.inf)),
+    "seed": (0, 2**32 - 1),  # those of the rows are made of it, and must fit 64 bits
     **dict.fromkeys(("lr", "weight_decay", "clip_norm", "snr_gamma"), (0, math.inf)),
     **dict.fromkeys(("language_weight", "diffusion_weight", "grounding_weight"), (0, math.inf)),
     **dict.fromkeys(("flip", "ema_decay", "lora_dropout"), (0, 1)),

@@ -28,6 +28,7 @@ from ...colour_profile import colour_profile
 from ...data.formats.pairs import PICTURE, PairsFolder
 from ...data.formats.reader import BrokenRow, DatasetError, frames, inside, is_transparent, mask, picture
 from ...precision import quick_precision
+from ...whole_files import write_json
 from .config import PaperConfig, load_config
 from .replay import replay_texts, unknown_words, write_replay
 from .train import goes_on, processes
@@ -321,10 +322,10 @@ def _write_lists(config: PaperConfig, pairs: OwnPairs, replay: float, dry: bool)
     files = out / TRAINED_ON, out / SHEET
     if not dry:
         out.mkdir(parents=True, exist_ok=True)
-        files[0].write_text(json.dumps(trained, indent=1), encoding="utf-8")  # JSON is YAML
+        write_json(files[0], trained, indent=1)  # JSON is YAML
         shown = [row(name, rows) for name, rows in _shown(pairs, config.validation) if rows]
-        files[1].write_text(json.dumps(shown, indent=1), encoding="utf-8")
-        record.write_text(json.dumps(now, indent=1), encoding="utf-8")
+        write_json(files[1], shown, indent=1)
+        write_json(record, now, indent=1)
     return files
 
 

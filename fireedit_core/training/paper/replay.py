@@ -27,6 +27,7 @@ from ...data.world import article, where_words
 from ...evaluation.scenes import bundle_fingerprint, default_device, load_pipeline
 from ...grounding.words import read_words
 from ...regions.loading import load_detector
+from ...whole_files import write_json
 from .config import PaperConfig
 
 logger = logging.getLogger("fireedit")
@@ -131,4 +132,4 @@ def write_replay(
                 Image.fromarray(mask).save(folder / line["mask"])
             listed.append(line)
     (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in listed), encoding="utf-8")
-    (folder / MADE).write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / MADE, now, indent=1)

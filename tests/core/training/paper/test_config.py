@@ -58,7 +58,9 @@ def test_what_cannot_be_is_refused_with_a_reason(tmp_path, capsys, text, argumen
     [
         ("clip_norm", -1.0, "0 or more"), ("lr", -1e-4, "0 or more"), ("warmup", -5, "0 or more"), ("ema_decay", 2.0, "0 to 1"),
         ("flip", 7.0, "0 to 1"), ("validation", -3, "0 or more"), ("validation_steps", 0, "1 or more"), ("save_minutes", -1.0, "0 or more"),
-        ("workers", -1, "0 or more"), ("conversation_rows", -1, "0 or more"), ("lora_rank", 0, "1 or more"), ("seed", -1, "0 or more"),
+        ("seed", 2**40, "0 to 4294967295"),
+        ("workers", -1, "0 or more"),
+        ("conversation_rows", -1, "0 or more"), ("lora_rank", 0, "1 or more"), ("seed", -1, "0 to 4294967295"),
         ("language_weight", -1.0, "0 or more"), ("lora_dropout", 1.5, "0 to 1"), ("conversation_tokens", 0, "1 or more"),
     ],
 )  # fmt: skip

@@ -231,6 +231,23 @@ def test_a_folder_that_cannot_be_written_is_named(folder, bundle, tmp_path, capl
     assert str(tmp_path / "file") in caplog.text
 
 
+def test_lists_that_could_not_be_written_are_the_old_ones(folder, bundle, tmp_path, monkeypatch):
+    """They were written in place: what a kill left of them was read as JSON, and no message said of which file."""
+    more = ["--bundle", str(bundle), "--out", str(tmp_path / "run"), "--replay", "0"]
+    own_config(folder, more)
+    written = lambda: {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}  # noqa: E731
+    before = written()
+    monkeypatch.setattr(Path, "write_text", lambda path, text, **_: path.write_bytes(text.encode()[:5]) and fail())
+
+    def fail():
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        own_config(folder, more)
+    monkeypatch.undo()
+    assert written() == before and RECORD in before
+
+
 def test_another_mask_is_another_run(folder, bundle, tmp_path):
     """It teaches where; a run went on over it as if nothing had changed."""
     more = ["--bundle", str(bundle), "--out", str(tmp_path / "run"), "--replay", "0"]
