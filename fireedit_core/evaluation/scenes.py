@@ -273,7 +273,9 @@ def _fingerprint(folder: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in files if p.suffix in (".safetensors", ".json", ".pt")):
         digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while piece := file.read(1 << 24):  # a shard of a language model is larger than many a memory
+                digest.update(piece)
     return digest.hexdigest()[:12]
 
 

@@ -177,6 +177,8 @@ def test_a_fingerprint_sees_all_that_an_edit_depends_on(tmp_path):
         (["card", "--score", "a", "--ablation", "b"], "leave out --training and --ablation"),
         (["card", "--result", "a", "--licence", "mit"], "--licence goes with --score"),
         (["tati", "--oracle", "--split", "validation", "--steps", "3"], "leave out --split, --steps"),
+        (["generate", "magicbrush", "--data", "a", "--out", "b", "--split", "validation"], "--split is for emu"),
+        (["score", "pie-bench", "--data", "a", "--generated", "b", "--out", "c", "--split", "test"], "--split is for emu"),
     ],
 )
 def test_an_option_without_effect_is_refused(arguments, says, caplog, monkeypatch):
