@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..colour_profile import colour_profile
-from ..data.formats.reader import BrokenRow, picture, picture_size
+from ..data.formats.reader import BrokenRow, is_transparent, picture, picture_size
 from ..diffusion.pipeline import FireEditPipeline
 from ..evaluation.scenes import row_noise
 from .results import ResultWriter, begun_in, result_path
@@ -80,6 +80,9 @@ class RowEditor:
                 pictures.append(Image.fromarray(picture(row.image)))
                 pictures[-1].info |= colour_profile(row.image)
                 usable.append(row)
+                with Image.open(row.image) as opened:
+                    if row.key in missing and is_transparent(opened):
+                        logger.warning("%s: the transparency of %s is lost, an edit has none", row.key, row.image)
             except BrokenRow as error:
                 faults[row.key] = str(error)
         if missing - faults.keys():

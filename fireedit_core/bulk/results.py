@@ -3,21 +3,24 @@
 
     out/<key>.png                       the edits
     out/failed.jsonl                    {"key", "image", "reason"} of the rows that failed in the latest run
-    out/.fireedit/<worker>.jsonl        one journal per worker, only appended to: {"key", "stamp", "time", "seconds"} per edit, and
-                                        {"run", "begin": [keys]} before a batch where dead workers are started again
+    out/.fireedit/<worker>.jsonl        one journal per worker, only appended to: {"key", "stamp", "content", "time", "seconds"} per
+                                        edit, and {"run", "begin": [keys]} before a batch where dead workers are started again
 
-Each worker has a journal of its own because appending from several machines to one file is not safe on network file systems.
+Each worker has a journal of its own because appending from several machines to one file is not safe on network file systems. Of several
+lines about one key that one counts whose `content` is the picture's: the clocks of machines differ, and go back.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 import os
 import socket
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -80,13 +83,24 @@ def make_folder(out: Path, rows: Sequence[EditRow]) -> None:
 
 def read_journals(out: Path) -> dict[str, str]:
     """Key -> stamp of all edits that were written down."""
-    found: dict[str, tuple[float, str]] = {}
+    found: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
     for record in _records(out):
         if "stamp" in record:
-            when, key = record["time"], record["key"]
-            if when >= found.get(key, (0.0, ""))[0]:  # a picture that was deleted may have been made anew by another worker
-                found[key] = (when, record["stamp"])
-    return {key: made for key, (_, made) in found.items()}
+            found[record["key"]].append((record["time"], record["stamp"], record.get("content", "")))
+    return {key: _stamp_of(result_path(out, key), lines) for key, lines in found.items()}
+
+
+def _stamp_of(picture: Path, lines: list[tuple[float, str, str]]) -> str:
+    """The stamp of a picture that was deleted and made anew, perhaps on another machine: that of the line which says what lies there, else
+    the latest by the clock, as journals before there was a `content` have it."""
+    if len({stamp for _, stamp, _ in lines}) > 1 and picture.is_file():
+        there = _content(picture.read_bytes())
+        lines = [line for line in lines if line[2] == there] or lines
+    return sorted(lines, key=lambda line: line[0])[-1][1]
+
+
+def _content(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def begun_in(out: Path, run: str) -> Counter[str]:
@@ -120,12 +134,15 @@ class ResultWriter:
         temporary = self.out / HIDDEN / f"{self.name}.part"
         target = result_path(self.out, row.key)
         target.parent.mkdir(parents=True, exist_ok=True)
+        made = io.BytesIO()
+        edit.save(made, format="PNG")
         with temporary.open("wb") as file:
-            edit.save(file, format="PNG")
+            file.write(made.getvalue())
             file.flush()
             os.fsync(file.fileno())  # else a power cut could leave the name without the content
         os.replace(temporary, target)
-        self._note({"key": row.key, "stamp": stamp(row, self.bundle, self.options), "time": time.time(), **facts})
+        made_of, content = stamp(row, self.bundle, self.options), _content(made.getvalue())
+        self._note({"key": row.key, "stamp": made_of, "content": content, "time": time.time(), **facts})
 
     def begin(self, run: str, keys: Sequence[str]) -> None:
         """Write down that a batch is begun."""

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import shutil
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from ..diffusion.visual_attention import VisualCrossAttention
 from ..regions.deformable_detr import DeformableDetrRegionDetector
 from ..regions.yolo import YoloRegionDetector
 from ..vlm import EditQFormer, GroundingHead, ImgTokens, RegionEncoder, VisionAdapter
+from ..whole_files import write_json
 from .index import COMPONENTS, EXTRAS, INDEX, OPTIONS, BundleError, bundle_options, parts_of, read_index
 from .portable import make_portable, portable_name
-from .weights import check_weights, stored_dtype
+from .weights import check_weights, stored_dtype, stored_keys
 
 logger = logging.getLogger("fireedit")
 
@@ -34,6 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 LORA = "language_model_lora"
+ROOM = ".saving"  # where `save_bundle` puts the parts until all are there
 
 # What a bundle may name. Nothing else is imported, so a stranger's model_index.json cannot run code.
 OWN_CLASSES = {
@@ -93,10 +95,7 @@ def load_component(folder: Path | str, name: str, dtype: torch.dtype | None = to
             f"{path} has no weights for {len(missing)} parameters of {class_name}, the first is {missing[0]}; copy the bundle again."
         )
     if name == "language_model" and (folder / LORA).is_dir():
-        from peft import PeftModel
-
-        _check_weights(folder / LORA)
-        model = PeftModel.from_pretrained(model, str(folder / LORA)).to(dtype)
+        model = _with_adapters(model, folder / LORA).to(dtype)
     return model.eval().requires_grad_(False)
 
 
@@ -135,26 +134,33 @@ def save_bundle(
 ) -> None:
     """Write a bundle: every component with its own `save_pretrained`, LoRA in PEFT's format, then the index.
 
+    A bundle that is there already stays as it is until all parts of the new one are on the disk; what else lies in its folder stays.
+
     Args:
         components: all of `COMPONENTS`, and those of `EXTRAS` that there are. options: values for the keys of `OPTIONS`.
         dtype: floating point type on disk; the given modules keep theirs. None keeps it.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / LORA).is_dir():  # of an older bundle in the same folder
-        shutil.rmtree(folder / LORA)
+    room = folder / ROOM
+    if room.exists():  # of a save that did not end
+        shutil.rmtree(room)
+    room.mkdir(parents=True)
     index: dict[str, Any] = {"_class_name": "FireEditPipeline", "_diffusers_version": diffusers.__version__}
     for name in COMPONENTS + tuple(name for name in EXTRAS if components.get(name) is not None):
         component = components[name]
         if name == "language_model" and hasattr(component, "peft_config"):
             adapters = _cast(component, dtype) if dtype else component
-            save_adapters(folder / LORA, adapters)
+            save_adapters(room / LORA, adapters)
             component = adapters.unload() if dtype else copy.deepcopy(component).unload()
-        save_component(folder / name, component, dtype)
+        save_component(room / name, component, dtype)
         index[name] = [_library_of(type(component)), portable_name(type(component).__name__)]
-    (folder / INDEX).write_text(
-        json.dumps(index | {key: options.get(key, OPTIONS[key]) for key in OPTIONS}, indent=2) + "\n"
-    )
+    (folder / INDEX).unlink(missing_ok=True)  # a folder that is half the old and half the new is no bundle
+    for name in (*COMPONENTS, *EXTRAS, LORA):
+        _clear(folder / name)
+        if (room / name).is_dir():
+            (room / name).rename(folder / name)
+    room.rmdir()
+    write_json(folder / INDEX, index | {key: options.get(key, OPTIONS[key]) for key in OPTIONS})
 
 
 def save_component(folder: Path, component: Any, dtype: torch.dtype | None) -> None:
@@ -169,6 +175,34 @@ def save_adapters(folder: Path, model: Any) -> None:
     """Write the adapters of a PEFT model, without the model itself."""
     # without save_embedding_layers=False peft asks the hub for the base model's vocabulary
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+
+
+def _clear(path: Path) -> None:
+    if path.is_symlink():  # the link only: what it leads to may be another bundle's
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+
+
+def _with_adapters(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
+    """The language model with the adapters of a PEFT folder. Raises BundleError where they are not whole, or of another model."""
+    from peft import PeftModel, get_peft_model_state_dict
+
+    _check_weights(folder)
+    try:
+        with warnings.catch_warnings():  # peft only warns of what is missing, which the lines below refuse
+            warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
+            adapted = PeftModel.from_pretrained(model, str(folder))
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{folder} could not be loaded as adapters: {error}") from error
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    found = {key for file in folder.glob("*.safetensors") for key in stored_keys(file)}
+    unknown = found - wanted - set(adapted.state_dict())
+    if missing := sorted(wanted - found):
+        raise BundleError(f"{folder} has no weights for {len(missing)} of its adapters, the first is {missing[0]}; copy the bundle again.")
+    if unknown:
+        raise BundleError(f"{folder} has adapters for which the language model has no place, such as {min(unknown)}; it is of another one.")
+    return adapted
 
 
 def _cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def read_index(folder: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise BundleError(f"{folder} is no FireEdit bundle: it has no {INDEX}.")
     try:
-        index = json.loads(path.read_text())
+        index = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BundleError(f"{path} is not readable JSON ({error}); copy the bundle again.") from error
     found = index.get("_class_name") if isinstance(index, dict) else index
@@ -74,9 +75,13 @@ def bundle_options(index: dict[str, Any]) -> dict[str, Any]:
     `UNTRAINED` are not trained yet and left out, and which of `WITHOUT` it was trained without (see `FireEditor`).
 
     Raises:
-        BundleError: where what is left out is unknown, or nothing is there to take its place.
+        BundleError: for a value of another kind, and where what is left out is unknown, or nothing is there to take its place.
     """
     options = {key: index.get(key, default) for key, default in OPTIONS.items()}
+    for key, default in OPTIONS.items():
+        wanted, right = _kind_of(default)
+        if not right(options[key]):
+            raise BundleError(f"its {INDEX} has {key} {options[key]!r}, where {wanted} belongs; mend that line, or copy the bundle again.")
     untrained = options["untrained"]
     if not isinstance(untrained, (list, tuple)) or not all(name in UNTRAINED for name in untrained):
         raise BundleError(f"its {INDEX} names as untrained {untrained!r}; known are {', '.join(UNTRAINED)}.")
@@ -86,3 +91,15 @@ def bundle_options(index: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(without, (list, tuple)) or not all(name in WITHOUT for name in without):
         raise BundleError(f"its {INDEX} says that it was trained without {without!r}; known are {', '.join(WITHOUT)}.")
     return options | {"untrained": tuple(untrained), "without": tuple(without)}
+
+
+def _kind_of(default: Any) -> tuple[str, Callable[[Any], bool]]:
+    """What an option must be, in words and as a check, by its default. A text like "false" would count as true."""
+    number = lambda x: isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)  # noqa: E731
+    if isinstance(default, bool):
+        return "true or false", lambda x: isinstance(x, bool)
+    if isinstance(default, int):
+        return "a whole number of 1 or more", lambda x: isinstance(x, int) and number(x) and x >= 1
+    if isinstance(default, float):
+        return "a number of 0 or more", lambda x: number(x) and x >= 0
+    return "a list", lambda x: True  # looked at below, name by name

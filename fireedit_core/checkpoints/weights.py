@@ -39,6 +39,12 @@ def check_weights(folder: Path | str, wanted: str = "*.safetensors") -> None:
             raise ValueError(f"{file} is truncated or no safetensors file ({error}); copy it again.") from error
 
 
+def stored_keys(file: Path | str) -> list[str]:
+    """Names of the tensors in a safetensors file."""
+    with safe_open(str(file), "pt") as handle:
+        return list(handle.keys())
+
+
 def stored_dtype(folder: Path | str) -> torch.dtype:
     """The type that holds the weights of a folder as they are on disk: float16 or bfloat16 where all are that, else float32."""
     kinds = set()

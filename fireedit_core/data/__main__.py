@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..arguments import positive
 from . import EDIT_TYPES, SPLITS, WORLD, SceneGenerator, Sprites
 from .formats import DatasetError
+from .npm_package import PackageError
 from .sprites import export
 
 log = logging.getLogger("fireedit")
@@ -60,18 +62,18 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     pairs = commands.add_parser("sheet", help="a contact sheet of source and target with the instruction")
     pairs.add_argument("--out", required=True, help="PNG to write")
-    pairs.add_argument("--count", type=int, default=24)
+    pairs.add_argument("--count", type=positive, default=24)
     pairs.add_argument("--split", choices=SPLITS, default="train")
     pairs.add_argument("--seed", type=int, default=0)
     pairs.add_argument("--kinds", nargs="*", default=[], choices=EDIT_TYPES, help="only these edit types")
-    pairs.add_argument("--zoom", type=int, default=1)
-    pairs.add_argument("--columns", type=int, default=4)
+    pairs.add_argument("--zoom", type=positive, default=1)
+    pairs.add_argument("--columns", type=positive, default=4)
     looks = commands.add_parser("classes", help="every class in its native look and in every tint")
     looks.add_argument("--out", required=True, help="PNG to write")
     carried = commands.add_parser("sprites", help="copy the sprites that the world shows, for a machine without a network")
     carried.add_argument("--out", type=Path, required=True, help="becomes $FIREEDIT_CACHE/sprites there")
     rate = commands.add_parser("rate", help="measure pairs per second on this core")
-    rate.add_argument("--count", type=int, default=2000)
+    rate.add_argument("--count", type=positive, default=2000)
     written = commands.add_parser("write", help="write synthetic scenes in public formats, and a sources.yaml that opens them")
     written.add_argument("--out", required=True, help="folder that gets one folder per format")
     written.add_argument("--formats", nargs="+", default=None, metavar="NAME", help="only these (docs/datasets.md); default: all")
@@ -80,14 +82,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
+    try:
+        _run(options)
+    except (DatasetError, PackageError, ValueError, OSError) as error:
+        log.error("fireedit: %s", error)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     if options.command == "write":
         from .writers.registry import write
 
-        try:
-            log.info("%s", write(options.out, options.formats, options.count, options.seed).read_text(encoding="utf-8").rstrip())
-        except DatasetError as error:
-            log.error("fireedit: %s", error)
-            return 2
+        log.info("%s", write(options.out, options.formats, options.count, options.seed).read_text(encoding="utf-8").rstrip())
     elif options.command == "sheet":
         picture = sheet(options.count, options.split, options.seed, options.kinds, options.zoom, options.columns)
         picture.save(options.out)
@@ -104,7 +111,6 @@ def main(arguments: list[str] | None = None) -> int:
             for i in range(options.count):
                 generator.sample(i)
             log.info("%s: %.0f pairs/s", name, options.count / (time.perf_counter() - start))
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from ..checkpoints.bundle import COMPONENTS, EXTRAS, OPTIONS, bundle_options, load_components, read_index, save_bundle
+from ..checkpoints.index import parts_of
 from ..editor import EditConditions, FireEditor, repeat_tokens
 from ..regions.record import Regions
 from ..vlm import ClipReader, RegionAwareVLM
@@ -91,11 +93,28 @@ class FireEditPipeline(DiffusionPipeline):
         attach_visual_attention(unet, visual_attention)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32, **_) -> FireEditPipeline:
-        """Load a bundle folder. Only local safetensors are read; see `load_component` for the errors."""
-        return cls(**load_components(folder, torch_dtype), **bundle_options(read_index(folder)))
+    def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32, **given: Any) -> FireEditPipeline:
+        """Load a bundle folder. Only local safetensors are read; see `load_component` for the errors.
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = torch.float16, **_) -> None:
+        Args:
+            given: components and options by name, in place of the bundle's own: `scheduler=...`, `steps=8`.
+
+        Raises:
+            TypeError: for any other name, and for a type by its name ("float16").
+        """
+        if not isinstance(torch_dtype, torch.dtype):
+            raise TypeError(f"torch_dtype must be a torch.dtype such as torch.float16, got {torch_dtype!r}")
+        index = read_index(folder)
+        unknown = sorted(given.keys() - {*COMPONENTS, *EXTRAS, *OPTIONS})
+        if unknown:
+            raise TypeError(
+                f"FireEditPipeline.from_pretrained takes no {', '.join(unknown)}; beside torch_dtype it takes a bundle's components and "
+                f"options ({', '.join(OPTIONS)})"
+            )
+        own = load_components(folder, torch_dtype, [name for name in parts_of(index) if name not in given])
+        return cls(**own | bundle_options(index) | given)
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = torch.float16) -> None:
         """Write the bundle to a folder, in half precision by default."""
         save_bundle(folder, {n: getattr(self, n) for n in COMPONENTS + EXTRAS}, {n: self.config[n] for n in OPTIONS}, dtype)
 
@@ -157,11 +176,20 @@ class FireEditPipeline(DiffusionPipeline):
             latents: unit noise (B, C, h, w) to start from instead of drawing it from `generator`.
 
         Raises:
-            ValueError: for empty instructions, pictures or a mask of unequal sizes, an unknown `keep_outside`, and "soft" with a scheduler
-                that does not work in sigmas.
+            ValueError: for empty instructions, pictures or a mask of unequal sizes or of another range, numbers that cannot be, an unknown
+                `keep_outside` or `output_type`, and "soft" with a scheduler that does not work in sigmas.
         """
         if keep_outside not in ("off", "soft", "exact"):
             raise ValueError(f"keep_outside must be 'off', 'soft' or 'exact', got {keep_outside!r}")
+        if output_type not in ("pil", "pt", "latent"):
+            raise ValueError(f"output_type must be 'pil', 'pt' or 'latent', got {output_type!r}")
+        steps = self.config.steps if num_inference_steps is None else num_inference_steps
+        if steps < 1:
+            raise ValueError(f"num_inference_steps must be 1 or more, got {steps}")
+        _check_finite(
+            text_guidance=text_guidance, image_guidance=image_guidance, tati_strength=tati_strength, hvca_strength=hvca_strength,
+            start_percent=start_percent, end_percent=end_percent,
+        )  # fmt: skip
         source = pictures_to_tensor(image).to(self.device)
         instructions = [instruction] if isinstance(instruction, str) else list(instruction)
         if len(instructions) > 1 and source.shape[0] == 1:
@@ -180,9 +208,9 @@ class FireEditPipeline(DiffusionPipeline):
         if mask is not None:
             if mask.shape not in (conditions.mask.shape, (1, *size)):
                 raise ValueError(f"the mask has shape {tuple(mask.shape)}, the pictures need {tuple(conditions.mask.shape)}")
-            if not bool(torch.isfinite(mask).all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
-                raise ValueError(f"the mask must hold numbers of 0..1, got {float(mask.min()):.4g} to {float(mask.max()):.4g}")
-            conditions = replace(conditions, mask=mask.to(conditions.mask).expand_as(conditions.mask))
+            if not bool(((mask >= -0.01) & (mask <= 1.01)).all()):  # which NaN is not either; a mask that was resized may swing over
+                raise ValueError(f"the mask must lie in 0..1, got {float(mask.min()):.4g} to {float(mask.max()):.4g}")
+            conditions = replace(conditions, mask=mask.to(conditions.mask).clamp(0, 1).expand_as(conditions.mask))
         if "tati" in self.editor.untrained:
             tati_strength = 0.0
         if "hvca" in self.editor.untrained:
@@ -194,7 +222,7 @@ class FireEditPipeline(DiffusionPipeline):
         source_latent = self._scaled(code)
         where = plan.mask_on_latents(conditions.mask)
         result = self.denoise(
-            conditions, where, source_latent, num_inference_steps or self.config.steps,
+            conditions, where, source_latent, steps,
             self.config.text_guidance if text_guidance is None else text_guidance,
             self.config.image_guidance if image_guidance is None else image_guidance,
             tati_strength, hvca_strength, (start_percent, end_percent), generator, latents,
@@ -295,6 +323,13 @@ class FireEditPipeline(DiffusionPipeline):
         own = {"epsilon": seen - sigma * guided, "sample": guided, "v_prediction": (seen / root - sigma * guided) / root}[kind]
         clean = held * own + (1 - held) * kept
         return {"epsilon": (x - clean) / sigma, "sample": clean, "v_prediction": (x / root - root * clean) / sigma}[kind]
+
+
+def _check_finite(**numbers: float | None) -> None:
+    """Raises ValueError, by name, for what is no number: it would make all of a picture such."""
+    wrong = [f"{name} {value}" for name, value in numbers.items() if value is not None and not math.isfinite(value)]
+    if wrong:
+        raise ValueError(f"these must be numbers: {', '.join(wrong)}")
 
 
 def noise_scale(scheduler: Any) -> float:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from ..arguments import positive
 from ..checkpoints.bundle import BundleError
 from ..data import EDIT_TYPES, RICH_WORLD, SPLITS, WORLDS
 from ..data.npm_package import PackageError
@@ -66,9 +67,9 @@ def parser() -> argparse.ArgumentParser:
     scenes.add_argument("--metric-weights", type=Path, help="folder with lpips/alexnet.safetensors (docs/benchmarks.md), for LPIPS")
 
     series = commands.add_parser("turns", help="several edits one after the other: success and drift turn by turn")
-    _scene_options(series, 100, "heldout")
-    _sampling_options(series)
-    series.add_argument("--turns", type=int, default=4)
+    _scene_options(series, 100, "heldout", without=("each",))
+    _sampling_options(series, regions=False)
+    series.add_argument("--turns", type=positive, default=4)
     series.add_argument("--out", type=Path, help="Markdown to write")
 
     judge = commands.add_parser("judge", help="how sure the judge is: what passes on targets, and what fails on haze")
@@ -79,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
     _scene_options(sheet, 64, "heldout")
     _sampling_options(sheet)
     sheet.add_argument("--out", type=Path, required=True, help="PNG to write")
-    sheet.add_argument("--columns", type=int, default=4)
-    sheet.add_argument("--zoom", type=int, default=1)
+    sheet.add_argument("--columns", type=positive, default=4)
+    sheet.add_argument("--zoom", type=positive, default=1)
 
     sweep = commands.add_parser("sweep", help="steps x guidance on validation scenes, to choose the defaults")
     _scene_options(sweep, 48, "validation")
@@ -91,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--markdown", action="store_true", help="print Markdown tables")
 
     ablation = commands.add_parser("ablation", help="train and measure base, +region tokens, +TATI, +HVCA; run again to go on")
-    _scene_options(ablation, 300, "heldout")
+    _scene_options(ablation, 300, "heldout", without=("batch", "device"))
     ablation.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     ablation.add_argument("--align-steps", type=int, default=Budget.align_steps)
     ablation.add_argument("--first-steps", type=int, default=Budget.first_steps, help="of the editor that all models go on from")
@@ -104,21 +105,21 @@ def parser() -> argparse.ArgumentParser:
     _scene_options(study, 96, "heldout")
     study.add_argument("--steps", type=int, default=20)
     study.add_argument("--oracle", action="store_true", help="instead: what each module does in one step, and the best e and v there are")
-    study.add_argument("--oracle-steps", type=int, default=60, help="of optimising each offset")
+    study.add_argument("--oracle-steps", type=positive, default=60, help="of optimising each offset")
     study.add_argument("--out", type=Path, default=Path("docs"), help="folder for tati.md and its plots, or for modules.md")
 
     looks = commands.add_parser("attention", help="a picture of what each of HVCA's tokens looks at")
-    _scene_options(looks, 4, "heldout")
+    _scene_options(looks, 4, "heldout", without=("batch",))
     looks.add_argument("--out", type=Path, default=Path("docs/hvca-attention.png"), help="PNG to write")
 
     held = commands.add_parser("confine", help="what confining an edit while it is sampled changes, by mask, with controls")
     _scene_options(held, 240, "heldout")
-    _sampling_options(held)
+    _sampling_options(held, regions=False)
     held.add_argument("--late-edges", type=float, default=0.5, help="see FireEdit Confine")
     held.add_argument("--out", type=Path, default=Path("docs/confine.md"), help="Markdown to write")
 
     known = commands.add_parser("world", help="from what error of its autoencoder on a bundle says that a picture is not of its world")
-    _scene_options(known, 600, "heldout")
+    _scene_options(known, 600, "heldout", without=("batch",))
     known.add_argument("--photos", type=Path, nargs="+", required=True, help="photographs, or folders of them")
     known.add_argument("--out", type=Path, default=Path("docs/world.md"), help="Markdown to write")
     known.add_argument("--keep", action="store_true", help="write the limit into the bundle's model_index.json")
@@ -158,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         photos = commands.add_parser(name, help=text)
         photos.add_argument("--photos", type=Path, nargs="+", default=[], help=f"photographs, or folders of them; default: {motions.GET}")
-        photos.add_argument("--each", type=int, default=2, help="cases per photograph, and per family")
+        photos.add_argument("--each", type=positive, default=2, help="cases per photograph, and per family")
         photos.add_argument("--megapixels", type=float, default=0.5, help="that the model sees (default %(default)s)")
         photos.add_argument("--out", type=Path, default=Path(f"docs/photos-{name}.md"), help="Markdown to write")
 
@@ -174,26 +175,34 @@ def _kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def _scene_options(command: argparse.ArgumentParser, count: int, split: str) -> None:
+def _scene_options(command: argparse.ArgumentParser, count: int, split: str, without: tuple[str, ...] = ()) -> None:
+    """Which scenes of which world. `without`: names of options that would have no effect in this command, which it does not have."""
+    command.set_defaults(**{"each": 0, "batch": 16, "device": None})
     command.add_argument("--bundle", default=BUNDLE)
     command.add_argument("--count", type=int, default=count, help=f"scenes 0..N-1 of the mixture (default {count})")
-    command.add_argument("--each", type=int, default=0, help="instead: N scenes of every edit type")
+    if "each" not in without:
+        command.add_argument("--each", type=int, help="instead: N scenes of every edit type")
     command.add_argument("--kinds", type=_kinds, default=(), help="only these edit types, separated by commas")
     command.add_argument("--split", choices=SPLITS, default=split)
     command.add_argument("--world", choices=WORLDS, default=RICH_WORLD.name, help="narrow-v0 has fewer ways to speak (default %(default)s)")
     command.add_argument("--unseen", action="store_true", help="held-out remove edits are about objects that training never saw")
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--batch", type=int, default=16, help="pictures per call")
-    command.add_argument("--device", help="cpu, cuda, ...; default: an accelerator when there is one")
+    if "batch" not in without:
+        command.add_argument("--batch", type=positive, help="pictures per call")
+    if "device" not in without:
+        command.add_argument("--device", help="cpu, cuda, ...; default: an accelerator when there is one")
 
 
-def _sampling_options(command: argparse.ArgumentParser) -> None:
+def _sampling_options(command: argparse.ArgumentParser, regions: bool = True) -> None:
+    """How scenes are edited. `regions`: whether the command can leave them out."""
     command.add_argument("--steps", type=int, help="default: the bundle's")
     command.add_argument("--text-guidance", type=float, help="default: the bundle's")
     command.add_argument("--image-guidance", type=float, help="default: the bundle's")
     command.add_argument("--tati-strength", type=float, default=1.0, help="0 leaves TATI out")
     command.add_argument("--hvca-strength", type=float, default=1.0, help="0 leaves HVCA out")
-    command.add_argument("--no-regions", action="store_true", help="nothing is detected: the model gets no region tokens")
+    command.set_defaults(no_regions=False)
+    if regions:
+        command.add_argument("--no-regions", action="store_true", help="nothing is detected: the model gets no region tokens")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -228,6 +237,8 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
         text = finishing.run(o.photos, o.each, o.megapixels, o.out, log.info)
         _show(f"# Photo Finish, measured\n\n{card.command_line(arguments)}\n\n{text}", o.out)
         return 0
+    if o.command == "card":
+        _check_card(o)
     if o.command == "card" and o.score:
         log.info("wrote %s", own_card.write_own_card(o.bundle, o.score, o.licence))
         return 0
@@ -241,6 +252,7 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     scenes = Scenes(o.count, o.split, o.seed, o.kinds, o.each)
     world = replace(WORLDS[o.world], unseen_targets=o.unseen)
     if o.command == "tati" and o.oracle:
+        _check_oracle(o)
         found = oracle.study(o.bundle, o.count, o.oracle_steps, world)
         _show(oracle.report(found, card.command_line(arguments)), o.out / "modules.md")
         return 0
@@ -305,6 +317,23 @@ def _run(o: argparse.Namespace, arguments: list[str]) -> int:
     if o.out:
         log.info("\nwrote %s", runs.save_result(result, o.out, o.name))
     return 0
+
+
+def _check_card(o: argparse.Namespace) -> None:
+    """Raises ValueError for options that this kind of card has no use for: it would say something else than was asked for."""
+    if o.score and (o.training or o.ablation):
+        raise ValueError("card --score reads training.json of the bundle and has no table of modules: leave out --training and --ablation")
+    if o.result and o.licence:
+        raise ValueError("--licence goes with --score: a bundle of the synthetic world, as --result measures it, is under GPL-3.0")
+
+
+def _check_oracle(o: argparse.Namespace) -> None:
+    """Raises ValueError for options that choose scenes or sampling: the oracles look at validation scenes of their own."""
+    plain = parser().parse_args(["tati"])
+    idle = [name for name in ("split", "seed", "kinds", "each", "batch", "device", "steps") if getattr(o, name) != getattr(plain, name)]
+    if idle:
+        named = ", ".join(f"--{name}" for name in idle)
+        raise ValueError(f"tati --oracle looks at --count validation scenes on the CPU: leave out {named}")
 
 
 def _show(text: str, out: Path | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from ..checkpoints.bundle import COMPONENTS, bundle_options, read_index
 from ..data import EDIT_TYPES, WORLD, WORLDS, World
 from ..diffusion.rows import FLOORS, collapsed
+from ..whole_files import write_text
 from . import ablation as modules
 from . import summary
 from .scenes import bundle_fingerprint, report
@@ -41,8 +42,8 @@ def write_card(
     if not loaded:
         raise ValueError("a card needs at least one result: run `python -m fireedit_core.evaluation scenes --out DIR` first")
     record_path = Path(training) if training else folder / TRAINING
-    record = json.loads(record_path.read_text()) if record_path.is_file() else None
-    measured = json.loads(Path(ablation).read_text()) if ablation else None
+    record = _read_json(record_path) if training or record_path.is_file() else None
+    measured = _read_json(Path(ablation)) if ablation else None
     return put_card(folder, card_text(folder, index, loaded, record, WORLDS.get(loaded[0]["config"]["world"], WORLD), measured))
 
 
@@ -51,18 +52,21 @@ def put_card(folder: Path, text: str) -> Path:
     path = folder / CARD
     if path.is_file() and WRITTEN not in path.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(f"{path} is there already and was not written by this command; move it away")
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 
-def _read_result(path: str | Path, fingerprint: str) -> dict[str, Any]:
-    path = Path(path)
+def _read_json(path: Path) -> Any:
     if not path.is_file():
-        raise ValueError(f"no result at {path}")
+        raise ValueError(f"there is no file {path}")
     try:
-        result = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
         raise ValueError(f"{path} is no JSON ({error})") from error
+
+
+def _read_result(path: str | Path, fingerprint: str) -> dict[str, Any]:
+    result = _read_json(Path(path))
     if not isinstance(result, dict) or "edit" not in result.get("tables", {}):
         raise ValueError(f"{path} is no result of `python -m fireedit_core.evaluation scenes`")
     measured = result.get("bundle", {}).get("fingerprint")

@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.bundle import INDEX
 from ..data import RICH_WORLD, World
+from ..data.formats.reader import BrokenRow
+from ..data.formats.reader import picture as read_picture
 from ..diffusion.compositing import WorkingSize
 from ..diffusion.pipeline import FireEditPipeline, decode_latents, encode_latents, pictures_to_tensor
 from ..diffusion.reconstruction import coarse_error
+from ..whole_files import write_json
+from .photographs import picture_files
 from .scenes import Scenes, to_tensor
 from .summary import markdown_table
 
@@ -55,16 +59,12 @@ def photographs(places: Sequence[Path]) -> list[Path]:
     """The picture files that are named or lie in the folders named, sorted.
 
     Raises:
-        ValueError: where there are fewer than two.
+        ValueError: where there are fewer than two, and as `picture_files`.
     """
-    found = sorted({file for place in places for file in ([place] if place.is_file() else place.rglob("*")) if _is_picture(file)})
+    found = picture_files(places)
     if len(found) < 2:
         raise ValueError(f"{len(found)} pictures in {', '.join(map(str, places))}; a limit needs two or more")
     return found
-
-
-def _is_picture(file: Path) -> bool:
-    return file.is_file() and file.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
 
 
 @torch.no_grad()
@@ -99,10 +99,9 @@ def _windows(file: Path) -> Iterable[Tensor]:
     """The whole picture and windows of it, always the same ones."""
     chance = random.Random(file.name)
     try:
-        with Image.open(file) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{file} is no picture: {error}") from error
+        picture = Image.fromarray(read_picture(file))
+    except BrokenRow as error:
+        raise ValueError(f"{file}: {error}") from error
     picture.thumbnail((LARGEST, LARGEST))
     yield pictures_to_tensor(picture)
     for _ in range(CROPS - 1):
@@ -115,7 +114,7 @@ def _windows(file: Path) -> Iterable[Tensor]:
 def keep(bundle: str | Path, limit: float) -> None:
     """Write the limit into the bundle's index, whose other lines stay."""
     path = Path(bundle) / INDEX
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"reconstruction_limit": round(limit, 4)}, indent=2) + "\n")
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"reconstruction_limit": round(limit, 4)})
 
 
 def report(found: Familiarity, command: str) -> str:

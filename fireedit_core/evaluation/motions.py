@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..opencv import opencv
+from .photographs import picture_files
 
 # All that are photographs in these packages of Debian (see GET); none was chosen by its result.
 _FOLDER = Path("/usr/share/backgrounds")
@@ -80,18 +81,15 @@ def photographs(places: Sequence[Path] = ()) -> list[Path]:
     """The files of the photographs, or of those in the folders that are named.
 
     Raises:
-        ValueError: where there are fewer than four, with what to install.
+        ValueError: where there are fewer than four, with what to install, and as `picture_files`.
     """
     if places:
-        found = sorted(f for place in places for f in ([place] if place.is_file() else place.rglob("*")) if f.suffix.lower() in _KINDS)
+        found = picture_files(places)
     else:
         found = [f for name in _LOMIRI if (f := _FOLDER / f"{name}.jpg").is_file()] + sorted((_FOLDER / "mate/nature").glob("*.jpg"))
     if len(found) < 4:
         raise ValueError(f"{len(found)} photographs were found, at least 4 are needed. {GET}.")
     return found
-
-
-_KINDS = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def read(path: Path, megapixels: float) -> np.ndarray:

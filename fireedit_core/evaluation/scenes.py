@@ -13,7 +13,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import transformers
 from torch import Tensor
 from tqdm import tqdm
 
-from ..checkpoints.bundle import COMPONENTS, LORA
+from ..checkpoints.bundle import COMPONENTS, EXTRAS, LORA
 from ..data import EDIT_TYPES, WORLD, SceneGenerator, SceneSample, Sprites, World
 from ..diffusion.compositing import WorkingSize
 from ..diffusion.pipeline import FireEditPipeline, decode_latents, encode_latents
@@ -258,12 +258,24 @@ def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 def bundle_fingerprint(bundle: str | Path) -> str:
     """Twelve hex digits over all weights and configs of a bundle: ties a result to what was measured."""
-    digest = hashlib.sha256()
     folder = Path(bundle)
-    files = (p for part in (*COMPONENTS, LORA) for p in (folder / part).glob("*"))
-    for path in sorted(p for p in files if p.suffix in (".safetensors", ".json")):
+    # the text encoder too, which reads in place of an untrained Q-Former
+    return _fingerprint(folder, (p for part in (*COMPONENTS, LORA, *EXTRAS) for p in (folder / part).glob("*")))
+
+
+def detector_fingerprint(place: str | Path) -> str:
+    """The same of a detector, a folder or a single file, whatever it is called."""
+    place = Path(place)
+    return _fingerprint(place.parent if place.is_file() else place, [place] if place.is_file() else place.glob("*"))
+
+
+def _fingerprint(folder: Path, files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in files if p.suffix in (".safetensors", ".json", ".pt")):
         digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while piece := file.read(1 << 24):  # a shard of a language model is larger than many a memory
+                digest.update(piece)
     return digest.hexdigest()[:12]
 
 

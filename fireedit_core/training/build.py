@@ -22,6 +22,7 @@ from ..diffusion.pipeline import FireEditPipeline
 from ..evaluation.pictures import sheet
 from ..evaluation.scenes import Scenes
 from ..regions.loading import load_region_detector
+from ..whole_files import write_json
 from .alignment import ALIGNED, train_alignment
 from .autoencoder import train_autoencoder
 from .diffusion import TRAINED, train_diffusion
@@ -112,14 +113,16 @@ def build_tiny(
 
 
 def write_bundle(
-    components: dict[str, Any], out: Path, bundle: Path, world: World, more: dict[str, Any] | None = None
-) -> None:
+    components: dict[str, Any], out: Path, bundle: Path, world: World, more: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Save the bundle in half precision with `training.json`, the record that the model card quotes.
 
     Args:
         more: entries of the record beside the usual ones.
+        options: of the bundle that the components come from, where they still hold; None: those of a new one.
     """
-    save_bundle(bundle, components, OPTIONS)
+    save_bundle(bundle, components, options or OPTIONS)
     stages = {}
     for name in STAGES:
         record = out / name / "state" / "progress.json"
@@ -131,7 +134,7 @@ def write_bundle(
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {'GPU' if torch.cuda.is_available() else 'no GPU'}",
         **(more or {}),
     }  # fmt: skip
-    (bundle / "training.json").write_text(json.dumps(training, indent=2) + "\n")
+    write_json(bundle / "training.json", training)
 
 
 def plain_attention(components: dict[str, Any]) -> None:

@@ -16,7 +16,6 @@ import argparse
 import json
 import logging
 import queue
-import shutil
 import sys
 import tempfile
 import threading
@@ -28,10 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.bundle import COMPONENTS, load_components, save_bundle
+from ..checkpoints.bundle import COMPONENTS, bundle_options, load_components, read_index, save_bundle
 from ..data import RICH_WORLD, SceneGenerator, World
+from ..whole_files import write_json
 from .batches import SceneBatch, collate
-from .build import OPTIONS
 from .diffusion import diffusion_stage
 from .edit_cache import CachedBatch, PairEncoder, batch_of
 from .endless import LOOKS_PER_PAIR, MIXTURE, looks_of
@@ -188,10 +187,8 @@ def merge(pieces: Path, start: Path, bundle: Path) -> dict[str, Any]:
     record = read_pieces(pieces, components)
     training = start / "training.json"
     history = json.loads(training.read_text()) if training.is_file() else {}
-    with tempfile.TemporaryDirectory() as room:  # what was loaded may still be read from the files that are to be replaced
-        save_bundle(room, components, OPTIONS)
-        shutil.copytree(room, bundle, dirs_exist_ok=True)
-    (bundle / "training.json").write_text(json.dumps(history | {"looks": record["looks"], "burst": record}, indent=2) + "\n")
+    save_bundle(bundle, components, bundle_options(read_index(start)))  # the autoencoder is the start's, and what was measured of it
+    write_json(bundle / "training.json", history | {"looks": record["looks"], "burst": record})
     return record
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from ..checkpoints.bundle import load_components
+from ..checkpoints.bundle import bundle_options, load_components, read_index
 from ..data import RICH_WORLD, World
 from ..diffusion.rows import collapsed
 from .build import plain_attention, write_bundle
@@ -174,7 +174,9 @@ def _validate(
     for line in collapsed(found["power"]):
         logger.warning("validation: %s", line)
     if score < best:
-        write_bundle(components, config.folder, config.folder / "best", config.world, {"looks": record["looks"], "validation": found})
+        more = {"looks": record["looks"], "validation": found}
+        own = bundle_options(read_index(config.start))  # the autoencoder is the start's, and so is what was measured of it
+        write_bundle(components, config.folder, config.folder / "best", config.world, more, own)
 
 
 def _record(stage: TrainingStage, looks_before: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import logging
@@ -18,6 +19,8 @@ from PIL import ExifTags, Image, ImageOps
 from ..sample import EditSample
 
 logger = logging.getLogger("fireedit")
+
+SPLITS = ("train", "dev", "val", "validation", "test")  # what the hub's parquet files, or their folders, are called by
 
 
 class BrokenRow(ValueError):
@@ -85,14 +88,15 @@ class ParquetReader(Reader):
     """A dataset of the hub as parquet shards on disk. Pictures are decoded one by one, so that a broken one costs its own row only.
 
     Args:
-        files: parquet files, or a folder of them; a set that does not fit into memory is mapped from disk (Arrow). None: no table, the
-            reader is there to make samples of rows that come from elsewhere (`prepared`, `keeps` and `sample`; see streaming.py).
+        files: parquet files, a pattern of them (`train-*.parquet`), or a folder of those of one split; a set that does not fit into
+            memory is mapped from disk (Arrow). None: no table, the reader is there to make samples of rows that come from elsewhere
+            (`prepared`, `keeps` and `sample`; see streaming.py).
 
     Attributes:
         columns: what a row must have. optional: what is read as well, if it is there. source_column: the picture before the edit.
 
     Raises:
-        DatasetError: if there are no files, or a column is missing.
+        DatasetError: if there are no files, a folder holds those of several splits, or a column is missing.
     """
 
     source_column: str
@@ -151,11 +155,27 @@ class ParquetReader(Reader):
 
 def _parquet_files(files: Path | str | Iterable[Path | str]) -> list[Path]:
     paths = [Path(files)] if isinstance(files, (str, Path)) else [Path(path) for path in files]
-    found = [file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
+    found = [file for path in paths for file in _parquet_at(path)]
     missing = [path for path in found if not path.is_file()]
     if not found or missing:
         raise DatasetError(f"no parquet files at {', '.join(map(str, missing or paths))}")
     return found
+
+
+def _parquet_at(path: Path) -> list[Path]:
+    if path.is_dir():
+        return of_one_split(path, sorted(path.rglob("*.parquet")))
+    return [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(str(path)))] or [path]
+
+
+def of_one_split(folder: Path, files: list[Path]) -> list[Path]:
+    """The files of a folder. Raises DatasetError where they are those of several splits by their names, as the hub has them side by side: a
+    run would be trained on what it is to be measured on."""
+    named = lambda file: next((name for name in (file.name.split("-")[0], file.parent.name) if name.lower() in SPLITS), "")  # noqa: E731
+    found = sorted({named(file) for file in files} - {""})
+    if len(found) > 1:
+        raise DatasetError(f"{folder} holds the splits {', '.join(found)}; name the files of one, such as {folder}/{found[-1]}-*.parquet")
+    return files
 
 
 def json_table(name: str, file: Path, kind: type = dict, inner: type = dict) -> Any:
@@ -280,6 +300,13 @@ def _opened(value: Any, what: str) -> Image.Image:
     if count > 1:
         raise BrokenRow(f"a moving {what}: it has {count} frames")
     return _of_eight_bits(turned, what)
+
+
+def is_transparent(picture: Image.Image) -> bool:
+    """Whether a picture can be seen through somewhere, which three channels cannot say."""
+    if picture.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in picture.info:
+        return False
+    return bool(np.asarray(picture.convert("RGBA"))[..., 3].min() < 255)
 
 
 def frames(picture: Image.Image) -> int:

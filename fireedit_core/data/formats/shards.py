@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..sample import EditSample
-from .reader import BrokenRow, DatasetError, ParquetReader, Reader, fitted, mask, picture, sentence
+from .reader import BrokenRow, DatasetError, ParquetReader, Reader, fitted, mask, of_one_split, picture, sentence
 
 AT_ONCE = 16  # rows of a parquet shard that are turned into Python's objects together
 PIECES = 256  # shards that a reader is cut into
@@ -167,8 +167,8 @@ def shard_files(files: Path | str | Iterable[Path | str], ending: str) -> list[s
     """The shards that are meant, sorted within each entry.
 
     Args:
-        files: one or several of: a folder (all files below it with the `ending`), a file, an address, each also with `{000..123}` for
-            numbers or `*` (of addresses only where the other side lists its files, as `hf://` does).
+        files: one or several of: a folder (all files below it with the `ending`, of one split), a file, an address, each also with
+            `{000..123}` for numbers or `*` (of addresses only where the other side lists its files, as `hf://` does).
 
     Raises:
         DatasetError: if nothing is found for one of them, or a shard is named twice.
@@ -203,7 +203,7 @@ def _found(name: str, ending: str) -> list[str]:
     else:
         path = Path(name)
         if path.is_dir():
-            found = [str(file) for file in sorted(path.rglob(f"*{ending}"))]
+            found = [str(file) for file in of_one_split(path, sorted(path.rglob(f"*{ending}")))]
         else:
             found = [name] if path.is_file() else sorted(glob.glob(name))
     if not found:

@@ -135,7 +135,7 @@ def write(out: Path | str, formats: Sequence[str] | None = None, count: int = 8,
         The yaml. Its lists are `sources`, `streams` and `evaluation`, of rows `{name, format, kind, ...}`, paths from its folder on.
 
     Raises:
-        DatasetError: for an unknown format, a count below 1, or a folder that is there already and not empty.
+        DatasetError: for an unknown format, a count below 1, a folder that is there already and not empty, or a list that is there.
     """
     import yaml
 
@@ -145,6 +145,7 @@ def write(out: Path | str, formats: Sequence[str] | None = None, count: int = 8,
     if count < 1:
         raise DatasetError(f"a dataset needs 1 row or more, not {count}")
     taken = [name for name in names if (out / name).exists() and (not (out / name).is_dir() or any((out / name).iterdir()))]
+    taken += [SOURCES] if (out / SOURCES).exists() else []
     if taken:
         raise DatasetError(f"{out} already holds {', '.join(taken)}; remove them or name another folder")
     scenes, lists = Scenes(count, seed), {title: [] for title in TITLES}

@@ -107,14 +107,17 @@ class Benchmark(ABC):
         return None
 
     def find(self, generated: Path, key: str) -> Path | None:
-        """The picture of an edit in a folder of results, in the authors' layout or from `folder` downwards."""
+        """The picture of an edit in a folder of results, in the authors' layout or from `folder` downwards.
+
+        Raises BrokenRow where there are several, of which nobody knows which one is meant.
+        """
         names = [key] + ([f"{self.folder}/{key}", key.removeprefix(f"{self.folder}/")] if self.folder else [])
-        for name in names:
-            for ending in ENDINGS:
-                file = generated / f"{name}{ending}"  # keys are checked; a link to a picture elsewhere is the user's own
-                if file.is_file():
-                    return file
-        return None
+        # keys are checked; a link to a picture elsewhere is the user's own
+        files = [generated / f"{name}{ending}" for name in dict.fromkeys(names) for ending in ENDINGS]
+        found = [file for file in files if file.is_file()]
+        if len(found) > 1:
+            raise BrokenRow(f"several results: {' and '.join(str(file.relative_to(generated)) for file in found)}; keep one")
+        return found[0] if found else None
 
 
 def checked_key(key: str) -> str:
@@ -126,9 +129,14 @@ def checked_key(key: str) -> str:
 
 
 def opened(file: Path, what: str) -> Image.Image:
-    """A picture as RGB, as the official scripts open it: EXIF turns are not applied. Raises BrokenRow."""
+    """A picture as RGB, as the official scripts open it: EXIF turns are not applied. Raises BrokenRow, also for more than 8 bits a channel,
+    which PIL cuts off: nearly all of the picture would be white."""
     try:
         with Image.open(file) as found:
+            if found.mode.startswith(("I", "F")):
+                raise BrokenRow(f"more than 8 bits: the {what} has {found.mode} pixels; save it with 8 bits a channel")
             return found.convert("RGB")
+    except BrokenRow:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BrokenRow(f"broken {what}: {error}") from error

@@ -57,7 +57,7 @@ def _data_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("benchmark", choices=BENCHMARKS)
     command.add_argument("--data", type=Path, required=True, help="the benchmark as its authors hand it out")
     command.add_argument("--mode", choices=(SINGLE, MULTI), help="magicbrush: single turns or chains of turns; default: both")
-    command.add_argument("--split", choices=tuple(COUNTS), default="test", help="emu: of the set, by its number of rows")
+    command.add_argument("--split", choices=tuple(COUNTS), help="emu: of the set, by its number of rows; default: test")
     command.add_argument("--limit", type=int, default=0, help="only the first N pictures (magicbrush: sessions)")
     command.add_argument("--cache", type=Path, help="where `datasets` keeps its tables; default: its own place")
     command.add_argument("--device", help="cpu, cuda, ...; default: an accelerator when there is one")
@@ -65,8 +65,13 @@ def _data_options(command: argparse.ArgumentParser) -> None:
 
 def run(o: argparse.Namespace) -> int:
     """Run the command that the options name; 1 if some edits could not be made."""
-    if o.limit < 0 or (o.mode and o.benchmark != MagicBrush.name):
-        raise ValueError("--limit must be 0 or more" if o.limit < 0 else f"--mode is for {MagicBrush.name}; {o.benchmark} has one way only")
+    if o.limit < 0:
+        raise ValueError("--limit must be 0 or more")
+    if o.mode and o.benchmark != MagicBrush.name:
+        raise ValueError(f"--mode is for {MagicBrush.name}; {o.benchmark} has one way only")
+    if o.split and o.benchmark != EmuEditTest.name:
+        raise ValueError(f"--split is for {EmuEditTest.name}; of {o.benchmark} --data says which split it is")
+    o.split = o.split or "test"
     views = (o.mode,) if o.mode else ()
     if o.command == "generate":
         settings = generation.Settings(o.seed, o.steps, o.text_guidance, o.image_guidance, o.working_size, o.keep_outside, o.sampling)

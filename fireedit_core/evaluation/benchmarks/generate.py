@@ -26,13 +26,15 @@ from ...checkpoints.index import bundle_options, read_index
 from ...data.formats import BrokenRow
 from ...data.formats.reader import sentence
 from ...regions.loading import load_detector
-from ..scenes import bundle_fingerprint, default_device, load_pipeline, machine
+from ...whole_files import write_json
+from ..scenes import bundle_fingerprint, default_device, detector_fingerprint, load_pipeline, machine
 from .benchmark import Benchmark, Edit, opened
 from .sampling import OWN, SAMPLINGS, Sampling
 
 logger = logging.getLogger("fireedit")
 
 MANIFEST, PICTURES, SOURCES = "generation.json", "pictures", "sources"
+FREE = ("bundle", "views", "machine", "failed")  # of the manifest: what may differ from run to run
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def generate(
     out, settings = Path(out), (settings or Settings()).resolved(bundle)
     options = EditOptions(settings.steps, settings.text_guidance, settings.image_guidance, settings.working_size, settings.keep_outside)
     views = tuple(views) or benchmark.views
-    facts = (facts or {}) | ({"detector": Path(detector).resolve().name} if detector else {})
+    if detector:
+        facts = (facts or {}) | {"detector": Path(detector).resolve().name, "detector_fingerprint": detector_fingerprint(detector)}
+    facts = facts or {}
     _write_manifest(benchmark, bundle, out, settings, views, facts, device)
     rows, way = benchmark.groups(limit), SAMPLINGS[settings.sampling]
     result, pipe = BulkReport(), None
@@ -110,7 +114,7 @@ def generate(
         result.failed |= {short(key): why for key, why in report.failed.items()}
     manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     manifest["failed"] = result.failed
-    _write_json(out / MANIFEST, manifest)
+    write_json(out / MANIFEST, manifest, indent=1)
     return result
 
 
@@ -142,7 +146,9 @@ def _write_manifest(
         del numbers["sampling"]
     fixed = {"benchmark": benchmark.name, **facts, **numbers, "bundle_fingerprint": bundle_fingerprint(bundle)}
     known = read_manifest(out)
-    other = [f"{key} {known.get(key)!r}, now {value!r}" for key, value in fixed.items() if known.get(key) != value] if known else []
+    told = {key: value for key, value in (known or {}).items() if key not in FREE}
+    # of both: a detector or a way of sampling that is named no longer is a difference too
+    other = [f"{key} {told.get(key)!r}, now {fixed.get(key)!r}" for key in told | fixed if told.get(key) != fixed.get(key)] if known else []
     if other:
         raise ValueError(f"{out} holds edits made with other settings ({'; '.join(other)}); give another --out, or delete the folder")
     if known is None and (out / PICTURES).is_dir() and any((out / PICTURES).iterdir()):
@@ -150,7 +156,7 @@ def _write_manifest(
     done = [view for view in benchmark.views if view in {*views, *((known or {}).get("views") or ())}]
     out.mkdir(parents=True, exist_ok=True)
     facts = {"bundle": Path(bundle).resolve().name, "views": done, "machine": machine(default_device(device))}
-    _write_json(out / MANIFEST, fixed | facts)
+    write_json(out / MANIFEST, fixed | facts, indent=1)
 
 
 def _rounds(edits: list[Edit]) -> list[list[Edit]]:
@@ -197,9 +203,3 @@ def _write_source(out: Path, edit: Edit, picture: Image.Image) -> Path:
     picture.save(part, format="PNG")
     os.replace(part, file)
     return file
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, file)

@@ -62,7 +62,8 @@ def facts(result: Mapping[str, Any]) -> str:
         lines.append(
             f"Made by bundle {made['bundle']} (`{made['bundle_fingerprint']}`): {made['steps']} steps, text guidance "
             f"{made['text_guidance']:g}, image guidance {made['image_guidance']:g}, long side {made['working_size'] or 'own'}, pixels kept "
-            f"outside: {made['keep_outside']}, seed {made['seed']}."
+            f"outside: {made['keep_outside']}, seed {made['seed']}"
+            + "".join(f", {key} {made[key]}" for key in ("sampling", "detector") if key in made) + "."
         )
     lines += [f"Left out: {', '.join(names)}: {why}." for why, names in by_reason(result["left_out"]).items()]
     return "\n\n".join(lines)

@@ -64,12 +64,15 @@ def score(
     for why, names in by_reason(left_out).items():
         logger.warning("left out: %s: %s", ", ".join(names), why)
     judge = dict(judge or {})
+    judged = {name for scores in judge.values() for name in scores}
+    if taken := sorted(judged & {metric.name for metric in profile.metrics}):
+        raise ValueError(f"a judge's scores cannot be called {', '.join(taken)}, as a metric of {profile.name} is; give them other names")
     result: dict[str, Any] = {
         "benchmark": benchmark.name,
         "profile": {"name": profile.name, "version": profile.version, "hash": profile.fingerprint, "reference": profile.reference,
                     "metrics": [m.name for m in metrics], "preparation": list(profile.preparation), "note": profile.note},
         "generated": str(generated), "generation": manifest, "software": software(), "left_out": left_out,
-        "judged": sorted({name for scores in judge.values() for name in scores}),
+        "judged": sorted(judged),
         "limit": limit, "views": {},
     }  # fmt: skip
     for view in tuple(views) or benchmark.views:
@@ -147,12 +150,14 @@ def _case_scores(
         for metric in metrics:
             try:
                 value = measure(comparison, metric)
+                if math.isnan(value):
+                    raise Unmeasured("not a number")
             except Unmeasured as reason:
                 own[metric.name] = None
                 if system == EDIT:
                     unmeasured[metric.name][str(reason)] += 1
             else:
-                own[metric.name] = value if math.isfinite(value) else "inf"  # JSON has no infinity
+                own[metric.name] = "inf" if value == math.inf else value  # JSON has no infinity
     return scores
 
 

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             logger.info("stopped by a signal, the state is saved in %s; the same command goes on from there", config.out)
             return STOPPED
         logger.info("the bundle is in %s", made)
-    except (BundleError, DatasetError, ValueError, TrainingDiverged, AlreadyRunning) as error:
+    except (BundleError, DatasetError, ValueError, OSError, TrainingDiverged, AlreadyRunning) as error:
         logger.error("fireedit: %s", error)
         return 2
     return 0

@@ -27,6 +27,18 @@ NULL = "null_embedding"  # TATI's, which stands for a dropped text
 UNET_LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 TRAINABLE = ("language_model", "region_encoder", "unet_lora", *TRAINED["joint"])
 
+# name -> (least, most). Outside of these a run would end late and in other words, or train something else: a negative `clip_norm` turns the
+# gradients round.
+RANGES: dict[str, tuple[int, float]] = {
+    **dict.fromkeys(("size", "steps", "batch", "accumulate", "max_regions", "log_steps", "keep_states", "validation_steps"), (1, math.inf)),
+    **dict.fromkeys(("conversation_tokens", "lora_rank", "lora_alpha", "unet_lora_rank"), (1, math.inf)),
+    **dict.fromkeys(("conversation_rows", "workers", "warmup", "validation", "save_minutes"), (0, math.inf)),
+    "seed": (0, 2**32 - 1),  # those of the rows are made of it, and must fit 64 bits
+    **dict.fromkeys(("lr", "weight_decay", "clip_norm", "snr_gamma"), (0, math.inf)),
+    **dict.fromkeys(("language_weight", "diffusion_weight", "grounding_weight"), (0, math.inf)),
+    **dict.fromkeys(("flip", "ema_decay", "lora_dropout"), (0, 1)),
+}  # fmt: skip
+
 
 def _says(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
@@ -106,9 +118,10 @@ class PaperConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(PaperConfig).items():
             _check(name, getattr(self, name), kind)
-        for name in ("size", "steps", "batch", "accumulate", "max_regions", "log_steps", "keep_states"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                said = f"{least} or more" if math.isinf(most) else f"{least} to {most}"
+                raise ValueError(f"{name} must be {said}, got {getattr(self, name)}")
         if not 0 <= self.dropout <= 1 / 3:
             raise ValueError(f"dropout is a share for each of three cases, 0 to 1/3, got {self.dropout}")
         if not self.fresh_lr > 0:
@@ -196,7 +209,8 @@ def load_config(arguments: Sequence[str]) -> tuple[PaperConfig, argparse.Namespa
     """
     from transformers import HfArgumentParser
 
-    parser = HfArgumentParser(PaperConfig, prog="python -m fireedit_core.training.paper", description=__doc__)
+    # whole names only: part of one would pass by what looks for the name
+    parser = HfArgumentParser(PaperConfig, prog="python -m fireedit_core.training.paper", description=__doc__, allow_abbrev=False)
     along = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
     parser.add_argument("config", type=_file, help=f"YAML file, or the name of one that comes along: {along}")
     parser.add_argument("--dry-run", action="store_true", help="train nothing; print sizes, memory and time per GPU type")
@@ -219,6 +233,8 @@ def _file(text: str) -> Path:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    if file.is_dir():
+        raise ValueError("is a folder; one of your own pairs stands first, before all options")
     found = parsed(file.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("expected `name: value` lines")

@@ -98,7 +98,9 @@ class FrozenParts:
         self.dino_levels, self.clip_levels = tower_levels(components)
         self.cache = None
         if cache:
-            self.cache = Path(cache) / f"{fingerprint(self.parts | self._seen_by(detector), FROZEN)}-{max_regions}-{KEPT}"
+            levels = ["-".join(map(str, own)) for own in (self.dino_levels, self.clip_levels)]  # a file holds those that its bundle reads
+            name = fingerprint(self.parts | self._seen_by(detector), FROZEN)
+            self.cache = Path(cache) / f"{name}-{max_regions}-{KEPT}-d{levels[0]}-c{levels[1]}"
             self.cache.mkdir(parents=True, exist_ok=True)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import logging
 from collections import defaultdict
@@ -19,27 +20,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from transformers import PreTrainedTokenizerBase
 
-from ...checkpoints.bundle import bundle_options, load_component, read_index
-from ...checkpoints.index import parts_of
+from ...checkpoints.bundle import blank_component, bundle_options, load_component, read_index
+from ...colour_profile import colour_profile
 from ...data.formats.pairs import PICTURE, PairsFolder
-from ...data.formats.reader import BrokenRow, DatasetError, frames, inside, mask, picture
+from ...data.formats.reader import BrokenRow, DatasetError, frames, inside, is_transparent, mask, picture
 from ...precision import quick_precision
+from ...whole_files import write_json
 from .config import PaperConfig, load_config
 from .replay import replay_texts, unknown_words, write_replay
-from .train import processes
+from .train import goes_on, processes
 
 logger = logging.getLogger("fireedit")
 
 PRESET = "own_pairs"
 LEAST = 4  # pairs, one of them held aside
 ADVISED = 20
-LARGE_RATE = 1e-4  # of LoRA in a UNet of Stable Diffusion's size; the preset's is for the tiny one
+LARGE = 320  # channels of the finest level of a UNet of Stable Diffusion's size
+LARGE_RATE = 1e-4  # of LoRA in such a UNet; the preset's is for the tiny one
 REPLAYED = 1.0  # rows of the start's own edits for each row of the pairs
 SMALLEST = 64  # pixels of a side
-SHOWN = 4  # pairs of each half of the sheet
 LISTED = 12  # faults that are named before the others are only counted
 RECORD, TRAINED_ON, SHEET, REPLAY = "own_pairs.json", "sources.yaml", "sheet.yaml", "replay"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic")
@@ -74,7 +76,8 @@ def own_config(folder: Path, arguments: Sequence[str]) -> tuple[PaperConfig, Any
         SystemExit: as argparse does.
     """
     own, rest = _own_options(arguments)
-    lists = {"--sources", "--validation_sources", "--streamed", "--captions"} & {a.partition("=")[0] for a in rest}
+    named = {"--" + a.partition("=")[0][2:].replace("-", "_") for a in rest if a.startswith("--")}  # both spellings are one option
+    lists = {"--sources", "--validation_sources", "--streamed", "--captions"} & named
     if lists:
         raise ValueError(f"train {folder}: {', '.join(sorted(lists))} goes with a configuration, not with a folder of pairs")
     out = ["--out", str(Path(".cache/runs") / folder.resolve().name)]
@@ -82,18 +85,19 @@ def own_config(folder: Path, arguments: Sequence[str]) -> tuple[PaperConfig, Any
     # what the user says comes last and counts
     config, options = load_config([PRESET, *out, *precise, *_sized(own.bundle), *rest])
     tokenizer = load_component(Path(config.bundle), "tokenizer")
-    pairs = check_pairs(folder, own.held, tokenizer, _longest(Path(config.bundle)))
+    pairs = check_pairs(folder, own.held, tokenizer, *_read_by(Path(config.bundle)))
     _keep_apart(Path(config.out), folder)
     reader = PairsFolder(pairs.root)
     texts = replay_texts([reader[i].instruction for i in pairs.trained], tokenizer, config.seed) if own.replay else []
     if own.replay and not any(texts):
         logger.warning("%s: of no pair can be read which one thing it is about, so the bundle's old edits are not rehearsed", folder)
     share = own.replay if any(texts) else 0.0
-    lists = _write_lists(Path(config.out), pairs, share, dry=options.dry_run)
+    lists = _write_lists(config, pairs, share, dry=options.dry_run)
     if share and not options.dry_run:
         with processes().main_process_first():  # the others find the folder there
-            write_replay(config, reader, pairs.trained, texts, Path(config.out) / REPLAY)
-    config.sources, config.validation_sources, config.validation = *map(str, lists), len(_shown(pairs))
+            write_replay(config, reader, pairs.trained, texts, Path(config.out) / REPLAY, begun=goes_on(config))
+    config.sources, config.validation_sources = map(str, lists)
+    config.validation = sum(len(rows) for _, rows in _shown(pairs, config.validation))
     config.feature_cache = config.feature_cache or str(Path(config.out) / "features")
     logger.info(
         "%s: %d pairs to train on, %d held aside; %d steps, about %.0f looks at each pair", folder, len(pairs.trained), len(pairs.held),
@@ -104,12 +108,16 @@ def own_config(folder: Path, arguments: Sequence[str]) -> tuple[PaperConfig, Any
     return config, options
 
 
-def check_pairs(folder: Path, held: int | None = None, tokenizer: PreTrainedTokenizerBase | None = None, longest: int = 0) -> OwnPairs:
+def check_pairs(
+    folder: Path, held: int | None = None, tokenizer: PreTrainedTokenizerBase | None = None, longest: int = 0,
+    template: str = "{instruction}",
+) -> OwnPairs:  # fmt: skip
     """Look at every pair, and say which are held aside.
 
     Args:
         held: pairs that are not trained on; None: one in ten, at least one.
-        tokenizer: of the bundle, to say which words it does not know. longest: tokens of an instruction that are read; 0: any number.
+        tokenizer: of the bundle, to say which words it does not know.
+        longest: tokens that are read of an instruction in its `template`; 0: any number.
 
     Raises:
         DatasetError: that names all that is wrong, and what mends it.
@@ -126,11 +134,12 @@ def check_pairs(folder: Path, held: int | None = None, tokenizer: PreTrainedToke
         if print_ in seen:
             faults.append(f"{name}: the same pictures and words as {seen[print_]}; delete one of them")
         seen.setdefault(print_, name)
-        prints[name] = print_
+        prints[name] = print_ + _mask_print(reader, row)
         groups[before].append(number)
     texts = [] if faults else [reader[i].instruction for i in range(len(reader))]
     if longest and tokenizer is not None:
-        long = [i for i, text in enumerate(texts) if len(tokenizer(text)["input_ids"]) > longest]
+        tokens = lambda text: len(tokenizer(template.format(instruction=text))["input_ids"])  # noqa: E731
+        long = [i for i, text in enumerate(texts) if tokens(text) > longest]
         faults += [f"{_name(reader.rows[i], i)}: the instruction is longer than the {longest} tokens that are read" for i in long]
     if faults:
         more = f"\n  and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
@@ -164,7 +173,7 @@ def _aside(groups: list[list[int]], held: int) -> set[int]:
 
 def _checked(reader: PairsFolder, number: int) -> tuple[str, str]:
     """(hash of the picture before, hash of the pair) of a row that is right. Raises BrokenRow with what is wrong and what mends it."""
-    row, pictures = reader.rows[number], {}
+    row, pictures, colours = reader.rows[number], {}, {}
     for key, word in (("source", "before"), ("target", "after")):
         if row.get(key) is None or isinstance(row[key], str) and not row[key].strip():
             raise BrokenRow(f"has no picture {word}")
@@ -175,6 +184,10 @@ def _checked(reader: PairsFolder, number: int) -> tuple[str, str]:
             raise BrokenRow(f"there is no {file.name} in {file.parent}")
         _plain(file)
         pictures[key] = picture(file, file.name)
+        colours[word] = _colours(file)
+    if len(set(colours.values())) > 1:
+        said = ", ".join(f"{word} {name}" for word, name in colours.items())
+        raise BrokenRow(f"the numbers of its pictures mean other colours ({said}), which would be learnt as an edit; save both in sRGB")
     before, after = pictures["source"], pictures["target"]
     if before.shape != after.shape:
         sizes = " and ".join(f"{x.shape[1]} x {x.shape[0]}" for x in (before, after))
@@ -184,7 +197,7 @@ def _checked(reader: PairsFolder, number: int) -> tuple[str, str]:
     if np.array_equal(before, after):
         raise BrokenRow("before and after are the same picture, which teaches to do nothing")
     if row.get("mask"):
-        _mask(reader, row["mask"], before)
+        _check_mask(reader, row["mask"], before)
     try:
         text = reader.read(number).instruction
     except BrokenRow as error:
@@ -192,9 +205,17 @@ def _checked(reader: PairsFolder, number: int) -> tuple[str, str]:
             raise
         said = f"{row['instruction'].name}" if isinstance(row.get("instruction"), Path) else "its row"
         raise BrokenRow(f"has no instruction; write what is to be done into {said}") from error
-    digest = lambda *parts: hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()  # noqa: E731
     shape = str(before.shape).encode()
-    return digest(shape, before.tobytes()), digest(shape, before.tobytes(), after.tobytes(), text.encode())
+    return _digest(shape, before.tobytes()), _digest(shape, before.tobytes(), after.tobytes(), text.encode())
+
+
+def _mask_print(reader: PairsFolder, row: dict[str, Any]) -> str:
+    """What the mask of a right row adds to its print: a run teaches where, too. Pairs are the same whatever their masks."""
+    return ":" + _digest(np.packbits(mask(inside(reader.root, row["mask"]))).tobytes()) if row.get("mask") else ""
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
 
 
 def _plain(file: Path) -> None:
@@ -205,16 +226,29 @@ def _plain(file: Path) -> None:
                 raise BrokenRow(f"{file.name} is a film of {frames(opened)} pictures; give one of them")
             if opened.mode.startswith(("I", "F")):
                 raise BrokenRow(f"{file.name} has {opened.mode} pixels, which are no 8 bits a channel; save it as a PNG of 8 bits")
-            if opened.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in opened.info:
-                if np.asarray(opened.convert("RGBA"))[..., 3].min() < 255:
-                    raise BrokenRow(f"{file.name} is transparent in places, where nobody knows what it shows; put it on a background")
+            if opened.mode == "CMYK":
+                raise BrokenRow(f"{file.name} is in the four colours of print, which look otherwise on a screen; save it as RGB")
+            if is_transparent(opened):
+                raise BrokenRow(f"{file.name} is transparent in places, where nobody knows what it shows; put it on a background")
     except BrokenRow:
         raise
     except Exception as error:  # whatever a decoder raises for a broken file
         raise BrokenRow(f"{file.name} cannot be read ({error}); save it again") from error
 
 
-def _mask(reader: PairsFolder, name: Any, before: np.ndarray) -> None:
+def _colours(file: Path) -> str:
+    """What the numbers of a picture mean: the name of its profile; without one, and in all of its kind, sRGB."""
+    profile = colour_profile(file).get("icc_profile")
+    if not profile:
+        return "sRGB"
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip()
+    except (ImageCms.PyCMSError, OSError):  # one that nobody can read is not that of another picture
+        name = hashlib.blake2b(profile, digest_size=4).hexdigest()
+    return "sRGB" if "srgb" in name.lower() else name
+
+
+def _check_mask(reader: PairsFolder, name: Any, before: np.ndarray) -> None:
     if isinstance(name, tuple):
         raise BrokenRow(f"several files for one mask: {', '.join(name)}; keep one")
     file = inside(reader.root, name)
@@ -261,12 +295,13 @@ def _keep_apart(out: Path, folder: Path) -> None:
         raise ValueError(f"train {folder}: {out} is there already and holds no run over pairs; give another --out")
 
 
-def _write_lists(out: Path, pairs: OwnPairs, replay: float, dry: bool) -> tuple[Path, Path]:
+def _write_lists(config: PaperConfig, pairs: OwnPairs, replay: float, dry: bool) -> tuple[Path, Path]:
     """The lists of what is trained on and what the sheets show. A run that is there must be over the same pairs.
 
     Args:
         replay: rows of the start's own edits for each row of the pairs.
     """
+    out = Path(config.out)
     now = {"folder": str(pairs.root), "held": list(pairs.held), "replay": replay, "pairs": pairs.prints}
     record = out / RECORD
     if record.is_file():
@@ -278,7 +313,8 @@ def _write_lists(out: Path, pairs: OwnPairs, replay: float, dry: bool) -> tuple[
             raise ValueError(
                 f"train {pairs.root}: {out} holds a run over other pairs ({', '.join(moved[:5])} differ); give another --out, or delete it"
             )
-    listed = lambda name, root: {"name": name, "format": "pairs", "root": str(root), "flip": False}  # noqa: E731
+    flip = {} if config.flip else {"flip": False}
+    listed = lambda name, root: {"name": name, "format": "pairs", "root": str(root), **flip}  # noqa: E731
     row = lambda name, rows: listed(name, pairs.root) | {"rows": list(rows)}  # noqa: E731
     trained = [row("pairs", pairs.trained)]
     if replay:
@@ -286,15 +322,16 @@ def _write_lists(out: Path, pairs: OwnPairs, replay: float, dry: bool) -> tuple[
     files = out / TRAINED_ON, out / SHEET
     if not dry:
         out.mkdir(parents=True, exist_ok=True)
-        files[0].write_text(json.dumps(trained, indent=1), encoding="utf-8")  # JSON is YAML
-        halves = ("held aside", pairs.held), ("trained on", pairs.trained)
-        files[1].write_text(json.dumps([row(name, rows[:SHOWN]) for name, rows in halves if rows], indent=1), encoding="utf-8")
-        record.write_text(json.dumps(now, indent=1), encoding="utf-8")
+        write_json(files[0], trained, indent=1)  # JSON is YAML
+        shown = [row(name, rows) for name, rows in _shown(pairs, config.validation) if rows]
+        write_json(files[1], shown, indent=1)
+        write_json(record, now, indent=1)
     return files
 
 
-def _shown(pairs: OwnPairs) -> tuple[int, ...]:
-    return (*pairs.held[:SHOWN], *pairs.trained[:SHOWN])
+def _shown(pairs: OwnPairs, most: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The halves of the sheet, by name, with at most so many rows together."""
+    return ("held aside", pairs.held[: most - most // 2]), ("trained on", pairs.trained[: most // 2])
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -324,14 +361,15 @@ def _share(text: str) -> float:
 
 
 def _sized(bundle: str | None) -> list[str]:
-    """What the preset says of `fireedit-tiny` and what another bundle wants otherwise: its own picture size, and smaller steps."""
+    """What another bundle wants otherwise than the preset of `fireedit-tiny`: its own picture size, and smaller steps if it is large."""
     if bundle is None:
         return []
-    return ["--size", str(bundle_options(read_index(bundle))["native_size"]), "--lr", str(LARGE_RATE)]
-
-
-def _longest(bundle: Path) -> int:
     index = read_index(bundle)
-    if "img_tokens" not in parts_of(index):
-        return 0
-    return int(json.loads((bundle / "img_tokens" / "config.json").read_text(encoding="utf-8")).get("max_text_tokens", 0))
+    large = blank_component(bundle, "unet", index).config.block_out_channels[0] >= LARGE
+    return ["--size", str(bundle_options(index)["native_size"]), *(["--lr", str(LARGE_RATE)] if large else [])]
+
+
+def _read_by(bundle: Path) -> tuple[int, str]:
+    """How many tokens of an instruction a bundle reads, and the template in which it stands."""
+    config = blank_component(bundle, "img_tokens").config
+    return config.max_text_tokens, config.prompt_template

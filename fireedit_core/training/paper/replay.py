@@ -27,6 +27,7 @@ from ...data.world import article, where_words
 from ...evaluation.scenes import bundle_fingerprint, default_device, load_pipeline
 from ...grounding.words import read_words
 from ...regions.loading import load_detector
+from ...whole_files import write_json
 from .config import PaperConfig
 
 logger = logging.getLogger("fireedit")
@@ -88,16 +89,25 @@ def _text(kind: str, thing: str, others: Sequence[str], random: np.random.Genera
     return pick(RICH_WORLD.templates[pick(("bigger", "smaller")) if kind == "resize" else kind]).format(**words)
 
 
-def write_replay(config: PaperConfig, pairs: PairsFolder, rows: Sequence[int], texts: Sequence[Sequence[str]], folder: Path) -> None:
+def write_replay(
+    config: PaperConfig, pairs: PairsFolder, rows: Sequence[int], texts: Sequence[Sequence[str]], folder: Path, begun: bool = False
+) -> None:
     """Edits of `rows` of pairs by their `texts`, made by the bundle that `config` starts from, as a folder of pairs. A folder that holds
     them already stays as it is; one that holds others, or is not whole, is made anew.
 
     The pictures are those before, at most twice the size at which they are trained on. The mask is where the bundle means to edit.
+
+    Args:
+        begun: a run has trained on the folder already. ValueError where it is to hold others: the run would be neither.
     """
     now = {"bundle": bundle_fingerprint(config.bundle), "detector": config.detector, "steps": config.validation_steps,
            "size": config.size, "texts": [[row, *own] for row, own in zip(rows, texts, strict=True)]}  # fmt: skip
-    if (folder / MADE).is_file() and json.loads((folder / MADE).read_text(encoding="utf-8")) == now:
+    before = json.loads((folder / MADE).read_text(encoding="utf-8")) if (folder / MADE).is_file() else {}
+    if before == now:
         return
+    if begun and before:
+        other = ", ".join(f"validation_{key}" if key == "steps" else key for key in now if before.get(key) != now[key])
+        raise ValueError(f"{folder} holds edits made with another {other}, on which this run has trained; give another --out, or the same")
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -122,4 +132,4 @@ def write_replay(config: PaperConfig, pairs: PairsFolder, rows: Sequence[int], t
                 Image.fromarray(mask).save(folder / line["mask"])
             listed.append(line)
     (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in listed), encoding="utf-8")
-    (folder / MADE).write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / MADE, now, indent=1)

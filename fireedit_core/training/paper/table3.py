@@ -33,6 +33,7 @@ from ...evaluation.benchmarks.score import EDIT, score
 from ...evaluation.scenes import default_device
 from ...evaluation.similarity import MetricWeights
 from .config import PaperConfig, load_config
+from .estimate import estimate
 
 logger = logging.getLogger("fireedit")
 
@@ -58,7 +59,9 @@ def train_row(config: PaperConfig, launch: Sequence[str]) -> Path:
     """Train a row in processes of its own, or go on; returns its bundle. Raises RuntimeError where that ends otherwise."""
     file = Path(config.out) / "config.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    # in a file such a path starts from the file's folder
+    whole = lambda value: str(Path(value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value  # noqa: E731
+    file.write_text(yaml.safe_dump({name: whole(value) for name, value in asdict(config).items()}, sort_keys=False))
     command = [*launch, "-m", "fireedit_core.training.paper", str(file)]
     code = subprocess.run(command, check=False).returncode
     if code:
@@ -83,8 +86,8 @@ def run(
     return found
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
-    """Our rows with the published number behind each, as Markdown."""
+def table(found: dict[str, dict[str, float]], limit: int = 0) -> str:
+    """Our rows with the published number behind each, as Markdown. `limit`: only so many rows of the set were edited, which is said."""
     published = {row.editor: row.values for row in beside(FIREEDIT_EMU.name, "all")}
     metrics = [metric for metric in FIREEDIT_EMU.metrics if any(metric.name in row for row in found.values())]
 
@@ -98,6 +101,7 @@ def table(found: dict[str, dict[str, float]]) -> str:
     return (
         "# Table 3\n\n" + summary.markdown_table(head, rows)
         + f"\n\nEmu Edit test, profile {FIREEDIT_EMU.name} (docs/benchmarks.md); in brackets {FIREEDIT_PAPER}, where it gives a number.\n"
+        + (f"\nOnly the first {limit} rows of the set: no number here compares with one in brackets.\n" if limit else "")
     )  # fmt: skip
 
 
@@ -117,9 +121,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=0, help="only the first N rows of the set: numbers of nobody else's")
     parser.add_argument("--edit-steps", type=int, help="sampling steps; default: the bundle's")
     options, rest = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
-    config, _ = load_config(rest)
+    config, asked = load_config(rest)
     if config.stage == "text":
         parser.error("table 3 differs in what stages vlm and joint train; give a configuration of one of these")
+    if asked.dry_run:
+        for name in ROWS:
+            logger.info("## %s\n\n%s\n", name, estimate(row_config(config, name)))
+        return 0
     try:
         weights = MetricWeights(options.metric_weights, default_device())
         launch = shlex.split(options.launch) or [sys.executable]
@@ -128,8 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("fireedit: %s", error)
         return 2
     file = Path(config.out) / "table3.md"
-    file.write_text(table(found), encoding="utf-8")
-    logger.info("%s\nwrote %s", table(found), file)
+    text = table(found, options.limit)
+    file.write_text(text, encoding="utf-8")
+    logger.info("%s\nwrote %s", text, file)
     return 0
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -29,6 +30,7 @@ from ...diffusion.latents import latent_scale
 from ...diffusion.pipeline import FireEditPipeline
 from ...precision import quick_in_bfloat16
 from ...regions.loading import load_detector
+from ...whole_files import write_json
 from ..lock import alone
 from ..loop import StageConfig, finite_mean
 from .assemble import export, trainable_components, trained_options
@@ -343,7 +345,7 @@ def _show(stage: PaperStage, config: PaperConfig, validation: _Validation | None
     if accelerator.is_main_process and not _made_of(made, config.stage, step):
         export(weights, config, made)
         record = {"stage": config.stage, "step": step, "config": asdict(config), "metrics": stage.progress.metrics}
-        _write(made / "training.json", record)
+        write_json(made / "training.json", record)
     accelerator.wait_for_everyone()
 
 
@@ -360,25 +362,44 @@ FREE = {
     "checkpointing", "keep_states",
 }  # fmt: skip
 
+START = "content of bundle"
+PLACES, PIECE = 64, 4096  # looked at in each file of the start, and bytes there
+
+
+def _as_it_lies(bundle: Path) -> str:
+    """A hash of the start's parts: the state holds what is trained, which belongs to the rest as it was. Of each file its size and some
+    pieces at even distances, which no two trainings share: to read 15 GB would take longer than many a step."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(file for file in bundle.glob("*/*") if file.suffix in (".safetensors", ".json")):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(bundle).as_posix()} {size}".encode())
+        with file.open("rb") as opened:
+            for place in range(PLACES):
+                opened.seek(max(0, size - PIECE) * place // (PLACES - 1))  # the first at its beginning, the last at its end
+                digest.update(opened.read(PIECE))
+    return digest.hexdigest()
+
 
 def _check_same_run(config: PaperConfig, out: Path, state: PartialState) -> None:
     """Refuse to go on from a state that was made with other numbers: it would be neither run."""
     made, record = out / "bundle", out / config.stage / "config.json"
     if made.resolve() == Path(config.bundle).resolve():
         raise ValueError(f"{made} is what this run starts from and what it would write over; give another --out")
-    goes_on = _goes_on(config)
-    if made.exists() and not goes_on:
+    resumed = goes_on(config)
+    if made.exists() and not resumed:
         raise ValueError(
             f"{made} is there already, and no state of a run of stage {config.stage} beside it; give another --out, or move it away"
         )
     now = {k: v for k, v in asdict(config).items() if k not in FREE}
     for rows in ("batch", "conversation_rows"):  # so many of all processes together: these may become more or fewer
         now[f"processes x {rows}"] = state.num_processes * now.pop(rows)
-    if goes_on and record.is_file():
+    now[START] = _as_it_lies(Path(config.bundle))
+    if resumed and record.is_file():
         before = json.loads(record.read_text())
         # a run from before a setting was there had what is its default now
         plain = {f.name: f.default for f in fields(PaperConfig)}
         plain["processes x conversation_rows"] = before.get("conversation_rows", 0) * state.num_processes
+        plain[START] = now[START]
         changed = sorted(k for k in now if json.loads(json.dumps(now[k])) != before.get(k, plain.get(k)))
         if changed:
             raise ValueError(
@@ -395,7 +416,7 @@ def _check_same_data(config: PaperConfig, state: PartialState, now: list[list[An
         now: name, kind, number of rows and share of each source, in the order in which they are drawn from.
     """
     record = Path(config.out) / config.stage / "data.json"
-    if _goes_on(config) and record.is_file() and (before := json.loads(record.read_text())) != now:
+    if goes_on(config) and record.is_file() and (before := json.loads(record.read_text())) != now:
         other = sorted({str(one[0]) for one in (*now, *before) if one not in now or one not in before})
         raise ValueError(
             f"{config.out} holds a run over other data ({', '.join(other) or 'the order of its sources'}: number of rows, kind or share "
@@ -404,7 +425,7 @@ def _check_same_data(config: PaperConfig, state: PartialState, now: list[list[An
     _keep(record, now, state)
 
 
-def _goes_on(config: PaperConfig) -> bool:
+def goes_on(config: PaperConfig) -> bool:
     """Whether there is a state to go on from; a run that was killed between two renames of a save has it under an older name."""
     folder = Path(config.out) / config.stage
     return (folder / "state").exists() or any(folder.glob("state-[0-9]*"))
@@ -413,12 +434,5 @@ def _goes_on(config: PaperConfig) -> bool:
 def _keep(record: Path, now: Any, state: PartialState) -> None:
     if state.is_main_process:
         record.parent.mkdir(parents=True, exist_ok=True)
-        _write(record, now)
+        write_json(record, now)
     state.wait_for_everyone()
-
-
-def _write(record: Path, now: Any) -> None:
-    """A JSON file, whole or not there."""
-    temporary = record.with_name(f"{record.stem}.{os.getpid()}")
-    temporary.write_text(json.dumps(now, indent=2) + "\n")
-    temporary.replace(record)

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
-from fireedit_core.bulk import EditOptions
-from fireedit_core.bulk.editing import edit_pictures
+from fireedit_core.bulk import EditOptions, EditRow
+from fireedit_core.bulk.editing import RowEditor, edit_pictures
 
 
 class Pipe:
@@ -39,6 +39,20 @@ def test_each_row_has_its_own_noise_to_the_end():
         own = torch.Generator().manual_seed(seed)
         assert torch.equal(given["latents"][row], torch.randn(4, 1, 2, generator=own))
         assert torch.equal(torch.randn(6, generator=given["generator"][row]), torch.randn(6, generator=own))
+
+
+def test_that_transparency_is_lost_is_said(tmp_path, caplog):
+    """What lay under a hole, mostly black, came to light without a word."""
+    rows = []
+    for name, alpha in (("hole", 0), ("whole", 255)):
+        made = Image.new("RGBA", (40, 24), (9, 9, 9, 255))
+        made.putpixel((3, 3), (9, 9, 9, alpha))
+        made.save(tmp_path / f"{name}.png")
+        rows.append(EditRow(name, tmp_path / f"{name}.png", "remove it"))
+    editor = RowEditor(Pipe(), tmp_path / "out", "bundle", EditOptions(), 2)
+    for _ in range(2):  # the second time there is nothing to do, and nothing to say
+        assert [reason for _, reason in editor.edit(rows)] == [None, None]
+    assert [record.getMessage().split(" of ")[0] for record in caplog.records] == ["hole: the transparency"]
 
 
 def test_without_a_working_size_the_bundle_s_own_counts():

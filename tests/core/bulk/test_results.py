@@ -8,10 +8,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from fireedit_core import file_names
-from fireedit_core.bulk import EditOptions, EditRow
-from fireedit_core.bulk.results import HIDDEN, begun_in, finished, make_folder, read_journals
+from fireedit_core.bulk import EditOptions, EditRow, results
+from fireedit_core.bulk.results import HIDDEN, ResultWriter, begun_in, finished, make_folder, read_journals
 from fireedit_core.bulk.rows import RowError, stamp
 
 
@@ -50,6 +51,20 @@ def test_the_latest_line_wins_whoever_wrote_it(tmp_path, write, order):
 def test_of_two_lines_of_one_time_the_later_written_wins(tmp_path, write):
     write("one", [{"key": "a", "stamp": "old", "time": 5.0}, {"key": "a", "stamp": "new", "time": 5.0}])
     assert read_journals(tmp_path) == {"a": "new"}
+
+
+def test_the_line_of_the_picture_that_lies_there_wins_whatever_the_clocks_say(tmp_path):
+    """A picture was deleted and made anew on a machine whose clock is behind: it was taken for the one that is gone."""
+    rows = [EditRow("a", tmp_path / "x.png", text) for text in ("remove it", "make it red")]
+    options = EditOptions()
+    for row, now, shade in zip(rows, (2000.0, 1000.0), (10, 20), strict=True):
+        with pytest.MonkeyPatch.context() as clock:
+            clock.setattr(results.time, "time", lambda now=now: now)
+            ResultWriter(tmp_path, "bundle", options).write(row, Image.new("RGB", (8, 8), (shade, 0, 0)))
+    assert read_journals(tmp_path) == {"a": stamp(rows[1], "bundle", options)}
+    assert finished(tmp_path, rows[1:], "bundle", options) == {"a"}
+    with pytest.raises(RowError, match="made with another picture, instruction"):
+        finished(tmp_path, rows[:1], "bundle", options)
 
 
 def test_what_other_runs_began_does_not_count(tmp_path, write):

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from fireedit_core.checkpoints import bundle
 from fireedit_core.checkpoints.bundle import (
     COMPONENTS,
     OPTIONS,
@@ -17,6 +18,7 @@ from fireedit_core.checkpoints.bundle import (
     load_component,
     load_components,
     read_index,
+    save_adapters,
     save_bundle,
 )
 from fireedit_core.checkpoints.portable import make_portable
@@ -162,6 +164,80 @@ def test_lora_is_a_peft_folder_and_comes_back(tiny_parts, tiny_options, tmp_path
     assert not (tmp_path / "language_model_lora").exists()
 
 
+@pytest.fixture
+def adapted(tiny_parts, tiny_bundle, tmp_path):
+    """A bundle with adapters beside its language model; gives their file."""
+    import copy
+
+    from peft import LoraConfig, get_peft_model
+
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "adapted"))
+    wrapped = get_peft_model(copy.deepcopy(tiny_parts["language_model"]), LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    save_adapters(folder / "language_model_lora", wrapped)
+    return folder / "language_model_lora" / "adapter_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda w: {k: x for k, x in w.items() if k != max(w)}, "has no weights for 1 of its adapters, the first is .*v_proj.lora_B"),
+        (lambda w: {k.replace("v_proj", "k_proj"): x for k, x in w.items()}, "has no weights for 4 of its adapters"),
+        (lambda w: w | {k.replace("q_proj", "k_proj"): x.clone() for k, x in w.items()}, "has no place, such as .*k_proj"),
+        (lambda w: {k: torch.zeros(7, 7) for k in w}, "could not be loaded as adapters"),
+    ],
+)  # fmt: skip
+def test_adapters_that_are_not_whole_or_of_another_model(adapted, change, says):
+    """peft warned of what is missing and dropped what it had no place for: the bundle edited without them."""
+    save_file(change(load_file(adapted)), adapted, {"format": "pt"})
+    with pytest.raises(BundleError, match=says):
+        load_component(adapted.parents[1], "language_model")
+
+
+def test_whole_adapters_load_without_a_warning(adapted, recwarn):
+    assert any("lora_A" in name for name, _ in load_component(adapted.parents[1], "language_model").named_parameters())
+    assert not [w for w in recwarn if "adapter" in str(w.message)]
+
+
+# --- a save that does not end ------------------------------------------------------------------------------------------
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file() and ".saving" not in f.parts}
+
+
+@pytest.mark.parametrize("at", ["unet", "visual_attention", "language_model"])
+def test_a_bundle_that_is_there_stays_whole_until_the_new_one_is(tiny_parts, tiny_options, tiny_bundle, tmp_path, monkeypatch, at):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (folder / "README.md").write_text("mine")
+    (folder / "language_model_lora").mkdir()
+    (folder / "language_model_lora" / "adapter_config.json").write_text("{}")
+    before, save = content(folder), bundle.save_component
+
+    def killed(place, component, dtype):
+        save(place, component, dtype)
+        if place.name == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundle, "save_component", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_bundle(folder, tiny_parts, tiny_options, dtype=None)
+    assert content(folder) == before
+    monkeypatch.undo()
+    save_bundle(folder, tiny_parts, tiny_options, dtype=None)
+    assert not (folder / ".saving").exists() and not (folder / "language_model_lora").exists()
+    assert (folder / "README.md").read_text() == "mine"
+    assert torch.equal(load_component(folder, "tati", None).null_embedding, tiny_parts["tati"].null_embedding)
+
+
+def test_a_part_that_is_a_link_is_not_written_through(tiny_parts, tiny_options, tiny_bundle, tmp_path):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    shutil.move(folder / "tati", tmp_path / "shared")
+    (folder / "tati").symlink_to(tmp_path / "shared")
+    before = content(tmp_path / "shared")
+    save_bundle(folder, tiny_parts, tiny_options, dtype=None)
+    assert content(tmp_path / "shared") == before and not (folder / "tati").is_symlink()
+
+
 # --- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +263,21 @@ def test_an_index_that_is_none(broken, text, message):
     rewrite(broken / "model_index.json", text)
     with pytest.raises(BundleError, match=message):
         read_index(broken)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("source_latent_scaled", "false", "true or false"), ("steps", "20", "a whole number of 1 or more"), ("native_size", 0, "a whole"),
+        ("steps", True, "a whole number"), ("text_guidance", float("nan"), "a number of 0 or more"), ("image_guidance", None, "a number"),
+        ("reconstruction_limit", -1, "a number of 0 or more"),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_kind_is_refused(broken, option, value, wanted):
+    """"false" counted as true, and the source came in at a fifth of its scale."""
+    edit_index(broken, **{option: value})
+    with pytest.raises(BundleError, match=f"has {option} .*, where {wanted}"):
+        bundle_options(read_index(broken))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 """Every format by its name: written by the command, opened by a row of a configuration, read as samples and as streams."""
 
 import itertools
+import shutil
 import subprocess
 import sys
 
@@ -92,6 +93,32 @@ def test_a_size_that_cannot_be_read_is_a_broken_row(tmp_path):
     assert all(mixture[i].source.shape[:2] == reader.size(1) for i in range(4))
 
 
+def test_a_list_that_is_there_is_not_written_over(tmp_path):
+    """`data write --out .` took the place of one's own sources.yaml."""
+    (tmp_path / "sources.yaml").write_text("mine")
+    with pytest.raises(DatasetError, match="already holds sources.yaml; remove them or name another folder"):
+        write(tmp_path, ["pairs"], count=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["sources.yaml"] and (tmp_path / "sources.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("names", [("train-0.parquet", "dev-0.parquet"), ("default/train/0.parquet", "default/test/0.parquet")])
+def test_a_folder_of_several_splits_is_not_taken_for_one(tmp_path, names, streamed):
+    """MagicBrush of the hub, as docs/make-your-own.md named it: the dev split was trained on."""
+    made = write(tmp_path / "made", ["ultraedit"], count=2).parent / "ultraedit" / "data"
+    for name in names:
+        (tmp_path / "hub" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(next(made.glob("*.parquet")), tmp_path / "hub" / name)
+    entry = {"name": "mine", "format": "ultraedit", "files": str(tmp_path / "hub")}
+    opened = open_stream if streamed else open_source
+    with pytest.raises(DatasetError, match="hub holds the splits (dev, train|test, train); name the files of one, such as .*hub/train-"):
+        opened(entry)
+    one = opened(entry | {"files": str(tmp_path / "hub" / names[0].replace("0.p", "*.p"))})
+    assert (len(one.stream.shards.shards) if streamed else len(one.reader)) == (1 if streamed else 2)
+    with pytest.raises(DatasetError, match="no parquet files at|no shards at"):
+        opened(entry | {"files": str(tmp_path / "hub" / "none-*.parquet")})
+
+
 def test_opening_the_registry_loads_no_library():
     code = "import sys; import fireedit_core.data.formats.registry; print(sorted({'datasets', 'pyarrow', 'torch'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -109,6 +136,16 @@ def test_the_command_writes_what_is_asked_for_and_never_over_it(tmp_path, capsys
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["llava-instruct", "pairs", "sources.yaml"]
     assert main(["write", "--out", str(tmp_path / "d"), "--formats", "pairs"]) == 2
     assert main(["write", "--out", str(tmp_path / "e"), "--formats", "parquet"]) == 2 and not (tmp_path / "e").exists()
+
+
+def test_the_command_says_in_words_what_it_cannot_do(tmp_path, capsys, caplog):
+    from fireedit_core.data.__main__ import main
+
+    assert main(["sheet", "--out", str(tmp_path / "no folder" / "a.png"), "--count", "1"]) == 2
+    assert "no folder" in caplog.text
+    with pytest.raises(SystemExit):
+        main(["sheet", "--out", "a.png", "--columns", "0"])
+    assert "must be 1 or more, got 0" in capsys.readouterr().err
 
 
 # --- streams -------------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import copy
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,6 +43,19 @@ def test_five_lines_edit_a_picture(tiny_bundle, picture):
     scores = out.regions[0].scores
     assert out.regions[0].image_size == (64, 64) and scores.tolist() == sorted(scores.tolist(), reverse=True)
     assert scores.sum() <= 1 + 1e-5
+
+
+def test_what_is_given_takes_the_place_of_the_bundle_s_own(tiny_bundle, tiny_pipe):
+    """`scheduler=`, as diffusers takes it, and every misspelt name were swallowed."""
+    scheduler = type(tiny_pipe.scheduler).from_config(tiny_pipe.scheduler.config)
+    pipe = FireEditPipeline.from_pretrained(tiny_bundle, scheduler=scheduler, steps=3)
+    assert pipe.scheduler is scheduler and pipe.config.steps == 3 and pipe.config.native_size == tiny_pipe.config.native_size
+    with pytest.raises(TypeError, match="takes no dtype, variant; .* a bundle's components and options .native_size"):
+        FireEditPipeline.from_pretrained(tiny_bundle, dtype=torch.float16, variant="fp16")
+    with pytest.raises(TypeError, match="torch_dtype must be a torch.dtype"):
+        FireEditPipeline.from_pretrained(tiny_bundle, torch_dtype="float16")
+    with pytest.raises(TypeError, match="push_to_hub"):
+        pipe.save_pretrained(tiny_bundle, push_to_hub=True)
 
 
 def test_same_seed_same_picture_and_every_input_counts(tiny_pipe, picture):
@@ -173,6 +187,23 @@ def test_bad_input_is_refused_in_words(tiny_pipe, picture, arguments, message):
         tiny_pipe(image, **({"instruction": "make it red"} | arguments))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_inference_steps": 0}, "num_inference_steps must be 1 or more, got 0"),  # the bundle's own were taken, and 0 reported
+        ({"num_inference_steps": -2}, "num_inference_steps must be 1 or more, got -2"),
+        ({"text_guidance": float("nan")}, "these must be numbers: text_guidance nan"),
+        ({"hvca_strength": float("inf"), "image_guidance": float("nan")}, "image_guidance nan, hvca_strength inf"),
+        ({"mask": torch.full((1, 64, 64), float("nan"))}, "mask must lie in 0..1"),
+        ({"mask": torch.full((1, 64, 64), 255.0)}, "mask must lie in 0..1, got 255 to 255"),
+        ({"output_type": "np"}, "output_type must be 'pil', 'pt' or 'latent', got 'np'"),  # PIL pictures came
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_and_not_replaced(tiny_pipe, picture, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tiny_pipe(picture(64, 64), "remove the apple", **arguments)
+
+
 def test_pictures_become_rgb_between_zero_and_one(picture):
     grey = Image.new("L", (5, 4), 255)
     clear = Image.new("RGBA", (5, 4), (51, 102, 255, 0))
@@ -289,7 +320,7 @@ def test_a_mask_of_ones_own_replaces_the_grounding(tiny_pipe, picture):
     with pytest.raises(ValueError, match="mask has shape"):
         edit(mask=torch.zeros(1, 32, 64))
     for wrong in (mask * 255, mask / 0, mask - 1):  # 0..255 marked all, and NaN nothing
-        with pytest.raises(ValueError, match="mask must hold numbers of 0..1"):
+        with pytest.raises(ValueError, match="mask must lie in 0..1"):
             edit(mask=wrong)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fireedit_core.evaluation import familiarity
+from fireedit_core.evaluation import familiarity, motions
 from fireedit_core.evaluation.familiarity import Familiarity
 
 
@@ -45,12 +46,42 @@ def test_photographs_are_looked_for_in_folders_and_the_same_windows_come_again(t
     assert len(one) == familiarity.CROPS and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
+def test_a_place_that_holds_no_pictures_by_mistake_is_named(tmp_path):
+    """A misspelt folder beside a right one was passed over, and half of the photographs were measured."""
+    for name in ("a.png", "b.png", "c.tif"):
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    for wrong in ("photso", "c.tif"):
+        for photographs in (familiarity.photographs, motions.photographs):
+            with pytest.raises(ValueError, match=f"{wrong} is no folder and no picture"):
+                photographs([tmp_path, tmp_path / wrong])
+    (tmp_path / "d.jpg").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match="d.jpg: broken picture"):
+        list(familiarity._windows(tmp_path / "d.jpg"))
+    deep = np.full((40, 40), 257 * 100, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "e.png")  # it was cut off to white
+    assert abs(float(next(familiarity._windows(tmp_path / "e.png")).mean()) - 100 / 255) < 1e-3
+
+
 def test_keeping_changes_one_line_of_the_index(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FireEditPipeline", "steps": 20}))
     familiarity.keep(tmp_path, 0.00921)
     assert json.loads((tmp_path / "model_index.json").read_text()) == {
         "_class_name": "FireEditPipeline", "steps": 20, "reconstruction_limit": 0.0092,
     }  # fmt: skip
+
+
+def test_an_index_that_could_not_be_written_is_the_old_one(tmp_path, monkeypatch):
+    """It was written in place: a full disk left a bundle without an index."""
+    index = tmp_path / "model_index.json"
+    index.write_text('{"steps": 20}')
+    monkeypatch.setattr(Path, "write_text", lambda path, text, **_: path.write_bytes(text.encode()[:5]) and fail())
+
+    def fail():
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        familiarity.keep(tmp_path, 0.01)
+    assert index.read_bytes() == b'{"steps": 20}' and [file.name for file in tmp_path.iterdir()] == ["model_index.json"]
 
 
 def test_the_limit_is_measured_on_what_it_was_not_chosen_on(tmp_path, monkeypatch):

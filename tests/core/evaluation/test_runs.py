@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from fireedit_core.data import WORLD
-from fireedit_core.evaluation import card, pictures, scenes, sweep, turns
-from fireedit_core.evaluation.__main__ import main
+from fireedit_core.evaluation import card, oracle, pictures, scenes, sweep, turns
+from fireedit_core.evaluation.__main__ import main, parser
 from fireedit_core.evaluation.scenes import Scenes, Settings, batches, evaluate, scene_noise
 from fireedit_core.regions import Regions
 
@@ -143,6 +143,66 @@ def test_the_card_names_what_is_not_mastered_and_refuses_other_weights(tmp_path)
     (bundle / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"others")
     with pytest.raises(ValueError, match="measure again"):
         card.write_card(bundle, [path])
+
+
+def test_a_training_record_that_is_asked_for_must_be_there(tmp_path, monkeypatch):
+    """The card said that there is none."""
+    monkeypatch.setattr(card, "read_index", lambda folder: {})
+    monkeypatch.setattr(card, "_read_result", lambda path, own: {"config": {"world": "rich"}})
+    monkeypatch.setattr(card, "card_text", lambda folder, index, loaded, record, *more: f"{record} {card.WRITTEN}")
+    with pytest.raises(ValueError, match="there is no file .*nowhere.json"):
+        card.write_card(tmp_path, ["result.json"], training=tmp_path / "nowhere.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(ValueError, match="broken.json is no JSON"):
+        card.write_card(tmp_path, ["result.json"], ablation=tmp_path / "broken.json")
+    assert card.write_card(tmp_path, ["result.json"]).read_text().startswith("None ")
+
+
+def test_a_fingerprint_sees_all_that_an_edit_depends_on(tmp_path):
+    """Not the text encoder, which reads in place of an untrained Q-Former; and of a detector only its name was looked at."""
+    (tmp_path / "text_encoder").mkdir()
+    seen = []
+    for weights in (b"a", b"b"):
+        (tmp_path / "text_encoder" / "model.safetensors").write_bytes(weights)
+        (tmp_path / "detector.pt").write_bytes(weights)
+        seen.append((scenes.bundle_fingerprint(tmp_path), scenes.detector_fingerprint(tmp_path / "text_encoder"),
+                     scenes.detector_fingerprint(tmp_path / "detector.pt")))  # fmt: skip
+    assert all(one != two for one, two in zip(*seen, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["card", "--score", "a", "--training", "b"], "leave out --training and --ablation"),
+        (["card", "--score", "a", "--ablation", "b"], "leave out --training and --ablation"),
+        (["card", "--result", "a", "--licence", "mit"], "--licence goes with --score"),
+        (["tati", "--oracle", "--split", "validation", "--steps", "3"], "leave out --split, --steps"),
+        (["generate", "magicbrush", "--data", "a", "--out", "b", "--split", "validation"], "--split is for emu"),
+        (["score", "pie-bench", "--data", "a", "--generated", "b", "--out", "c", "--split", "test"], "--split is for emu"),
+    ],
+)
+def test_an_option_without_effect_is_refused(arguments, says, caplog, monkeypatch):
+    monkeypatch.setattr(oracle, "study", lambda *given: pytest.fail("it measures"))
+    assert main(arguments) == 1 and says in caplog.text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["turns", "--each", "3"], ["ablation", "--device", "cpu"], ["attention", "--batch", "2"], ["turns", "--no-regions"],
+     ["confine", "--no-regions"]],
+)  # fmt: skip
+def test_a_command_has_no_option_that_it_does_not_use(arguments, capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args(arguments)
+    assert f"unrecognized arguments: {arguments[1]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["sheet", "--out", "a", "--columns"], ["turns", "--turns"], ["scenes", "--batch"], ["sheet", "--zoom"]])
+def test_none_of_a_thing_is_refused(option, capsys):
+    """`--columns 0` ended in a division, and `--batch 0` took all scenes at once."""
+    with pytest.raises(SystemExit):
+        parser().parse_args([*option, "0"])
+    assert "must be 1 or more, got 0" in capsys.readouterr().err
 
 
 def test_a_readme_that_a_person_wrote_is_no_card(tmp_path):

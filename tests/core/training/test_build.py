@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fireedit_core.data import RICH_WORLD, WORLD, vocabulary
+from fireedit_core.training import __main__ as program
 from fireedit_core.training.build import load_parts, save_parts, words_of
 from fireedit_core.training.tiny import tiny_components, word_tokenizer
 from fireedit_core.vlm.adapter import VisionAdapter
@@ -33,6 +34,19 @@ def test_parts_of_this_run_come_before_the_bundles(tmp_path):
     load_parts(fresh, ["adapter"], out, bundle)
     for wanted, got in zip(ours["adapter"].parameters(), fresh["adapter"].parameters(), strict=True):
         assert torch.equal(got, wanted)
+
+
+def test_the_command_takes_no_budget_of_nothing_and_says_what_is_missing(monkeypatch, tmp_path, caplog, capsys):
+    """`--budget 0` put weights that had learnt nothing into the place of the released ones."""
+    with pytest.raises(SystemExit):
+        program.main(["--budget", "0h", "--bundle", str(tmp_path / "bundle")])
+    assert "a budget looks like 3h or 90m, got '0h'" in capsys.readouterr().err
+
+    def nothing(*given):
+        raise FileNotFoundError("no trained vae in here")
+
+    monkeypatch.setattr(program, "build_tiny", nothing)
+    assert program.main(["--bundle", str(tmp_path / "bundle")]) == 2 and "no trained vae in here" in caplog.text
 
 
 def test_a_language_model_keeps_its_words_and_gets_new_ones(tmp_path):

@@ -11,8 +11,9 @@ import torch
 from safetensors import safe_open
 
 pytest.importorskip("tensorboard")
-from fireedit_core.checkpoints.bundle import load_components
+from fireedit_core.checkpoints.bundle import bundle_options, load_components, read_index
 from fireedit_core.data import WORLD
+from fireedit_core.evaluation.familiarity import keep
 from fireedit_core.training import burst, pieces
 from fireedit_core.training.edit_cache import PairEncoder
 from fireedit_core.training.tiny import renewed
@@ -62,7 +63,9 @@ def test_a_bundle_takes_pieces_in_its_own_place(start, tmp_path):
     with torch.no_grad():
         components["unet"].conv_out.bias.fill_(0.25)
     pieces.write_pieces(tmp_path, {name: components[name] for name in pieces.PARTS}, {"looks": 7, "bursts": 1})
+    keep(own, 0.0123)  # what was measured of the autoencoder, which no burst trains: it was lost
     burst.merge(tmp_path, own, own)
+    assert bundle_options(read_index(own))["reconstruction_limit"] == 0.0123
     again = load_components(own)
     assert (again["unet"].conv_out.bias == 0.25).all() and burst.looks_of(own) == 7
     one, two = again["clip_vision"].state_dict(), load_components(start)["clip_vision"].state_dict()

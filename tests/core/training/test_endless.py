@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 pytest.importorskip("tensorboard")
-from fireedit_core.checkpoints.bundle import load_components
+from fireedit_core.checkpoints.bundle import bundle_options, load_components, read_index
 from fireedit_core.data import WORLD
+from fireedit_core.evaluation.familiarity import keep
 from fireedit_core.training import endless
 from fireedit_core.training.edit_cache import RollingCache, fingerprint
 from fireedit_core.training.endless import AlreadyRunning, EndlessConfig, looks_of, status, stop
@@ -155,6 +158,18 @@ def test_the_cooldown_ends_the_run_at_no_learning_rate(repo, start, tmp_path):
     process = launch(repo, tmp_path, start)
     _, said = process.communicate(timeout=60)
     assert process.returncode and b"holds a run with another batch" in said
+
+
+def test_the_best_keeps_what_was_measured_of_the_start_s_autoencoder(start, tmp_path, monkeypatch):
+    """`evaluation world --keep` had written the limit into the start; the best bundle took every photograph for its own again."""
+    own = Path(shutil.copytree(start, tmp_path / "own"))
+    keep(own, 0.0123)
+    found = {"score": 0.5, "power": {"tati": 1.0, "hvca": 1.0}}
+    for name, value in (("one_step_errors", found), ("module_table", {}), ("costs", {})):
+        monkeypatch.setattr(endless, name, lambda *given, value=value, **more: value)
+    config = EndlessConfig(folder=tmp_path, start=own)
+    endless._validate(SimpleNamespace(raw=None), SimpleNamespace(count=1), load_components(own), config, {"looks": 5})
+    assert bundle_options(read_index(tmp_path / "best"))["reconstruction_limit"] == 0.0123
 
 
 def test_status_before_anything(tmp_path):

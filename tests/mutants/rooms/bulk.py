@@ -20,7 +20,8 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/bulk/results.py", LOCAL,
-        (">= found.get(key, (0.0, \"\"))[0]:", "<= found.get(key, (1e12, \"\"))[0]:", "latest line"),
+        ("key=lambda line: line[0])[-1][1]", "key=lambda line: line[0])[0][1]", "latest line"),
+        ("[line for line in lines if line[2] == there] or lines", "lines", "whose line"),
         ("if record.get(\"run\") == run for key", "if \"run\" in record for key", "wrong run"),
     ),
     *of(

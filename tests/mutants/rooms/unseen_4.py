@@ -67,7 +67,7 @@ MUTANTS = [
     ),
     *of(
         "fireedit_core/training/paper/features.py", "tests/core/training/paper/test_frozen.py",
-        ("FROZEN)}-{max_regions}-{KEPT}", "FROZEN)}-{KEPT}", "stale key"),
+        ("{name}-{max_regions}-{KEPT}-d", "{name}-{KEPT}-d", "stale key"),
     ),
     *of(
         "fireedit_core/training/paper/losses.py", "tests/core/training/paper/test_losses.py",

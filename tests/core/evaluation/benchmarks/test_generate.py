@@ -19,6 +19,7 @@ from fireedit_core.evaluation.benchmarks.magicbrush import MagicBrush
 from fireedit_core.evaluation.benchmarks.pie_bench import PieBenchTest
 from fireedit_core.evaluation.benchmarks.profiles import MAGICBRUSH
 from fireedit_core.evaluation.benchmarks.refedit_bench import RefEditBenchTest
+from fireedit_core.evaluation.benchmarks.report import facts
 from fireedit_core.evaluation.benchmarks.score import score
 from fireedit_core.evaluation.similarity import MetricWeights
 
@@ -109,6 +110,44 @@ def test_other_settings_are_refused(whole, data, bundle):
             generate(MagicBrush(data), bundle, out, settings)
     assert generate(MagicBrush(data), bundle, out, Settings(seed=3, steps=2, text_guidance=1.0)).skipped  # the bundle's own value
     assert pictures(out) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"detector": "other", "detector_fingerprint": "abc"}, "detector 'other', now None; detector_fingerprint 'abc', now None"),
+        ({"sampling": "magicbrush"}, "sampling 'magicbrush', now None"),
+    ],
+)
+def test_what_is_named_no_longer_is_another_setting_too(data, bundle, tmp_path, more, said):
+    """Edits with a detector of one's own, and then without it, came into one folder and one score."""
+    generation._write_manifest(MagicBrush(data), bundle, tmp_path, Settings(steps=2), ("single",), {}, "cpu")
+    told = json.loads((tmp_path / MANIFEST).read_text())
+    generation._write_manifest(MagicBrush(data), bundle, tmp_path, Settings(steps=2), ("multi",), {}, "cpu")
+    (tmp_path / MANIFEST).write_text(json.dumps(told | more))
+    with pytest.raises(ValueError, match=f"made with other settings .{said}"):
+        generation._write_manifest(MagicBrush(data), bundle, tmp_path, Settings(steps=2), ("single",), {}, "cpu")
+
+
+def test_a_detector_is_known_by_its_weights(data, bundle, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(generation, "_write_manifest", lambda *given: told.append(given[5]) or (tmp_path / MANIFEST).write_text("{}"))
+    monkeypatch.setattr(generation, "_rounds", lambda edits: [])
+    for weights in (b"one", b"two"):
+        (tmp_path / "detector.pt").write_bytes(weights)
+        generate(MagicBrush(data), bundle, tmp_path, TWO_STEPS, detector=tmp_path / "detector.pt")
+    assert told[0]["detector"] == told[1]["detector"] == "detector.pt"
+    assert told[0]["detector_fingerprint"] != told[1]["detector_fingerprint"]
+
+
+def test_a_report_tells_what_else_the_edits_were_made_with():
+    """Edits by another detector, or sampled as MagicBrush's authors do, were said to be made as all others."""
+    made = {"bundle": "b", "bundle_fingerprint": "f", "steps": 2, "text_guidance": 1.0, "image_guidance": 1.0, "working_size": 0,
+            "keep_outside": "off", "seed": 3}  # fmt: skip
+    profile = {"name": "magicbrush", "version": 1, "hash": "h"}
+    told = lambda **more: facts({"profile": profile, "generation": made | more, "generated": "g", "limit": 0, "left_out": {}})  # noqa: E731
+    assert told().endswith("seed 3.")
+    assert told(sampling="magicbrush", detector="d.pt").endswith("seed 3, sampling magicbrush, detector d.pt.")
 
 
 def test_a_folder_of_unknown_pictures_is_not_added_to(whole, data, bundle, tmp_path):

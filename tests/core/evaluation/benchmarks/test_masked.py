@@ -16,6 +16,7 @@ from fireedit_core.data.formats import DatasetError
 from fireedit_core.data.formats.pie_bench import MAPPING
 from fireedit_core.data.writers import pie_bench as pie_writer
 from fireedit_core.data.writers import refedit_bench as refedit_writer
+from fireedit_core.evaluation.benchmarks import score as scoring
 from fireedit_core.evaluation.benchmarks.pie_bench import PieBenchTest
 from fireedit_core.evaluation.benchmarks.profiles import PIE_BENCH, REFEDIT_BENCH
 from fireedit_core.evaluation.benchmarks.refedit_bench import RefEditBenchTest, scorer_mask
@@ -124,6 +125,39 @@ def test_the_average_is_over_all_pixels(pie, tmp_path):
     share = (~case.mask).mean()
     assert found["mse_background"]["mean"] == pytest.approx(0.04 * share, rel=1e-4)
     assert found["psnr_background"]["mean"] == pytest.approx(-10 * math.log10(0.04 * share), rel=1e-4)
+
+
+def test_a_number_that_is_none_is_not_infinite(pie, tmp_path, monkeypatch):
+    """It stood in the tables as that of an edit without any error."""
+    monkeypatch.setattr(scoring, "measure", lambda comparison, metric: math.nan)
+    generated = shutil.copytree(pie, tmp_path / "generated")
+    found = score(PieBenchTest(pie), PIE_BENCH, generated, MetricWeights(None))["views"]["all"]
+    assert found["unmeasured"]["mse_background"] == {"not a number": found["used"]}
+    assert {case["scores"]["edit"]["mse_background"] for case in found["cases"]} == {None}
+
+
+def test_a_judge_s_score_is_no_metric(pie):
+    """One that was called like a metric took its place in the table."""
+    with pytest.raises(ValueError, match="a judge's scores cannot be called mse_background, as a metric of pie_bench is"):
+        score(PieBenchTest(pie), PIE_BENCH, pie, MetricWeights(None), judge={"x": {"mse_background": 1.0, "sc": 2.0}})
+
+
+def test_two_results_of_one_edit_are_none(pie, tmp_path):
+    """A .png of an older run went before the .jpg of this one."""
+    generated = shutil.copytree(pie, tmp_path / "generated")
+    first = sorted(generated.rglob("*.jpg"))[0]
+    Image.open(first).save(first.with_suffix(".png"))
+    skipped = score(PieBenchTest(pie), PIE_BENCH, generated, MetricWeights(None))["views"]["all"]["skipped"]
+    assert list(skipped) == ["several results"] and skipped["several results"][0].endswith(first.stem)
+
+
+def test_a_result_of_sixteen_bits_is_not_cut_off(pie, tmp_path):
+    generated = shutil.copytree(pie, tmp_path / "generated")
+    first = sorted(generated.rglob("*.jpg"))[0]
+    first.unlink()
+    Image.fromarray(np.full((512, 512), 257 * 100, np.uint16)).save(first.with_suffix(".png"))
+    skipped = score(PieBenchTest(pie), PIE_BENCH, generated, MetricWeights(None))["views"]["all"]["skipped"]
+    assert list(skipped) == ["more than 8 bits"]
 
 
 def test_with_a_limit_the_first_alone_are_scored(pie, tmp_path):

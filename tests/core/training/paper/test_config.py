@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+from typing import get_type_hints
+
 import pytest
 
 from fireedit_core.training.paper.config import PaperConfig, load_config
@@ -51,6 +53,36 @@ def test_what_cannot_be_is_refused_with_a_reason(tmp_path, capsys, text, argumen
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("clip_norm", -1.0, "0 or more"), ("lr", -1e-4, "0 or more"), ("warmup", -5, "0 or more"), ("ema_decay", 2.0, "0 to 1"),
+        ("flip", 7.0, "0 to 1"), ("validation", -3, "0 or more"), ("validation_steps", 0, "1 or more"), ("save_minutes", -1.0, "0 or more"),
+        ("seed", 2**40, "0 to 4294967295"),
+        ("workers", -1, "0 or more"),
+        ("conversation_rows", -1, "0 or more"), ("lora_rank", 0, "1 or more"), ("seed", -1, "0 to 4294967295"),
+        ("language_weight", -1.0, "0 or more"), ("lora_dropout", 1.5, "0 to 1"), ("conversation_tokens", 0, "1 or more"),
+    ],
+)  # fmt: skip
+def test_a_number_outside_of_its_range_is_refused(name, value, says):
+    """A clip_norm of -1 turned the gradients round, and no steps for the sheet ended the run at its first save."""
+    with pytest.raises(ValueError, match=f"{name} must be {says}, got {value}"):
+        PaperConfig(sources="a", **{name: value})
+
+
+def test_every_number_has_a_range():
+    from fireedit_core.training.paper.config import RANGES
+
+    numbers = {name for name, kind in get_type_hints(PaperConfig).items() if kind in (int, float)}
+    assert numbers - set(RANGES) == {"dropout", "fresh_lr"}  # which are looked at by themselves
+
+
+def test_a_part_of_a_name_is_no_option(capsys):
+    with pytest.raises(SystemExit):
+        load_config(["tiny_all", "--step", "3"])
+    assert "--step" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["tiny_all", "configs/tiny_all.yaml"])
 def test_a_configuration_that_comes_along_is_found_by_its_name(name):
     assert load_config([name, "--steps", "3"])[0].steps == 3
@@ -60,6 +92,12 @@ def test_a_missing_file_is_named(capsys):
     with pytest.raises(SystemExit):
         load_config(["nowhere.yaml"])
     assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_a_folder_behind_the_options_is_told_where_to_stand(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        load_config(["--dry-run", str(tmp_path)])
+    assert "is a folder; one of your own pairs stands first" in capsys.readouterr().err
 
 
 def test_every_number_says_what_it_is():

@@ -94,6 +94,16 @@ def test_kept_features_of_another_number_of_regions_are_others(bundle, pictures,
     assert four.cache != one.cache
 
 
+def test_kept_features_of_other_levels_are_others(bundle, pictures, tmp_path):
+    """Two bundles over the same towers read each other's files, which have other levels: the run ended with a KeyError."""
+    parts = load_components(bundle)
+    one = FrozenParts(parts, 4, tmp_path)
+    one.features(pictures)
+    parts["hvca"].register_to_config(dino_levels=(0,))
+    other = FrozenParts(parts, 4, tmp_path)
+    assert one.dino_levels != other.dino_levels and other.features(pictures).vision.dino[0].numel()
+
+
 class Feed:
     """Rows of one grey picture, the number of the batch in its seed."""
 

@@ -3,11 +3,12 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from fireedit_core.checkpoints.bundle import load_component
 from fireedit_core.data.formats.reader import DatasetError
@@ -89,6 +90,22 @@ def test_a_wrong_pair_is_named(folder, change, said):
     assert said in refusal(folder)
 
 
+def test_pictures_whose_numbers_mean_other_colours_are_no_pair(folder):
+    """A photograph in Display P3 and its edit, exported as sRGB, teach that all colours change."""
+    plain = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    other = plain.replace("sRGB".encode("utf-16-be"), "P3 x".encode("utf-16-be"))
+    picture(1).save(folder / "n1_before.png", icc_profile=other)
+    picture(2).save(folder / "n2_before.png", icc_profile=plain)  # none is sRGB too
+    said = refusal(folder)
+    assert "n1: the numbers of its pictures mean other colours (before P3 x" in said and "after sRGB), which would be learnt" in said
+    assert "n2:" not in said
+    picture(101).save(folder / "n1_after.png", icc_profile=other)
+    assert len(check_pairs(folder).prints) == 6
+    (folder / "n3_after.png").unlink()
+    picture(3).convert("CMYK").save(folder / "n3_after.jpg")
+    assert "n3: n3_after.jpg is in the four colours of print" in refusal(folder)
+
+
 def test_a_pair_that_is_there_twice(folder):
     for ending in ("_before.png", "_after.png", ".txt"):
         (folder / f"n9{ending}").write_bytes((folder / f"n2{ending}").read_bytes())
@@ -165,6 +182,90 @@ def test_settings_that_cannot_be(folder, bundle, tmp_path, capsys, caplog, optio
         assert stopped.code == 2
     assert said in caplog.text + capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--validation-sources", "--validation_sources", "--sources=x", "--sourc", "--captions"])
+def test_a_list_of_one_s_own_goes_with_a_configuration(folder, bundle, tmp_path, capsys, caplog, option):
+    """In its other spelling, or shortened, it was taken and written over."""
+    try:
+        assert main([str(folder), "--bundle", str(bundle), "--out", str(tmp_path / "run"), option, "x.yaml"]) == 2
+    except SystemExit as stopped:
+        assert stopped.code == 2
+    said = caplog.text + capsys.readouterr().err
+    assert "goes with a configuration" in said or "unrecognized" in said or "not used" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("most", "shown"), [(8, [1, 4]), (3, [1, 1]), (1, [1]), (0, [])])
+def test_as_many_rows_are_shown_as_are_asked_for(folder, bundle, tmp_path, most, shown):
+    """`--validation` was taken and had no effect."""
+    more = ["--bundle", str(bundle), "--out", str(tmp_path / "run"), "--replay", "0", "--validation", str(most)]
+    config, _ = own_config(folder, more)
+    assert [len(row["rows"]) for row in json.loads(Path(config.validation_sources).read_text())] == shown
+    assert config.validation == sum(shown)
+
+
+def test_pairs_are_mirrored_where_that_is_asked_for(folder, bundle, tmp_path):
+    for flip, said in (("0", False), ("0.5", None)):
+        more = ["--bundle", str(bundle), "--out", str(tmp_path / f"run{flip}"), "--replay", "0", "--flip", flip]
+        assert json.loads(Path(own_config(folder, more)[0].sources).read_text())[0].get("flip") is said
+
+
+def test_the_learning_rate_goes_by_the_size_of_the_unet(folder, bundle, tmp_path):
+    """fireedit-tiny itself, when it was named, learnt at a twentieth of its rate."""
+    start = Path(shutil.copytree(bundle, tmp_path / "start"))
+    rates = []
+    for channels in ([32, 32], [320, 640]):
+        file = start / "unet" / "config.json"
+        told = json.loads(file.read_text())
+        file.write_text(json.dumps(told | {"block_out_channels": [*channels, *told["block_out_channels"][2:]]}))
+        config, _ = own_config(folder, ["--bundle", str(start), "--out", str(tmp_path / f"run{len(rates)}"), "--replay", "0"])
+        rates.append(config.lr)
+    assert rates == [2e-3, 1e-4]
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder, bundle, tmp_path, caplog):
+    """It ended in a traceback."""
+    (tmp_path / "file").write_text("mine")
+    assert main([str(folder), "--bundle", str(bundle), "--out", str(tmp_path / "file" / "run"), "--replay", "0"]) == 2
+    assert str(tmp_path / "file") in caplog.text
+
+
+def test_lists_that_could_not_be_written_are_the_old_ones(folder, bundle, tmp_path, monkeypatch):
+    """They were written in place: what a kill left of them was read as JSON, and no message said of which file."""
+    more = ["--bundle", str(bundle), "--out", str(tmp_path / "run"), "--replay", "0"]
+    own_config(folder, more)
+    written = lambda: {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}  # noqa: E731
+    before = written()
+    monkeypatch.setattr(Path, "write_text", lambda path, text, **_: path.write_bytes(text.encode()[:5]) and fail())
+
+    def fail():
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        own_config(folder, more)
+    monkeypatch.undo()
+    assert written() == before and RECORD in before
+
+
+def test_another_mask_is_another_run(folder, bundle, tmp_path):
+    """It teaches where; a run went on over it as if nothing had changed."""
+    more = ["--bundle", str(bundle), "--out", str(tmp_path / "run"), "--replay", "0"]
+    own_config(folder, more)
+    mask = Image.new("L", (72, 64))
+    mask.putpixel((3, 3), 255)
+    mask.save(folder / "n2_mask.png")
+    with pytest.raises(ValueError, match=r"holds a run over other pairs \(n2 differ\)"):
+        own_config(folder, more)
+
+
+def test_the_words_around_an_instruction_count_too(folder, bundle):
+    """A bundle that reads it in a template cut its end off without a word."""
+    tokenizer = load_component(bundle, "tokenizer")
+    (folder / "n1.txt").write_text("remove the apple " * 10)  # 30 words
+    assert len(check_pairs(folder, tokenizer=tokenizer, longest=32).prints) == 6
+    said = refusal(folder, tokenizer=tokenizer, longest=32, template="user the picture {instruction} assistant")
+    assert "n1: the instruction is longer than the 32 tokens" in said
 
 
 def test_a_dry_run_writes_nothing(folder, bundle, tmp_path, caplog):

@@ -2,6 +2,7 @@
 """A run over one's own pairs rehearses what the bundle can do already."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from fireedit_core.checkpoints.bundle import load_component
 from fireedit_core.data.formats.registry import load_sources
 from fireedit_core.diffusion.pipeline import FireEditPipeline
 from fireedit_core.grounding.words import read_words
+from fireedit_core.training.paper import replay
+from fireedit_core.training.paper.config import PaperConfig
 from fireedit_core.training.paper.own_pairs import own_config
 from fireedit_core.training.paper.replay import EACH, LEAST, replay_texts, unknown_words
 
@@ -82,6 +85,17 @@ def test_it_is_made_once_and_anew_for_another_bundle(start, tmp_path):
     made.write_text(made.read_text().replace('"bundle": "', '"bundle": "other'))
     start()
     assert file.stat().st_mtime_ns != then
+
+
+def test_a_run_goes_on_over_the_edits_on_which_it_has_trained(tmp_path, bundle, monkeypatch):
+    """Their number of sampling steps may be given anew; they were made anew with it, and the run went on over others."""
+    config = PaperConfig(sources="a", bundle=str(bundle), validation_steps=3)
+    (tmp_path / "replay").mkdir()
+    made = {"bundle": replay.bundle_fingerprint(bundle), "detector": "", "steps": 20, "size": 256, "texts": []}
+    (tmp_path / "replay" / "replay.json").write_text(json.dumps(made))
+    with pytest.raises(ValueError, match="holds edits made with another validation_steps, on which this run has trained"):
+        replay.write_replay(config, None, (), (), tmp_path / "replay", begun=True)
+    replay.write_replay(replace(config, validation_steps=20), None, (), (), tmp_path / "replay", begun=True)
 
 
 def test_without_it_there_are_the_pairs_alone(start, tmp_path, caplog):

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,6 +36,33 @@ def test_the_table_puts_the_published_number_behind_each():
     text = table3.table(found)
     assert "| base | 0.0000 (0.0897) | 0.5000 (0.3174) |" in text and "| + HVCA | 0.3000 (0.0574) | 0.5000 (0.1373) |" in text
     assert "| + TATI | 0.2000 (0.0609) | 0.5000 (0.1580) |" in text
+    assert "Only the first" not in text and "Only the first 5 rows of the set: no number here compares" in table3.table(found, 5)
+
+
+def test_paths_of_the_command_line_are_those_of_the_row_s_process(tmp_path, monkeypatch):
+    """`--out ../runs` was read below the row's own folder: it trained, and then its bundle was not found."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = replace(load_config(["paper_2_joint"])[0], out="../runs", bundle="./start", sources="data/sources.yaml")
+    seen = []
+
+    def run(command, check):
+        seen.append(load_config(command[3:])[0])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(table3.subprocess, "run", run)
+    made = table3.train_row(table3.row_config(config, "base"), ["python"])
+    assert Path(seen[0].out).resolve() == tmp_path / "runs" / "base" == made.parent.resolve()
+    assert Path(seen[0].bundle).resolve() == tmp_path / "here" / "start" and seen[0].sources == "data/sources.yaml"
+
+
+def test_a_dry_run_trains_nothing(monkeypatch, tmp_path, caplog):
+    """`--dry-run` was swallowed."""
+    monkeypatch.setattr(table3, "estimate", lambda config: f"estimate of {config.out}")
+    monkeypatch.setattr(table3, "run", lambda *given: pytest.fail("it trains"))
+    with caplog.at_level("INFO", "fireedit"):
+        assert table3.main(["paper_2_joint", "--emu", str(tmp_path), "--out", "runs/t", "--dry-run"]) == 0
+    assert [f"estimate of runs/t/{room}" in caplog.text for room in ("base", "region-tokens", "tati", "hvca")] == [True] * 4
 
 
 @pytest.mark.slow

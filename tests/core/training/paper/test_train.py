@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from fireedit_core.checkpoints.bundle import bundle_options, load_component, load_components, read_index, save_bundle
 from fireedit_core.diffusion.pipeline import FireEditPipeline
 from fireedit_core.training.lock import AlreadyRunning
-from fireedit_core.training.paper.train import train
+from fireedit_core.training.paper.train import _check_same_run, processes, train
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +119,24 @@ def test_going_on_with_other_numbers_is_refused(config):
     with pytest.raises(ValueError, match="another lr"):
         train(config(steps=1, lr=5e-4))
     train(config(steps=2))  # more steps are no other run
+
+
+def test_going_on_from_a_start_that_was_written_anew_is_refused(config, tmp_path, bundle):
+    """Of the start only its name was looked at: what is trained went on beside other weights than it had learnt with."""
+    start = Path(shutil.copytree(bundle, tmp_path / "start"))
+    settings = config(bundle=str(start))
+    (tmp_path / "run" / "joint" / "state").mkdir(parents=True)
+    check = lambda: _check_same_run(settings, tmp_path / "run", processes())  # noqa: E731
+    check()
+    record = tmp_path / "run" / "joint" / "config.json"
+    told = json.loads(record.read_text())
+    check()
+    file = start / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4096] + bytes(4096))
+    with pytest.raises(ValueError, match="holds a run with another content of bundle"):
+        check()
+    record.write_text(json.dumps({key: value for key, value in told.items() if key != "content of bundle"}))
+    check()  # of a run from before that was looked at
 
 
 def test_what_a_run_starts_from_is_not_what_it_writes(config, tmp_path, bundle):
