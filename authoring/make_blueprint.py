@@ -31,7 +31,7 @@ class Blueprint:
             ones say "User generated subgraph blueprint". aliases: the user's own once the blueprint is saved as one: of a pack's blueprints
             1.58.1 reads none.
         outputs: (name, node class, its output). widgets: (node class, widget) that stand on the box. inputs: class of a node that stays
-            outside -> name of what comes from it; nodes behind it stay outside too.
+            outside -> name of what comes from it, or of each of its outputs; nodes behind it stay outside too.
     """
 
     name: str
@@ -40,7 +40,12 @@ class Blueprint:
     aliases: tuple[str, ...]
     outputs: tuple[tuple[str, str, str], ...]
     widgets: tuple[tuple[str, str], ...]
-    inputs: Mapping[str, str] = field(default_factory=lambda: {"LoadImage": "image"})
+    inputs: Mapping[str, str | Mapping[int, str]] = field(default_factory=lambda: {"LoadImage": "image"})
+
+    def input_of(self, kind: str, output: int) -> str:
+        """Name of what comes from an output of a node that stays outside."""
+        name = self.inputs[kind]
+        return name if isinstance(name, str) else name[output]
 
     @property
     def path(self) -> Path:
@@ -81,7 +86,7 @@ CONFINE_AND_FINISH = Blueprint(
     SHIPPED / "fireedit_photo_kontext.json",
     "The part around an edit model that sees a reference latent at cfg 1 (Flux Kontext, Qwen-Image-Edit with Lightning): crops the "
     "masked part of a photograph onto the model's grid, samples it confined to the mask, and brings it back aligned and toned; outside "
-    "every value is the photo's own. Mask: FireEdit Ground, or painted. Conditioning: the text encoder's.",
+    "every value is the photo's own. Mask: FireEdit Ground, with its answer, or painted. Conditioning: the text encoder's.",
     ("kontext", "crop and stitch", "inpaint", "edit only there", "pixel shift", "fireedit"),
     (
         ("image", "FireEditPhotoFinish", "image"), ("mask", "FireEditPhotoFinish", "mask"), ("report", "FireEditPhotoFinish", "report"),
@@ -90,7 +95,10 @@ CONFINE_AND_FINISH = Blueprint(
         ("KSampler", "seed"), ("KSampler", "steps"), ("FluxGuidance", "guidance"), ("FireEditPhotoCrop", "megapixels"),
         ("FireEditConfine", "strength"),
     ),
-    {"LoadImage": "image", "FireEditGround": "mask", "UNETLoader": "model", "CLIPTextEncode": "conditioning", "VAELoader": "vae"},
+    {
+        "LoadImage": "image", "FireEditGround": {1: "mask", 2: "answer"}, "UNETLoader": "model", "CLIPTextEncode": "conditioning",
+        "VAELoader": "vae",
+    },
 )  # fmt: skip
 BLUEPRINTS = (BY_INSTRUCTION, A_PHOTO, CONFINE_AND_FINISH)
 # what stands outside of every box: the pictures that go in and come out
@@ -123,11 +131,11 @@ def blueprint(about: Blueprint, info: dict[str, Any]) -> dict[str, Any]:
         return len(wires)
 
     taken = {name: {"id": _id(f"in/{name}", about), "name": name, "type": "", "linkIds": [], "localized_name": name}
-             for name in about.inputs.values()}  # fmt: skip
+             for given in about.inputs.values() for name in ([given] if isinstance(given, str) else given.values())}  # fmt: skip
     for key, node in inside.items():  # what comes from outside
         for name, value in node["inputs"].items():
             if isinstance(value, list) and value[0] not in inside:
-                come = about.inputs[flow.nodes[value[0]]["class_type"]]
+                come = about.input_of(flow.nodes[value[0]]["class_type"], value[1])
                 index, socket = next((i, s) for i, s in enumerate(nodes[key]["inputs"]) if s["name"] == name)
                 socket["link"] = wire(_IN, list(taken).index(come), nodes[key]["id"], index, socket["type"])
                 taken[come]["type"] = socket["type"]

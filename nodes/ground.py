@@ -26,7 +26,7 @@ logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit Ground"
 _BLACK = "The mask is black, since those that came with the region are: have FireEdit Region Masks make them."
-_IN_FRONT = "The mask is what stays in front: for an edit model, put Invert Mask (the host's) before FireEdit Photo Crop or Confine."
+_IN_FRONT = "The mask is what stays in front: for an edit model connect the answer to FireEdit Photo Crop too, which turns it around."
 
 
 class FireEditGround(io.ComfyNode):

@@ -10,7 +10,7 @@ from comfy.utils import ProgressBar
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
-from fireedit_core.grounding.answer import mask_meant, regions_meant
+from fireedit_core.grounding.answer import answers_from_json, mask_meant, regions_meant
 from fireedit_core.photo.crop import CropSettings, frames_for, mask_on_cells
 from fireedit_core.photo.frame import PhotoFrame
 from fireedit_core.regions.dialects import to_mask
@@ -19,7 +19,7 @@ from .detection import check_regions
 from .errors import FireEditNodeError, named
 from .host import models, progress
 from .host.compat import CATEGORY, RARE, io, schema
-from .pictures import check_mask, is_blank, to_core
+from .pictures import check_mask, is_blank, size_of, to_core
 from .types import PhotoFrameType, RegionsType
 
 logger = logging.getLogger("fireedit")
@@ -28,7 +28,7 @@ NAME = "FireEdit Photo Crop"
 
 
 class FireEditPhotoCrop(io.ComfyNode):
-    """IMAGE + MASK or REGIONS (+ VAE) -> IMAGE, MASK, LATENT, PHOTO_FRAME."""
+    """IMAGE + MASK or REGIONS (+ VAE, answer) -> IMAGE, MASK, LATENT, PHOTO_FRAME."""
 
     @classmethod
     def define_schema(cls):
@@ -54,6 +54,11 @@ class FireEditPhotoCrop(io.ComfyNode):
                     "count, else the best; by their masks, or their boxes where they have none.",
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="Encodes the crop and gives latent, with the mask as its noise mask."),
+                io.String.Input(
+                    "answer", optional=True, force_input=True,
+                    tooltip="The answer of FireEdit Ground: where it is a new background, mask or regions are what stays in front, and all "
+                    "else is to be edited.",
+                ),
                 io.Float.Input(
                     "megapixels", default=1.0, min=0.01, max=64.0, step=0.05, round=0.001,
                     tooltip="How large the model sees it: 1 (1024 x 1024) for most, 0.25 (512 x 512) for InstructPix2Pix. It enlarges "
@@ -84,11 +89,11 @@ class FireEditPhotoCrop(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image, mask=None, regions=None, vae=None, megapixels=1.0, multiple=16, context=0.5, whole_above=0.4
+        cls, image, mask=None, regions=None, vae=None, megapixels=1.0, multiple=16, context=0.5, whole_above=0.4, answer=None
     ) -> io.NodeOutput:  # fmt: skip
         """Plan all frames first, since the pictures of a batch share a grid; then cut picture by picture."""
         pictures = to_core(image, NAME)
-        masks = _masks(pictures, mask, regions)
+        masks, notes = _turned(_masks(pictures, mask, regions), pictures, answer)
         photos = list(pictures.movedim(1, -1))
         with named(NAME):
             frames = frames_for(photos, masks, CropSettings(megapixels, multiple, context, whole_above))
@@ -108,6 +113,7 @@ class FireEditPhotoCrop(io.ComfyNode):
         elif is_blank(mask, NAME) and (whole := [i + 1 for i, one in enumerate(regions) if len(one) and not regions_meant(one)]):
             where = "" if len(frames) == 1 else f"picture {', '.join(map(str, whole))}: "
             text = f"{where}no region is meant: all of it is to be edited\n{text}"
+        text = "\n".join([text, *notes])
         if vae is not None and len(frames) > 1 and latent["samples"].ndim == 5:  # of the VAEs of edit models, Qwen-Image's alone
             text += (
                 "\nQwen-Image-Edit's text encoder reads the first picture of a batch only, and all would be edited by what it sees there: "
@@ -138,6 +144,25 @@ def _masks(pictures: Tensor, mask: Tensor | None, regions: list | None) -> list[
             "picture.",
         )  # fmt: skip
     return [torch.ones_like(pictures[0, 0])] * count
+
+
+def _turned(masks: list[Tensor], pictures: Tensor, text: str | None) -> tuple[list[Tensor], list[str]]:
+    """The masks, turned around where an answer says that they mark what stays before a new background, and what is to be said of it."""
+    if text is None or not text.strip():
+        return masks, []
+    with named(NAME):
+        answers = answers_from_json(text, [size_of(pictures)] * len(masks))
+    made, notes = [], []
+    for i, (mask, answer, picture) in enumerate(zip(masks, answers, pictures, strict=True)):
+        # a mask of everything says that nothing stands in front
+        behind = answer.kind == "background" and bool((mask > 0).any()) and bool((mask < 1).any())
+        made.append(1 - mask if behind else mask)
+        said = ["all but what stays in front is to be edited"] * behind
+        if doubt := answer.doubt(picture):
+            logger.warning("%s: %s", NAME, doubt)
+            said.append(doubt)
+        notes += [one if len(masks) == 1 else f"picture {i + 1}: {one}" for one in said]
+    return made, notes
 
 
 def _check_grid(vae, frame: PhotoFrame) -> None:

@@ -66,7 +66,8 @@ NODES = {
     ),
     "FireEditQuickEdit": (["image", "answer", "mask", "regions", "backdrop"], ["IMAGE", "MASK", "STRING"]),
     "FireEditPhotoCrop": (
-        ["image", "megapixels", "multiple", "context", "whole_above", "mask", "regions", "vae"], ["IMAGE", "MASK", "LATENT", "PHOTO_FRAME"],
+        ["image", "megapixels", "multiple", "context", "whole_above", "mask", "regions", "vae", "answer"],
+        ["IMAGE", "MASK", "LATENT", "PHOTO_FRAME"],
     ),
     "FireEditPhotoFinish": (
         ["edited", "original", "frame", "mask", "align", "tone", "grow", "feather"], ["IMAGE", "MASK", "STRING"],

@@ -331,6 +331,7 @@ CASES = {
         {
             "image": swapped("image"), "mask": swapped("mask"), "megapixels": 0.02, "multiple": 64, "context": 0.6, "whole_above": 0.0,
             "regions": lambda w, given: w.regions, "vae": None,
+            "answer": lambda w, given: answers_to_json([record(w, i, "background", "a beach") for i in range(COUNT)]),
         },
         base={"regions": {"mask": None}, "multiple": {"megapixels": 0.03}},
     ),

@@ -96,8 +96,8 @@ def test_an_answer_that_is_kept_says_so_on_another_picture():
 def test_before_a_background_the_mask_is_what_stays_and_that_is_said(image):
     """Photo Crop and Confine take a mask for what is to change: an edit model repainted the dog, and kept the background."""
     output = FireEditGround.execute(image, "change the background to a beach", [two()])
-    assert output.args[1][0, 10, 50] == 1 and "what stays in front: for an edit model, put Invert Mask" in report(output)
-    assert "Invert Mask" not in report(FireEditGround.execute(image, "replace the dog with a cat", [two()]))
+    assert output.args[1][0, 10, 50] == 1 and "what stays in front: for an edit model connect the answer" in report(output)
+    assert "stays in front" not in report(FireEditGround.execute(image, "replace the dog with a cat", [two()]))
 
 
 def test_a_target_without_its_region_is_a_box_and_that_is_said(image):

@@ -139,6 +139,21 @@ def test_it_edits_the_region_of_a_photograph_and_nothing_else(name, classes):
     assert float((image - photo)[0][inside].abs().mean()) > 0.05, report
 
 
+@pytest.mark.parametrize("name", ("fireedit_photo_ip2p", "fireedit_photo_kontext"))  # one for each kind of model
+def test_a_new_background_is_made_behind_what_stays_in_front(name, classes):
+    photo = photo_of(name)
+    graph, made, *_ = run(name, classes, photo, "change the background to a beach")
+    front, answer = made[node_of(graph, "FireEditGround")][1:3]
+    (frame,) = made[node_of(graph, "FireEditPhotoCrop")][3]
+    image, weight, _ = made[node_of(graph, "FireEditPhotoFinish")]
+    assert json.loads(answer)["targets"] and 0.05 < float(front.mean()) < 0.7
+    edge = round((6 + 16 + 4) / frame.scale)  # px of the photo: the edit is grown and soft by so many of the crop
+    kept = F.max_pool2d(1 - front[None], 2 * edge + 1, 1, edge)[0, 0] < 0.5
+    assert kept.any() and torch.equal(image[0][kept], photo[0][kept])
+    behind = F.max_pool2d(front[None], 2 * edge + 1, 1, edge)[0, 0] < 0.5
+    assert float(weight[0][behind].min()) == 1 and float((image - photo)[0][behind].abs().mean()) > 0.05
+
+
 @pytest.mark.parametrize("name", [name for name in FLOWS if name != "fireedit_photo_qwen"])  # its text encoder reads one picture
 def test_two_photographs_at_once_each_with_its_own_mask(name, classes):
     """Right for each of them: never the one's edit in the other."""

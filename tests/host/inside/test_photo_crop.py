@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -10,7 +12,9 @@ from tests.host.inside.pack import nodes  # first: it makes the pack importable
 
 import comfy.utils  # isort: skip
 from comfy_execution.graph_utils import ExecutionBlocker  # isort: skip
+from fireedit_core.regions.dialects import to_mask  # isort: skip
 from fireedit_core.regions.record import Regions  # isort: skip
+from fireedit_core.thumbnail import fingerprint  # isort: skip
 from fireedit_pack.nodes.errors import FireEditNodeError  # isort: skip
 
 SIZE = (90, 140)
@@ -118,7 +122,33 @@ def test_regions_with_masks_and_without():
     assert some[3][0].whole and float(some[1][0].max()) == 0 and not some[3][1].whole
 
 
+def answer(kind: str, image: torch.Tensor) -> dict:
+    targets = [{"box": [5, 5, 25, 25], "score": 0.9, "label": "dog"}]
+    return {"kind": kind, "targets": targets, "after": "a beach", "image_size": list(SIZE), "picture": fingerprint(image[0].movedim(-1, 0))}
+
+
+def test_with_the_answer_a_new_background_is_all_but_what_the_mask_marks():
+    image, mask = pictures(2), masks(2)
+    given = [answer("background", image[:1]), answer("replace", image[1:])]
+    made = nodes.FireEditPhotoCrop.execute(image, mask, answer=json.dumps(given))
+    (one, two), frames, text = made.args[1], made.args[3], made.ui["text"][0]
+    assert torch.equal(one, frames[0].crop_mask(1 - mask[0])) and torch.equal(two, frames[1].crop_mask(mask[1]))
+    assert frames[0].whole and "picture 1: all but what stays in front is to be edited" in text and "picture 2: all but" not in text
+    assert "another picture" not in text
+    # by regions too; a mask of everything says that nothing stands in front; a text of blanks is none; another picture's answer is told
+    regions = [Regions(BOX, torch.ones(1), ("dog",), SIZE)]
+    behind = nodes.FireEditPhotoCrop.execute(image[:1], regions=regions, answer=json.dumps(given[0]))
+    assert torch.equal(behind.args[1][0], behind.args[3][0].crop_mask(1 - to_mask(regions[0])))
+    assert nodes.FireEditPhotoCrop.execute(image[:1], torch.ones(1, *SIZE), answer=json.dumps(given[0])).args[1].all()
+    plain = nodes.FireEditPhotoCrop.execute(image, mask).args[1]
+    assert torch.equal(nodes.FireEditPhotoCrop.execute(image, mask, answer=" ").args[1], plain)
+    ramp = torch.linspace(0, 1, SIZE[1]).expand(1, *SIZE)[..., None].expand(-1, -1, -1, 3)
+    other = nodes.FireEditPhotoCrop.execute(ramp, mask[:1], answer=json.dumps(given[0])).ui["text"][0]
+    assert "made on another picture" in other
+
+
 @pytest.mark.parametrize("words,act", [
+    ("JSON", lambda: nodes.FireEditPhotoCrop.execute(pictures(), masks(), answer="a beach")),
     ("mask is empty", lambda: crop(pictures(), torch.zeros(1, *SIZE))),
     (r"shape \(1, 80, 70\), but 1 picture\(s\) of height 90 and width 140", lambda: crop(pictures(), torch.ones(1, 80, 70))),
     (r"shape \(3, 90, 140\), but 1 picture", lambda: crop(pictures(), masks(3))),

@@ -109,6 +109,9 @@ MUTANTS = [
         ("samples.append(vae.encode(crop[None]))", "samples.append(vae.encode(crops[:1]))", "first row"),
         ("(1,) * (samples.ndim - 3)", "(1,) * (4 - 3)", "shape"),
         ("mask_meant(one) if len(one)", "to_mask(one.top(1)) if len(one)", "wrong rows"),
+        ("made.append(1 - mask if behind else mask)", "made.append(mask)", "dropped"),
+        (" and bool((mask < 1).any())\n", "\n", "condition dropped"),
+        ("zip(masks, answers, pictures, strict=True)", "zip(masks, answers[:1] * len(masks), pictures, strict=True)", "first row"),
         ("any(side % cell for side in frame.grid)", "all(side % cell for side in frame.grid)", "check"),
     ),
 ]  # fmt: skip
