@@ -121,6 +121,8 @@ def save_jpeg(picture: Image.Image, path: Path) -> None:
 def main(names: list[str]) -> int:
     """Open, run and photograph the workflows; all of them where none is named."""
     known = sorted((p.stem for p in WORKFLOWS.glob("*.json")), key=lambda n: (n in NEEDS, n != SHOWN_FIRST, n))
+    if unknown := sorted(set(names) - set(known)):
+        sys.exit(f"no workflow is called {', '.join(unknown)}; there are {', '.join(known)}")
     seen: set[str] = set()
     with ComfyServer() as server, started_chromium() as browser:
         canvas = Canvas(browser, server, size=(SCREEN[0] + 2 * CORNER[0], SCREEN[1] + 2 * CORNER[1])).open()
