@@ -35,6 +35,7 @@ from fireedit_cli.journal import Journal, check_places
 from fireedit_cli.model_files import LOADERS, missing, named_in
 from fireedit_cli.ways import MODEL_WORKFLOWS, PHOTO_WORKFLOW, WAYS, Ways
 from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, named_workflow, use_bundle, use_detector
+from fireedit_core.folders import files_below
 from host_setup.host_lookup import REPO, require_host
 
 log = logging.getLogger("fireedit")
@@ -231,7 +232,7 @@ def weights_stamp(options: argparse.Namespace, flow: Workflow) -> list:
     for name, mark in ((bundle if flow.ids("FireEditLoader") else "", "model_index.json"), (options.detector or "", "config.json")):
         places = (Path(str(name)), REPO / "models" / str(name)) if name else ()
         folder = next((place for place in places if (place / mark).is_file()), None)
-        files = sorted(folder.rglob("*.safetensors")) if folder else []
+        files = [file for file in files_below(folder) if file.suffix == ".safetensors"] if folder else []
         found += [[p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
     return found
 

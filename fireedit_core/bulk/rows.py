@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..folders import files_below
 from ..lists import ListError, read_records
 
 COLUMNS = ("image", "instruction", "key", "seed")
@@ -171,7 +172,7 @@ def _rows_of_folder(source: Path, instruction: str | None, seed: int, out: Path 
     results = None if out is None else Path(out).resolve()
     if results == source.resolve():
         raise RowError(f"the results cannot go into the folder of the pictures, {source}; give another folder as --out")
-    names = (file.relative_to(source) for file in sorted(source.rglob("*")) if file.suffix.lower() in PICTURES and file.is_file())
+    names = (file.relative_to(source) for file in files_below(source) if file.suffix.lower() in PICTURES)
     seen = (name for name in names if not any(part.startswith(".") for part in name.parts))
     return [
         EditRow(name.with_suffix("").as_posix(), source / name, instruction, seed)

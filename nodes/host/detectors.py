@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import folder_paths
 from comfy.model_patcher import ModelPatcher
 
+from fireedit_core.folders import files_below
 from fireedit_core.regions.ultralytics_version import COMPROMISED_VERSIONS, ultralytics_available
 
 from . import model_folders
@@ -107,4 +108,4 @@ def _found() -> Iterator[model_folders.Found]:
                 folders = (config.parent for config in sorted(root.glob("*/config.json")))
                 yield from ((group, root, folder) for folder in folders)
             else:
-                yield from ((group, root, file) for file in model_folders.files_below(root) if file.suffix == ".pt")
+                yield from ((group, root, file) for file in files_below(root) if file.suffix == ".pt")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import folder_paths
 
+from fireedit_core.folders import files_below
+
 Found = tuple[str, Path, Path]  # (group, root, file or folder below it)
 
 
@@ -23,24 +25,6 @@ def roots(key: str) -> Iterator[Path]:
     """The folders of a key of the host that exist; none for a key that this host does not know."""
     if key in folder_paths.folder_names_and_paths:
         yield from (root for root in map(Path, folder_paths.get_folder_paths(key)) if root.is_dir())
-
-
-def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """All files below a folder, sorted. Folders that are links are entered, as the host does; one that leads back to a folder above is not.
-
-    Args:
-        above: where the folders above really lie.
-    """
-    here = os.path.realpath(folder)
-    try:
-        children = sorted(folder.iterdir()) if here not in above else []
-    except OSError:  # not ours to read
-        return
-    for child in children:
-        if child.is_dir():
-            yield from files_below(child, (*above, here))
-        elif child.is_file():
-            yield child
 
 
 def state_of(path: Path) -> tuple:

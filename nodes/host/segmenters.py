@@ -12,6 +12,7 @@ import folder_paths
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
+from fireedit_core.folders import files_below
 from fireedit_core.regions.ultralytics_version import ultralytics_available
 from fireedit_core.segmentation.loading import GRABCUT
 
@@ -85,6 +86,6 @@ def _found() -> Iterator[model_folders.Found]:
     for group, key in _KEYS.items():
         for root in model_folders.roots(key):
             ending = ".pt" if group == SEGM else ".onnx"
-            yield from ((group, root, file) for file in model_folders.files_below(root) if file.suffix == ending)
+            yield from ((group, root, file) for file in files_below(root) if file.suffix == ending)
             if group == OWN:
                 yield from ((group, root, config.parent) for config in sorted(root.glob("*/config.json")))

@@ -68,6 +68,10 @@ def test_folder_without_hidden_files_and_its_own_results(tmp_path):
         (tmp_path / name).touch()
     rows = read_rows(tmp_path, "remove it", out=tmp_path / "out")
     assert [(row.key, row.image) for row in rows] == [("a/c", tmp_path / "a/c.png"), ("b", tmp_path / "b.JPG")]
+    (tmp_path / "z").symlink_to(tmp_path / "a")  # a folder that is a link is one of the pictures' as well, and one of its own is not
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    rows = read_rows(tmp_path, "remove it", out=tmp_path / "out")
+    assert [row.key for row in rows] == ["a/c", "b", "z/c"]
     with pytest.raises(RowError, match="cannot go into the folder"):
         read_rows(tmp_path, "remove it", out=tmp_path)
     with pytest.raises(RowError, match="Add an instruction"):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,7 +42,8 @@ def test_bundle_names(tmp_path, monkeypatch):
 def test_importing_makes_no_folder():
     (path,) = folder_paths.get_folder_paths("fireedit")[-1:]
     assert path.endswith(os.path.join("models", "fireedit"))
-    assert not os.path.exists(os.path.join(os.environ["FIREEDIT_HOST"], "models", "fireedit"))
+    made = Path(os.environ["FIREEDIT_HOST"], "models", "fireedit")
+    assert not made.exists() or any(map(Path.is_file, made.rglob("*")))  # one with models is the user's: `./fireedit fetch` writes there
 
 
 def test_folders_that_are_links_are_entered(tmp_path, monkeypatch):
