@@ -80,7 +80,11 @@ def test_a_picture_in_a_linked_folder_has_its_fingerprint(tmp_path, monkeypatch)
     monkeypatch.setattr(folder_paths, "input_directory", str(inputs))
     monkeypatch.setattr(fingerprints, "nodes", host_nodes())
     wanted = fingerprint(torch.tensor([99, 20, 20]).div(255)[:, None, None].expand(3, 40, 60))
-    assert fingerprints.fingerprint_of("input", "mine", "a.png") == wanted
+    if hasattr(folder_paths, "is_within_directory"):  # 0.33.0 loads nothing that a link leads to outside of the folder
+        with pytest.raises(ValueError, match="Invalid file path"):
+            fingerprints.fingerprint_of("input", "mine", "a.png")
+    else:
+        assert fingerprints.fingerprint_of("input", "mine", "a.png") == wanted
     for asked in (("..", "secret.png"), ("mine/../..", "secret.png"), ("", "../secret.png"), ("", str(tmp_path / "secret.png"))):
         with pytest.raises(ValueError, match="there is no file"):
             fingerprints.fingerprint_of("input", *asked)
