@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..thumbnail import resembles
 from .record import Regions
-from .suppression import non_maximum_suppression
+from .suppression import box_iou, non_maximum_suppression
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def merge_regions(sets: Sequence[Regions], iou_threshold: float = 1.0) -> Region
     """All regions of several detections of one picture, best score first.
 
     Args:
-        iou_threshold: of two that overlap by more than this only the better stays; 1 keeps all. Masks are as in `join`.
+        iou_threshold: of two that overlap by more than this only the better stays; 1 keeps all. Masks are as in `join`; where one that
+            stays is `boxed` and one that goes was cut out, it keeps the place and the mask of that.
 
     Raises:
         ValueError: for none, or for sets of pictures of different sizes, or of different content where both know theirs.
@@ -111,7 +112,22 @@ def merge_regions(sets: Sequence[Regions], iou_threshold: float = 1.0) -> Region
     joined = join(sets, next(iter(pictures), ""))
     if iou_threshold >= 1:
         return joined.sorted_by_score()
-    return joined.select(non_maximum_suppression(joined.boxes, joined.scores, iou_threshold))
+    kept = non_maximum_suppression(joined.boxes, joined.scores, iou_threshold)
+    return _with_outlines(joined, kept, iou_threshold).select(kept)
+
+
+def _with_outlines(regions: Regions, kept: Tensor, iou_threshold: float) -> Regions:
+    """The regions, those of `kept` that are `boxed` at the place and with the mask of the best that goes for them and was cut out."""
+    if not any(regions.boxed):
+        return regions
+    boxes, masks, boxed = regions.boxes.clone(), regions.masks.clone(), list(regions.boxed)
+    outlined = torch.tensor([not flag for flag in regions.boxed])
+    same = (box_iou(regions.boxes, regions.boxes) > iou_threshold) & outlined
+    for i in kept.tolist():
+        if regions.boxed[i] and bool(same[i].any()):
+            best = int(torch.where(same[i], regions.scores, -torch.inf).argmax())
+            boxes[i], masks[i], boxed[i] = regions.boxes[best], regions.masks[best], False
+    return replace(regions, boxes=boxes, masks=masks, boxed=boxed)
 
 
 def join(sets: Sequence[Regions], picture: str = "") -> Regions:

@@ -72,6 +72,12 @@ def test_merging_keeps_all_or_the_better_of_two():
     mixed = merge_regions([other, four(masks=True)])
     assert mixed.masks.shape == (5, 40, 40) and mixed.masks[0].sum() == 81 and mixed.masks[1].sum() == 100
     assert mixed.boxed == (True, False, False, False, False) == merge_regions([mixed]).boxed
+    # the surer one is only a box: it stays, with the outline of the one that goes
+    cut = four(masks=True)
+    fewer = merge_regions([other, cut], 0.5)
+    assert fewer.labels == merge_regions([four(), other], 0.5).labels and fewer.scores[0] == other.scores[0]
+    assert not any(fewer.boxed) and torch.equal(fewer.masks[0], cut.masks[cut.labels.index("cat")])
+    assert merge_regions([other.select([]), cut], 0.5).boxed == (False,) * 4
     with pytest.raises(ValueError, match="height 40"):
         merge_regions([four(), Regions.empty((40, 41))])
     with pytest.raises(ValueError, match="no regions to merge"):
