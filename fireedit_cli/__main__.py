@@ -35,7 +35,6 @@ from fireedit_cli.journal import Journal, check_places
 from fireedit_cli.model_files import LOADERS, missing, named_in
 from fireedit_cli.ways import MODEL_WORKFLOWS, PHOTO_WORKFLOW, WAYS, Ways
 from fireedit_cli.workflow import EDIT_WORKFLOW, Workflow, WorkflowError, named_workflow, use_bundle, use_detector
-from fireedit_core.folders import files_below
 from host_setup.host_lookup import REPO, require_host
 
 log = logging.getLogger("fireedit")
@@ -220,6 +219,8 @@ def weights_stamp(options: argparse.Namespace, flow: Workflow) -> list:
 
     Empty where servers elsewhere have them: what lies there cannot be seen.
     """
+    from fireedit_core.folders import files_below  # here: nothing of the core is loaded before there is something to do
+
     if options.server:
         return []
     if options.way == "model":

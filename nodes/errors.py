@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors that an artist reads: they name the node, what came, and what mends it."""
+"""Errors and warnings that an artist reads: they name the node, what came, and what mends it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+logger = logging.getLogger("fireedit")
 
 
 class FireEditNodeError(ValueError):
@@ -21,6 +24,13 @@ def check_choice(node: str, name: str, value: str, choices: Sequence[str]) -> No
     """Raises FireEditNodeError for what is none of the choices: a value that comes over a wire is checked nowhere else."""
     if value not in choices:
         raise FireEditNodeError(node, f"{name} must be {' or '.join(choices)}, got {value!r}.")
+
+
+def warned(node: str, text: str) -> list[str]:
+    """Say a warning in the log; returns it for the report too, nothing where there is none."""
+    if text:
+        logger.warning("%s: %s", node, text)
+    return [text] if text else []
 
 
 @contextmanager

@@ -4,7 +4,6 @@ given back."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +15,11 @@ from fireedit_core.regions.record import Regions
 from fireedit_core.thumbnail import fingerprint
 
 from .detection import check_regions
-from .errors import FireEditNodeError, named
+from .errors import FireEditNodeError, named, warned
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
 from .pictures import size_of, to_core
 from .types import GrounderType, RegionsType
-
-logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit Ground"
 _BLACK = "The mask is black, since those that came with the region are: have FireEdit Region Masks make them."
@@ -112,9 +109,7 @@ class FireEditGround(io.ComfyNode):
         for one, picture in zip(found, pictures, strict=True):
             notes = [_IN_FRONT] if one.answer.kind == "background" and one.answer.targets else []
             notes += [_BLACK] if one.answer.targets and not bool(one.mask.any()) else []
-            if doubt := one.answer.doubt(picture):
-                logger.warning("%s: %s", NAME, doubt)
-                notes.append(doubt)
+            notes += warned(NAME, one.answer.doubt(picture))
             said.append(" ".join([one.message, *notes]))
         text = "\n".join(one if count == 1 else f"picture {i + 1}: {one}" for i, one in enumerate(said))
         answers = answers_to_json([one.answer for one in found])

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from comfy.utils import ProgressBar
 from comfy_execution.graph_utils import ExecutionBlocker
@@ -16,13 +14,11 @@ from fireedit_core.photo.frame import PhotoFrame
 from fireedit_core.regions.dialects import to_mask
 
 from .detection import check_regions
-from .errors import FireEditNodeError, named
+from .errors import FireEditNodeError, named, warned
 from .host import models, progress
 from .host.compat import CATEGORY, RARE, io, schema
 from .pictures import check_mask, is_blank, size_of, to_core
 from .types import PhotoFrameType, RegionsType
-
-logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit Photo Crop"
 
@@ -157,10 +153,7 @@ def _turned(masks: list[Tensor], pictures: Tensor, text: str | None) -> tuple[li
         # a mask of everything says that nothing stands in front
         behind = answer.kind == "background" and bool((mask > 0).any()) and bool((mask < 1).any())
         made.append(1 - mask if behind else mask)
-        said = ["all but what stays in front is to be edited"] * behind
-        if doubt := answer.doubt(picture):
-            logger.warning("%s: %s", NAME, doubt)
-            said.append(doubt)
+        said = ["all but what stays in front is to be edited"] * behind + warned(NAME, answer.doubt(picture))
         notes += [one if len(masks) == 1 else f"picture {i + 1}: {one}" for one in said]
     return made, notes
 

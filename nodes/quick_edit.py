@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,13 +18,11 @@ from fireedit_core.regions.selection import join
 from fireedit_core.regions.suppression import SAME_THING, box_iou
 
 from .detection import check_regions
-from .errors import FireEditNodeError, named
+from .errors import FireEditNodeError, named, warned
 from .host import models, progress
 from .host.compat import CATEGORY, io, schema
 from .pictures import batch_text, check_mask, is_blank, size_of, to_core, with_alpha, without_alpha
 from .types import RegionsType
-
-logger = logging.getLogger("fireedit")
 
 NAME = "FireEdit Quick Edit"
 _SAME = 2.0  # px by which corners of a region and of an answer's target may differ: records are rounded
@@ -100,10 +97,7 @@ class FireEditQuickEdit(io.ComfyNode):
                 with named(NAME if len(rows) == 1 else f"{NAME}: picture {i + 1}"):
                     back = None if behind is None else behind[i % len(behind)]
                     one = quick_edit(row, meant[i].mask, answers[i], back, meant[i].others, models.check_interrupted)
-                doubt = answers[i].doubt(colours[i])
-                if doubt:
-                    logger.warning("%s: %s", NAME, doubt)
-                notes = [*([_BOXED] if meant[i].boxed else []), *([doubt] if doubt else [])]
+                notes = [_BOXED] * meant[i].boxed + warned(NAME, answers[i].doubt(colours[i]))
                 made.append(replace(one, report=" ".join([one.report, *notes])))
             bar.update(1)
         text = made[0].report if len(made) == 1 else "\n".join(f"picture {i + 1}: {one.report}" for i, one in enumerate(made))

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..folders import files_below
+
 KINDS = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -18,5 +20,5 @@ def picture_files(places: Sequence[Path]) -> list[Path]:
     for place in places:
         if not place.is_dir() and not (place.is_file() and place.suffix.lower() in KINDS):
             raise ValueError(f"{place} is no folder and no picture ({', '.join(KINDS)})")
-    files = (file for place in places for file in ([place] if place.is_file() else place.rglob("*")))
-    return sorted({file for file in files if file.is_file() and file.suffix.lower() in KINDS})
+    files = (file for place in places for file in ([place] if place.is_file() else files_below(place)))
+    return sorted({file for file in files if file.suffix.lower() in KINDS})

@@ -78,6 +78,8 @@ def test_what_a_node_said_stays_on_it(edit: Canvas):
     edit.view(0.6, (150, 150))
 
     def each_once() -> None:
+        for text in OUTCOMES:
+            edit.page.get_by_text(text).first.wait_for(timeout=10_000)
         edit.page.wait_for_timeout(1000)  # what is to vanish has time for it
         for text in OUTCOMES:
             assert edit.page.get_by_text(text).count() == 1, text

@@ -168,7 +168,7 @@ def test_the_best_keeps_what_was_measured_of_the_start_s_autoencoder(start, tmp_
     for name, value in (("one_step_errors", found), ("module_table", {}), ("costs", {})):
         monkeypatch.setattr(endless, name, lambda *given, value=value, **more: value)
     config = EndlessConfig(folder=tmp_path, start=own)
-    endless._validate(SimpleNamespace(raw=None), SimpleNamespace(count=1), load_components(own), config, {"looks": 5})
+    endless._validate(SimpleNamespace(raw=None), SimpleNamespace(count=1), load_components(own), config, {"looks": 5, "step": 1})
     assert bundle_options(read_index(tmp_path / "best"))["reconstruction_limit"] == 0.0123
 
 
