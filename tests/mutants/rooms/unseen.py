@@ -32,7 +32,7 @@ MUTANTS = [
         ("behind[i % len(behind)]", "behind[0]", "first row"),
         # in place of all -> any in `_whole`, whose survival showed that batches of both kinds were wrong
         ("_Meant(torch.ones(size)) if everything else _among(one, answer)", "_among(one, answer)", "special case"),
-        ("([_BOXED] if meant[i].boxed else [])", "[]", "message"),
+        ("[_BOXED] * meant[i].boxed + warned", "warned", "message"),
     ),
     *of(
         "nodes/region_masks.py", "tests/host/inside/test_region_masks.py",
