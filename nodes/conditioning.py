@@ -19,7 +19,7 @@ from fireedit_core.grounding.answer import regions_meant
 from fireedit_core.instructions import read
 from fireedit_core.thumbnail import same_picture, thumbnail
 
-from .errors import FireEditNodeError, named
+from .errors import FireEditNodeError, named, warned
 from .host import models, progress
 from .host.compat import CATEGORY, RARE, io, schema
 from .host.patching import GATE, VISUAL, WHERE, SpatialCond
@@ -179,8 +179,7 @@ def about_the_mask(mask: torch.Tensor | None, chosen: torch.Tensor | None) -> li
     if not faint:
         return []
     warning = f"the mask is nowhere brighter than {float(chosen.max()):.2f}: what is 0.5 or less does not count as edited. Paint it opaque"
-    logger.warning("%s: %s", NAME, warning)
-    return [warning]
+    return warned(NAME, warning)
 
 
 def conditionings(
@@ -283,8 +282,7 @@ def report(
         unread = fireedit.editor.unread_text(text)
         if unread:
             warning = f"the bundle {fireedit.name} reads {fireedit.editor.text_limit} tokens of an instruction; cut off: {unread!r}"
-            logger.warning("%s: %s", NAME, warning)
-            lines.append(warning)
+            lines += warned(NAME, warning)
         request = read(text)
         if len(request.edits) > 1:
             lines.append(f"{text!r} asks for {len(request.edits)} edits; FireEdit Multi Turn carries them out one after the other")

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -14,7 +12,7 @@ from fireedit_core.diffusion.compositing import WorkingSize, composite, edit_mas
 from fireedit_core.thumbnail import same_picture, thumbnail
 
 from .conditioning import PICTURE, WORKING_SIZE
-from .errors import FireEditNodeError
+from .errors import FireEditNodeError, warned
 from .host import guider as host_guider
 from .host import progress
 from .host.compat import CATEGORY, RARE, io, schema
@@ -30,8 +28,6 @@ from .types import (
     TEXT_GUIDANCE,
     TEXT_GUIDANCE_TOOLTIP,
 )
-
-logger = logging.getLogger("fireedit")
 
 GUIDER, SAMPLE = "FireEdit Guider", "FireEdit Sample"
 KEEP_OUTSIDE = ["off", "soft", "exact"]
@@ -225,8 +221,7 @@ def kept_whole(mask: Tensor | None, region: Tensor | None, keep_outside: str) ->
         f"the mask{which} is nowhere brighter than 0.5 (at most {float(mask.max()):.2f}), so keep_outside {keep_outside!r} has kept the "
         "whole picture as it was. Paint the mask opaque, say the instruction in other words, or choose off"
     )
-    logger.warning("%s: %s", SAMPLE, warning)
-    return [warning]
+    return warned(SAMPLE, warning)
 
 
 def check_applied(model: ModelPatcher, positive: list, node: str) -> None:

@@ -80,9 +80,10 @@ class RowEditor:
                 pictures.append(Image.fromarray(picture(row.image)))
                 pictures[-1].info |= colour_profile(row.image)
                 usable.append(row)
-                with Image.open(row.image) as opened:
-                    if row.key in missing and is_transparent(opened):
-                        logger.warning("%s: the transparency of %s is lost, an edit has none", row.key, row.image)
+                if row.key in missing:
+                    with Image.open(row.image) as opened:
+                        if is_transparent(opened):
+                            logger.warning("%s: the transparency of %s is lost, an edit has none", row.key, row.image)
             except BrokenRow as error:
                 faults[row.key] = str(error)
         if missing - faults.keys():

@@ -25,6 +25,7 @@ from ..diffusion.latents import latent_scale
 from ..diffusion.pipeline import encode_latents
 from ..precision import autocast
 from ..vlm import RegionAwareVLM, VisionFeatures, encode_vision
+from ..whole_files import write_json
 from .alignment import look_of
 from .batches import SceneBatch, SceneLabels, collate, without_regions
 
@@ -98,9 +99,7 @@ class EditCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             record.unlink(missing_ok=True)
             names, grid = self._build(components, world, seed)
-            temporary = record.with_suffix(".new")
-            temporary.write_text(json.dumps({"stamp": stamp, "arrays": names, "grid": grid}))
-            temporary.replace(record)  # a build that was killed leaves no record
+            write_json(record, {"stamp": stamp, "arrays": names, "grid": grid})  # last: a build that was killed leaves no record
         made = json.loads(record.read_text())
         self.arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in made["arrays"]}
         self.grid = tuple(made["grid"])

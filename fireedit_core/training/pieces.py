@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..whole_files import write_json
 from .diffusion import LANGUAGE, TRAINED
 
 PIECE = 15 * 2**20
@@ -35,7 +36,7 @@ def write_pieces(out: Path, parts: dict[str, torch.nn.Module], record: dict[str,
     for name, piece in zip(names, files, strict=True):
         save_file(piece, out / f"{name}.new")
         (out / f"{name}.new").replace(out / name)
-    (out / RECORD).write_text(json.dumps(record | {"pieces": names}, indent=2) + "\n")
+    write_json(out / RECORD, record | {"pieces": names})
 
 
 def read_pieces(folder: Path, components: dict[str, Any]) -> dict[str, Any]:
